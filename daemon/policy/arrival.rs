@@ -1,0 +1,246 @@
+//! An arrival: one file that an institution dropped, from the moment it is published or refused. `arrival.json` in its
+//! folder is this struct; the folder it lies in is its state.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::account::Who;
+use super::path::{Name, Slug};
+use super::reason::Reason;
+
+/// The states an arrival can be in, each a folder of the spool. Named after Postfix's queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Published, waiting for `work`.
+    Incoming,
+    /// Claimed by a worker.
+    Active,
+    /// Will be tried again at the folder's mtime.
+    Deferred,
+    /// An operator must look; `hold.json` says why.
+    Hold,
+    /// Delivered.
+    Done,
+    /// Refused by the gate; no payload.
+    Refused,
+}
+
+impl State {
+    /// In the order of an arrival's life.
+    pub const ALL: [Self; 6] =
+        [Self::Incoming, Self::Active, Self::Deferred, Self::Hold, Self::Done, Self::Refused];
+    /// The states in which the sender still sees its arrival in `in`.
+    pub const IN_PROGRESS: [Self; 4] = [Self::Incoming, Self::Active, Self::Deferred, Self::Hold];
+
+    /// The folder's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Incoming => "incoming",
+            Self::Active => "active",
+            Self::Deferred => "deferred",
+            Self::Hold => "hold",
+            Self::Done => "done",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// `‹UTC time›-‹8 hex of the name's SHA-256›-‹8 hex random›.‹institution›.‹exchange›`: sorts by time, tells an operator
+/// whose it is, and lets one folder listing answer whether a name is in use, without opening anything.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ArrivalId {
+    stamp: String,
+    institution: Slug,
+    exchange: Slug,
+}
+
+impl ArrivalId {
+    /// `random` makes ids of one name in one millisecond differ.
+    pub fn new(at: Timestamp, name: &Name, random: u32, institution: &Slug, exchange: &Slug) -> Self {
+        let stamp = format!("{}Z-{}-{random:08x}", at.strftime("%Y%m%dT%H%M%S%3f"), name_digest(name));
+        Self { stamp, institution: institution.clone(), exchange: exchange.clone() }
+    }
+
+    /// Reads a folder's name; `None` for a folder that is no arrival.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('.');
+        let (stamp, institution, exchange) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_stamp = stamp.len() == 37
+            && stamp.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b'T' | b'Z' | b'-'));
+        if parts.next().is_some() || !is_stamp {
+            return None;
+        }
+        Some(Self {
+            stamp: stamp.to_owned(),
+            institution: Slug::parse(institution).ok()?,
+            exchange: Slug::parse(exchange).ok()?,
+        })
+    }
+
+    /// The part that is unique within an exchange: names of results and receipts derive from it.
+    pub fn stamp(&self) -> &str {
+        &self.stamp
+    }
+
+    /// Whose arrival it is.
+    pub fn institution(&self) -> &Slug {
+        &self.institution
+    }
+
+    /// The exchange it was dropped into.
+    pub fn exchange(&self) -> &Slug {
+        &self.exchange
+    }
+
+    /// Whether this could be an arrival of that name; certain only once `arrival.json` says so.
+    pub fn may_be_named(&self, name: &Name) -> bool {
+        self.stamp.split('-').nth(1) == Some(name_digest(name).as_str())
+    }
+}
+
+fn name_digest(name: &Name) -> String {
+    let digest = Sha256::digest(name.as_str().as_bytes());
+    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl fmt::Display for ArrivalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.stamp, self.institution, self.exchange)
+    }
+}
+
+impl TryFrom<String> for ArrivalId {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("{text:?} is not the id of an arrival"))
+    }
+}
+
+impl From<ArrivalId> for String {
+    fn from(id: ArrivalId) -> Self {
+        id.to_string()
+    }
+}
+
+/// What `serve` knows about a file when it publishes or refuses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Arrival {
+    /// Unique; also the folder's name.
+    pub id: ArrivalId,
+    /// The name the institution gave it.
+    pub name: Name,
+    /// The flow that takes it; none where it was refused before one could be found.
+    pub flow: Option<Slug>,
+    /// Bytes of the encrypted file; for a refused one, the bytes seen until then.
+    pub size: u64,
+    /// Lower-case hex of the encrypted file's SHA-256; none where it was refused.
+    pub sha256: Option<String>,
+    /// Whether it is in age's text armor.
+    pub armored: bool,
+    /// Who dropped it.
+    pub by: Who,
+    /// The session in the access log.
+    pub session: String,
+    /// When its upload began.
+    pub opened: Timestamp,
+    /// When it was published or refused.
+    pub received: Timestamp,
+    /// The modification time that the client set, in seconds since 1970.
+    pub mtime: Option<u32>,
+    /// Why it was refused.
+    pub refused: Option<Reason>,
+}
+
+/// The name of the result of an arrival: `list.csv.age` becomes `list.‹stamp›.csv.age`. It derives from the arrival alone,
+/// so that a second delivery of the same arrival meets the first.
+pub fn delivery_name(arrival: &Arrival) -> Name {
+    let name = arrival.name.as_str();
+    let stem = name.strip_suffix(".age").unwrap_or(name);
+    let (stem, ending) = match stem.rsplit_once('.') {
+        Some((stem, ending)) if !stem.is_empty() && ending.len() <= 8 => (stem, format!(".{ending}.age")),
+        _ => (stem, ".age".to_owned()),
+    };
+    derived_name(stem, arrival.id.stamp(), &ending)
+}
+
+/// The name of the receipt of an arrival: `list.csv.age.‹stamp›.json`.
+pub fn receipt_name(arrival: &Arrival) -> Name {
+    derived_name(arrival.name.as_str(), arrival.id.stamp(), ".json")
+}
+
+/// Cuts the stem where the whole would pass 255 bytes.
+fn derived_name(stem: &str, stamp: &str, ending: &str) -> Name {
+    let room = super::path::NAME_MAX.saturating_sub(stamp.len() + 1 + ending.len());
+    let cut = (0..=room.min(stem.len())).rev().find(|&at| stem.is_char_boundary(at)).unwrap_or(0);
+    let stem = stem.get(..cut).unwrap_or_default();
+    let text = format!("{stem}.{stamp}{ending}");
+    Name::parse(&text).unwrap_or_else(|_| Name::of_stamp(stamp))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn arrival_named(name: &str) -> Arrival {
+        let name = Name::parse(name).unwrap();
+        let (institution, exchange) = (Slug::parse("agency").unwrap(), Slug::parse("pillar-3").unwrap());
+        let at: Timestamp = "2026-11-21T22:59:08.123456Z".parse().unwrap();
+        Arrival {
+            id: ArrivalId::new(at, &name, 0xabc, &institution, &exchange),
+            name,
+            flow: None,
+            size: 1,
+            sha256: None,
+            armored: false,
+            by: Who { institution, label: "an".into(), fingerprint: "SHA256:an".into() },
+            session: "s".into(),
+            opened: at,
+            received: at,
+            mtime: None,
+            refused: None,
+        }
+    }
+
+    #[test]
+    fn an_id_reads_back_and_tells_whose_it_is() {
+        let arrival = arrival_named("list.csv.age");
+        let text = arrival.id.to_string();
+        assert!(text.starts_with("20261121T225908123Z-"), "{text}");
+        assert!(text.ends_with("-00000abc.agency.pillar-3"), "{text}");
+        assert_eq!(ArrivalId::parse(&text), Some(arrival.id.clone()));
+        assert!(arrival.id.may_be_named(&arrival.name));
+        assert!(!arrival.id.may_be_named(&Name::parse("other.age").unwrap()));
+        for wrong in
+            ["", ".", "..", "x.agency.p", "lost+found", &format!("{text}.tmp"), &text.replace("agency", "Ag")]
+        {
+            assert_eq!(ArrivalId::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_of_results_and_receipts_derive_from_the_arrival() {
+        let stamp = arrival_named("list.csv.age").id.stamp().to_owned();
+        assert_eq!(delivery_name(&arrival_named("list.csv.age")).as_str(), format!("list.{stamp}.csv.age"));
+        assert_eq!(
+            receipt_name(&arrival_named("list.csv.age")).as_str(),
+            format!("list.csv.age.{stamp}.json")
+        );
+        for name in [
+            "list",
+            ".age",
+            "a.verylongending.age",
+            &"é".repeat(127),
+            &format!("{}.csv.age", "x".repeat(247)),
+        ] {
+            let (result, receipt) = (delivery_name(&arrival_named(name)), receipt_name(&arrival_named(name)));
+            assert!(result.as_str().len() <= 255 && result.as_str().ends_with(".age"), "{result}");
+            assert!(receipt.as_str().len() <= 255 && receipt.as_str().ends_with(".json"), "{receipt}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What is allowed: pure functions over plain values. No file, no network, no clock, no async, no logging. Time, state and
+//! configuration come in; a verdict goes out.
+
+pub mod account;
+pub mod agreement;
+pub mod arrival;
+pub mod path;
+pub mod reason;
+pub mod receipt;
+pub mod record;
+pub mod request;
+pub mod upload;

@@ -1,0 +1,176 @@
+//! The access record: one line of the access log. What is recorded, and under which names; writing it durably is
+//! `host::log`'s business.
+
+use std::net::SocketAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::account::Who;
+use super::path::Slug;
+use super::reason::Reason;
+
+/// What was asked for or done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// A process began writing this log.
+    Start,
+    /// A process stopped in order.
+    Stop,
+    /// An attempt to log in, let in or not.
+    Login,
+    /// A session ended.
+    Logout,
+    /// A file was opened for writing.
+    OpenWrite,
+    /// A file was opened for reading.
+    OpenRead,
+    /// A file was closed.
+    Close,
+    /// A write revealed content that is not accepted.
+    Refuse,
+    /// An upload became an arrival.
+    Publish,
+    /// A file was renamed.
+    Rename,
+    /// A file was removed.
+    Remove,
+    /// A folder was listed.
+    List,
+    /// An operation that was denied or does not exist here.
+    Other,
+    /// A worker claimed an arrival.
+    Claim,
+    /// A result was put into an outbox.
+    Deliver,
+    /// An arrival's job ended: done, deferred or held.
+    Job,
+    /// A receipt was written.
+    Receipt,
+    /// Log days were deleted because their time had passed.
+    Expire,
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// It was done.
+    Ok,
+    /// It was not allowed.
+    Denied,
+    /// It was allowed and failed.
+    Failed,
+}
+
+/// Everything about one access. Absent fields do not appear in the line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Record {
+    /// What.
+    pub event: Event,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The session, unique per connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// The peer's address and port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<SocketAddr>,
+    /// The institution; for a login, the user name as far as it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub institution: Option<String>,
+    /// The label of the person's key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_label: Option<String>,
+    /// The key's fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_fingerprint: Option<String>,
+    /// The client's identification string (RFC 4253 §4.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// The exchange.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Slug>,
+    /// The path, as the institution sees it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The new path of a rename.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_path: Option<String>,
+    /// The arrival's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<String>,
+    /// Bytes moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Lower-case hex of the SHA-256 of the encrypted file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// Why it was denied or failed; the code of a `Reason` or of a `LoginRefusal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Anything else, in words, without personal data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+impl Record {
+    /// A record with nothing but what happened and how it ended.
+    pub fn new(event: Event, outcome: Outcome) -> Self {
+        Self {
+            event,
+            outcome,
+            session: None,
+            peer: None,
+            institution: None,
+            key_label: None,
+            key_fingerprint: None,
+            client: None,
+            exchange: None,
+            path: None,
+            new_path: None,
+            arrival: None,
+            bytes: None,
+            sha256: None,
+            reason: None,
+            detail: None,
+        }
+    }
+
+    /// The same, of a person.
+    #[must_use]
+    pub fn by(mut self, who: &Who) -> Self {
+        self.institution = Some(who.institution.to_string());
+        self.key_label = Some(who.label.clone());
+        self.key_fingerprint = Some(who.fingerprint.clone());
+        self
+    }
+
+    /// The same, for a reason.
+    #[must_use]
+    pub fn because(mut self, reason: &Reason) -> Self {
+        self.reason = Some(reason.code().to_owned());
+        self
+    }
+}
+
+/// One line of the log: a record in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Line {
+    /// UTC.
+    pub time: Timestamp,
+    /// The machine.
+    pub node: String,
+    /// `serve`, `work` or `cli`.
+    pub process: String,
+    /// Counts from 1 within the file.
+    pub seq: u64,
+    /// Lower-case hex of the SHA-256 of the line before, without its line end; 64 zeros in a file's first line.
+    pub prev: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub record: Record,
+}
