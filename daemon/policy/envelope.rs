@@ -47,6 +47,8 @@ impl Envelope {
 pub struct Header {
     /// Bytes of the binary header, up to and including the MAC line's end.
     binary_length: u64,
+    /// Bytes of the file that carry the header: the same for a binary file, whole lines for an armored one.
+    carried_by: u64,
     /// Whether the file is in text armor.
     armored: bool,
 }
@@ -55,6 +57,11 @@ impl Header {
     /// Whether the file is in text armor.
     pub fn is_armored(&self) -> bool {
         self.armored
+    }
+
+    /// Bytes at the file's start that carry the header and so must stay as they were inspected.
+    pub fn carried_by(&self) -> u64 {
+        self.carried_by
     }
 
     /// Judges the length of a binary file of `length` bytes. Armored files go through [`Inspector::seal`].
@@ -104,10 +111,11 @@ impl Inspector {
             self.feed_form(bytes)?;
         }
         if self.header.is_none() && self.scan.is_complete() {
-            self.header = Some(Header {
-                binary_length: self.scan.taken,
-                armored: matches!(self.form, Form::Armored(_)),
-            });
+            let (armored, carried_by) = match &self.form {
+                Form::Armored(armor) => (true, armor.header_carried_by),
+                Form::Binary | Form::Undecided => (false, self.scan.taken),
+            };
+            self.header = Some(Header { binary_length: self.scan.taken, carried_by, armored });
         }
         Ok(self.header.as_ref())
     }
@@ -251,6 +259,10 @@ fn is_base64_of(text: &[u8], bytes: usize) -> bool {
 #[derive(Debug, Default)]
 struct ArmorScan {
     line: Vec<u8>,
+    /// Bytes of the complete lines so far.
+    taken: u64,
+    /// `taken` when the header was complete.
+    header_carried_by: u64,
     decoded: u64,
     at: ArmorPlace,
 }
@@ -276,7 +288,12 @@ impl ArmorScan {
             self.line.extend_from_slice(piece);
             if end.is_some() {
                 let line = std::mem::take(&mut self.line);
+                self.taken += line.len() as u64 + 1;
+                let header_was_open = !scan.is_complete();
                 self.at = self.take_line(line.strip_suffix(b"\r").unwrap_or(&line), scan)?;
+                if header_was_open && scan.is_complete() {
+                    self.header_carried_by = self.taken;
+                }
             }
             bytes = rest.get(1..).unwrap_or_default();
         }
