@@ -2,7 +2,10 @@
 //! clock. It performs what `policy` decided and decides nothing itself.
 
 pub mod clock;
+pub mod directory;
+pub mod files;
 pub mod log;
 pub mod process;
 pub mod program_log;
+pub mod spool;
 pub mod systemd;
