@@ -2,4 +2,6 @@
 //! clock. It performs what `policy` decided and decides nothing itself.
 
 pub mod clock;
+pub mod directory;
 pub mod files;
+pub mod spool;
