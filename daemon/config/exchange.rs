@@ -23,8 +23,9 @@ const SIZE_MAX: u64 = 1 << 44;
 /// What an exchange may name.
 #[derive(Debug)]
 pub struct Known {
-    /// Each institution, and whether results can be encrypted to it; none if its file could not be understood.
-    pub institutions: BTreeMap<Slug, Option<bool>>,
+    /// Each institution, and whether results can be encrypted to it: none if its file could not be understood. None at all
+    /// if the folder could not be read.
+    pub institutions: Option<BTreeMap<Slug, Option<bool>>>,
     /// Names of the databases; none if `dropzone.yaml` could not be understood.
     pub databases: Option<BTreeSet<String>>,
     /// Whether the zone has an age identity.
@@ -108,7 +109,7 @@ fn parties(
     for (name, parts) in &raw.0 {
         let key = list.at(name);
         let Some(slug) = desk.slug(&key, name) else { continue };
-        if !known.institutions.contains_key(&slug) {
+        if known.institutions.as_ref().is_some_and(|known| !known.contains_key(&slug)) {
             unknown_institution(desk, &key, name);
         }
         if parts.is_empty() {
@@ -274,7 +275,9 @@ fn columns_make_sense(desk: &mut Desk<'_>, list: &Key, columns: &[String]) {
 /// A result is encrypted to its receiver; a relayed file is encrypted already.
 fn refuse_unencryptable(desk: &mut Desk<'_>, known: &Known, key: &Key, to: &[Slug]) {
     for (index, receiver) in to.iter().enumerate() {
-        if let Some(Some(false)) = known.institutions.get(receiver) {
+        let can_receive =
+            known.institutions.as_ref().and_then(|known| known.get(receiver).copied().flatten());
+        if can_receive == Some(false) {
             desk.wrong(
                 &key.at("to").item(index),
                 format!("{receiver} has no recipients, so no result can be encrypted to it"),

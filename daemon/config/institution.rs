@@ -114,7 +114,6 @@ fn person_key(desk: &mut Desk<'_>, key: &Key, raw: &raw::PersonKey) -> Option<Pe
 }
 
 /// None if it is wrong, `Some(None)` if it is not there.
-#[expect(clippy::option_option, reason = "absent and wrong are two things")]
 fn optional_day(desk: &mut Desk<'_>, key: &Key, text: Option<&str>) -> Option<Option<jiff::civil::Date>> {
     match text {
         Some(text) => desk.day(key, text).map(Some),
