@@ -35,6 +35,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Run both daemons, serve and work, and restart one that ends.
+    Run,
+    /// Show what lies in the spool.
+    Status {
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -50,6 +58,8 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Init { directory } => dropzone::cli::init::run(&directory),
         Command::Check { json } => dropzone::cli::check::run(&arguments.config, json),
+        Command::Run => dropzone::cli::run::run(&arguments.config),
+        Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };
     outcome.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr().lock(), "dropzone: {error:#}");

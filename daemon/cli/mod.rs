@@ -3,4 +3,6 @@
 
 pub mod check;
 pub mod init;
+pub mod run;
 pub mod secrets;
+pub mod status;
