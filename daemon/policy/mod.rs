@@ -10,4 +10,5 @@ pub mod reason;
 pub mod receipt;
 pub mod record;
 pub mod request;
+pub mod retention;
 pub mod upload;
