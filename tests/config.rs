@@ -39,9 +39,12 @@ fn replace(file: &Path, old: &str, new: &str) {
 fn public_key(folder: &Path, kind: &[&str]) -> String {
     let path = folder.join("key");
     let _ = fs::remove_file(&path);
-    let made =
-        Command::new("ssh-keygen").args(["-q", "-N", "", "-C", "an@example.org", "-f"]).arg(&path).args(kind);
-    let output = { made }.output().unwrap();
+    let output = Command::new("ssh-keygen")
+        .args(["-q", "-N", "", "-C", "an@example.org", "-f"])
+        .arg(&path)
+        .args(kind)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     fs::read_to_string(path.with_extension("pub")).unwrap().trim().to_owned()
 }
