@@ -16,7 +16,7 @@ mod work;
 use prometheus::core::Collector;
 use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
-pub use self::serve::{ConnectionRefusal, ServeMetrics, UploadOutcome};
+pub use self::serve::{ConnectionRefusal, Open, ServeMetrics, UploadOutcome};
 pub use self::work::{JobResult, WorkMetrics};
 use super::clock::Clock;
 use super::log::AccessLog;
