@@ -26,7 +26,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 const PROVEN: Duration = Duration::from_secs(60);
 
 /// Runs both daemons on the zone in `directory` until it is told to stop.
-pub fn run(directory: &Path) -> anyhow::Result<ExitCode> {
+pub fn run(directory: &Path, stop_with_parent: bool) -> anyhow::Result<ExitCode> {
     // A zone that cannot work should say so once, here, and not twice every half minute.
     if let Err(errors) = crate::config::load(directory) {
         super::check::tell(&mut std::io::stderr().lock(), directory, &errors)?;
@@ -42,7 +42,7 @@ pub fn run(directory: &Path) -> anyhow::Result<ExitCode> {
         grace: GRACE,
     });
     runtime.block_on(async {
-        let mut shutdown = Shutdown::listen(false)?;
+        let mut shutdown = Shutdown::listen(stop_with_parent)?;
         supervise(daemons, async move { shutdown.requested().await }).await;
         Ok(ExitCode::SUCCESS)
     })
