@@ -4,9 +4,11 @@
 pub mod account;
 pub mod agreement;
 pub mod arrival;
+pub mod job;
 pub mod path;
 pub mod reason;
 pub mod receipt;
 pub mod record;
 pub mod request;
+pub mod table;
 pub mod upload;
