@@ -110,13 +110,11 @@ impl Reason {
             | Self::HeaderTooLarge
             | Self::PassphraseEncrypted
             | Self::ArmorNotAccepted
-            | Self::CutShort
-            | Self::Damaged
             | Self::NotForUs
-            | Self::TooLarge { .. }
-            | Self::Empty
-            | Self::WritesOutOfOrder
-            | Self::HeaderRewritten => self.wording_of_content(),
+            | Self::HeaderRewritten => self.wording_of_envelopes(),
+            Self::CutShort | Self::Damaged | Self::TooLarge { .. } | Self::Empty | Self::WritesOutOfOrder => {
+                self.wording_of_content()
+            }
             Self::NotATable { .. }
             | Self::ColumnsNotAgreed
             | Self::JobFailed
@@ -138,7 +136,7 @@ impl Reason {
         }
     }
 
-    fn wording_of_content(&self) -> (&'static str, &'static str, &'static str) {
+    fn wording_of_envelopes(&self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::NotEncrypted => (
                 "not-encrypted",
@@ -165,6 +163,21 @@ impl Reason {
                 "Dit bestand is in tekstvorm versleuteld (age --armor). Stuur de binaire vorm.",
                 "This file is encrypted as text (age --armor). Send the binary form.",
             ),
+            Self::NotForUs => (
+                "not-for-us",
+                "Dit bestand is niet voor deze zone versleuteld. Gebruik de publieke sleutel (age1...) die u van de beheerder kreeg.",
+                "This file is not encrypted to this zone. Use the public key (age1...) that the operator gave you.",
+            ),
+            _ => (
+                "header-rewritten",
+                "Het begin van dit bestand werd tijdens de overdracht overschreven. Stuur het bestand opnieuw, van begin tot einde.",
+                "The beginning of this file was overwritten during the transfer. Send the file again, from start to end.",
+            ),
+        }
+    }
+
+    fn wording_of_content(&self) -> (&'static str, &'static str, &'static str) {
+        match self {
             Self::CutShort => (
                 "cut-short",
                 "Het einde van dit bestand ontbreekt of is beschadigd; de overdracht is wellicht afgebroken. Stuur het bestand opnieuw.",
@@ -174,11 +187,6 @@ impl Reason {
                 "damaged",
                 "De inhoud van dit bestand is gewijzigd of beschadigd. Versleutel de lijst opnieuw en stuur het nieuwe bestand.",
                 "The content of this file was altered or damaged. Encrypt the list again and send the new file.",
-            ),
-            Self::NotForUs => (
-                "not-for-us",
-                "Dit bestand is niet voor deze zone versleuteld. Gebruik de publieke sleutel (age1...) die u van de beheerder kreeg.",
-                "This file is not encrypted to this zone. Use the public key (age1...) that the operator gave you.",
             ),
             Self::TooLarge { .. } => (
                 "too-large",
@@ -190,15 +198,10 @@ impl Reason {
                 "Dit bestand is leeg. Versleutel de lijst met age en stuur het resultaat.",
                 "This file is empty. Encrypt the list with age and send the result.",
             ),
-            Self::WritesOutOfOrder => (
+            _ => (
                 "writes-out-of-order",
                 "Uw programma stuurt de delen van het bestand in een te losse volgorde. Stuur het met een gewone SFTP-client, van begin tot einde.",
                 "Your program sends the parts of the file too far out of order. Send it with an ordinary SFTP client, from start to end.",
-            ),
-            _ => (
-                "header-rewritten",
-                "Het begin van dit bestand werd tijdens de overdracht overschreven. Stuur het bestand opnieuw, van begin tot einde.",
-                "The beginning of this file was overwritten during the transfer. Send the file again, from start to end.",
             ),
         }
     }

@@ -1,0 +1,142 @@
+//! What an institution sees of results and receipts: one folder per institution and exchange, flat. Names are checked by
+//! `policy::path` before they get here, and are still only ever used one component at a time.
+
+use std::fs::File;
+
+use rustix::fs::{FileType, Stat};
+
+use super::{Attempt, Directory, Spool, SpoolError, write_durably};
+use crate::policy::arrival::Arrival;
+use crate::policy::path::{Folder, Name, Slug};
+
+/// What a listing says of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileFacts {
+    /// Its name in the tree.
+    pub name: Name,
+    /// Bytes.
+    pub size: u64,
+    /// Seconds since 1970.
+    pub mtime: i64,
+}
+
+impl FileFacts {
+    pub(super) fn from_stat(name: Name, facts: &Stat) -> Self {
+        Self { name, size: u64::try_from(facts.st_size).unwrap_or(0), mtime: facts.st_mtime }
+    }
+
+    /// Of an arrival: the time that the client gave it, else the time it came in.
+    pub fn of(arrival: &Arrival) -> Self {
+        let mtime = arrival.mtime.map_or_else(|| arrival.received.as_second(), i64::from);
+        Self { name: arrival.name.clone(), size: arrival.size, mtime }
+    }
+}
+
+impl Spool {
+    /// The files in an institution's `out` or `receipts` folder of an exchange; `in` has no folder of its own.
+    pub fn files(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+        folder: Folder,
+    ) -> Result<Vec<FileFacts>, SpoolError> {
+        let Some(directory) = self.folder(institution, exchange, folder)? else { return Ok(Vec::new()) };
+        let entries = directory.entries().attempt("list", || folder.as_str().to_owned())?;
+        let facts = |name: Name| {
+            let facts = directory.stat(name.as_str()).ok()?;
+            let is_file = FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile;
+            is_file.then(|| FileFacts::from_stat(name, &facts))
+        };
+        Ok(entries
+            .iter()
+            .filter(|entry| !is_unfinished(&entry.name))
+            .filter_map(|entry| Name::parse(&entry.name).ok().and_then(facts))
+            .collect())
+    }
+
+    /// One file there; `None` where there is none.
+    pub fn file_facts(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+        folder: Folder,
+        name: &Name,
+    ) -> Result<Option<FileFacts>, SpoolError> {
+        let Some(directory) = self.folder(institution, exchange, folder)? else { return Ok(None) };
+        Ok(match directory.stat(name.as_str()) {
+            Ok(facts) if FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile => {
+                Some(FileFacts::from_stat(name.clone(), &facts))
+            }
+            Ok(_) | Err(_) => None,
+        })
+    }
+
+    /// Opens a file there for reading.
+    pub fn open_file(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+        folder: Folder,
+        name: &Name,
+    ) -> Result<File, SpoolError> {
+        self.folder(institution, exchange, folder)?
+            .ok_or(rustix::io::Errno::NOENT)
+            .and_then(|directory| directory.file(name.as_str()))
+            .attempt("open", || format!("{}/{name}", folder.as_str()))
+    }
+
+    /// Removes a file from `out`, durably.
+    pub fn collect(&self, institution: &Slug, exchange: &Slug, name: &Name) -> Result<(), SpoolError> {
+        let outbox = self.outbox_of(institution, exchange)?;
+        outbox.remove(name.as_str()).and_then(|()| outbox.sync()).attempt("remove", || format!("out/{name}"))
+    }
+
+    /// Writes a receipt in place of one that may be there.
+    pub fn write_receipt(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+        name: &Name,
+        json: &[u8],
+    ) -> Result<(), SpoolError> {
+        write_durably(&self.receipts_of(institution, exchange)?, name.as_str(), json)
+    }
+
+    /// Whether a receipt is there.
+    pub fn has_receipt(&self, institution: &Slug, exchange: &Slug, name: &Name) -> Result<bool, SpoolError> {
+        Ok(self.receipts_of(institution, exchange)?.stat(name.as_str()).is_ok())
+    }
+
+    fn folder(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+        folder: Folder,
+    ) -> Result<Option<Directory>, SpoolError> {
+        match folder {
+            Folder::In => Ok(None),
+            Folder::Out => self.outbox_of(institution, exchange).map(Some),
+            Folder::Receipts => self.receipts_of(institution, exchange).map(Some),
+        }
+    }
+
+    pub(super) fn outbox_of(&self, institution: &Slug, exchange: &Slug) -> Result<Directory, SpoolError> {
+        below(&self.outbox, institution, exchange)
+    }
+
+    fn receipts_of(&self, institution: &Slug, exchange: &Slug) -> Result<Directory, SpoolError> {
+        below(&self.receipts, institution, exchange)
+    }
+}
+
+fn below(top: &Directory, institution: &Slug, exchange: &Slug) -> Result<Directory, SpoolError> {
+    // Made on demand: an arrival may still be on its way to an exchange that the configuration has lost.
+    top.make(institution.as_str())
+        .and_then(|folder| folder.make(exchange.as_str()))
+        .attempt("open", || format!("{institution}/{exchange}"))
+}
+
+/// What `write_durably` has not renamed yet.
+fn is_unfinished(name: &str) -> bool {
+    name.len() == 21 && name.starts_with('.') && name.ends_with(".new")
+}

@@ -1,0 +1,329 @@
+//! The spool: the one interface between `serve` and `work`. One arrival is one folder, the folder it lies in is its state,
+//! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
+//! an arrival, `claim` what a worker does with one, `folders` what an institution sees of the results.
+//!
+//! ```text
+//! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
+//! incoming | active | deferred | hold | done/‹id›/        payload.age, arrival.json (+ tries.json, hold.json)
+//! refused/‹id›/                                           arrival.json, no payload
+//! outbox/‹institution›/‹exchange›/‹name›                  results to collect
+//! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival
+//! ```
+
+mod claim;
+mod folders;
+mod partial;
+mod publish;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustix::fs::{AtFlags, StatxFlags, statx};
+use rustix::io::Errno;
+
+pub use self::claim::{Claim, HoldNote};
+pub use self::folders::FileFacts;
+pub use self::partial::Partial;
+use super::directory::Directory;
+use crate::policy::arrival::{Arrival, ArrivalId, State};
+use crate::policy::path::{Name, Slug};
+
+/// The encrypted file of an arrival.
+const PAYLOAD: &str = "payload.age";
+/// `policy::arrival::Arrival` of an arrival.
+const ARRIVAL: &str = "arrival.json";
+/// Descriptions larger than this were not written by us.
+const DESCRIPTION_MAX: u64 = 64 * 1024;
+
+/// What went wrong in the spool.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// The spool is not fit for use; the operator must do something.
+    #[error("{0}")]
+    Unfit(String),
+    /// A system call failed.
+    #[error("spool: cannot {attempted} {what}: {cause}")]
+    Io {
+        /// What was attempted.
+        attempted: &'static str,
+        /// With which file or folder, relative to the spool.
+        what: String,
+        /// Why it failed.
+        cause: std::io::Error,
+    },
+    /// Another session or process holds it.
+    #[error("spool: {0} is in use")]
+    Busy(String),
+    /// There is already one of that name.
+    #[error("spool: {0} is already there")]
+    Exists(String),
+    /// A description cannot be read as what it should be.
+    #[error("spool: {what} cannot be read: {cause}")]
+    Unreadable {
+        /// The file, relative to the spool.
+        what: String,
+        /// What the reader said.
+        cause: String,
+    },
+}
+
+impl SpoolError {
+    /// Whether the thing asked for is simply not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { cause, .. } if cause.kind() == std::io::ErrorKind::NotFound)
+    }
+}
+
+/// Names the attempt in an error.
+trait Attempt<T> {
+    fn attempt(self, attempted: &'static str, what: impl FnOnce() -> String) -> Result<T, SpoolError>;
+}
+
+impl<T> Attempt<T> for rustix::io::Result<T> {
+    fn attempt(self, attempted: &'static str, what: impl FnOnce() -> String) -> Result<T, SpoolError> {
+        self.map_err(|errno| SpoolError::Io { attempted, what: what(), cause: errno.into() })
+    }
+}
+
+impl<T> Attempt<T> for std::io::Result<T> {
+    fn attempt(self, attempted: &'static str, what: impl FnOnce() -> String) -> Result<T, SpoolError> {
+        self.map_err(|cause| SpoolError::Io { attempted, what: what(), cause })
+    }
+}
+
+/// An open spool. All its calls block.
+#[derive(Debug)]
+pub struct Spool {
+    path: PathBuf,
+    partial: Directory,
+    states: [Directory; State::ALL.len()],
+    outbox: Directory,
+    receipts: Directory,
+}
+
+impl Spool {
+    /// Opens a spool, makes the folders it lacks, and refuses one that is spread over several mounts. `pairs` are the
+    /// institutions with the exchanges they take part in.
+    pub fn open(root: &Path, pairs: &[(Slug, Slug)]) -> Result<Self, SpoolError> {
+        let top = Directory::open(root).map_err(|errno| {
+            SpoolError::Unfit(format!(
+                "the spool {} cannot be opened ({errno}): make the folder, or correct `spool` in dropzone.yaml",
+                root.display()
+            ))
+        })?;
+        let make = |name: &str| top.make(name).attempt("make", || name.to_owned());
+        let [incoming, active, deferred, hold, done, refused] = State::ALL.map(|state| make(state.as_str()));
+        let spool = Self {
+            path: root.to_owned(),
+            partial: make("partial")?,
+            states: [incoming?, active?, deferred?, hold?, done?, refused?],
+            outbox: make("outbox")?,
+            receipts: make("receipts")?,
+        };
+        for (institution, exchange) in pairs {
+            spool.make_folders(institution, exchange)?;
+        }
+        spool.require_one_mount(&top)?;
+        Ok(spool)
+    }
+
+    fn make_folders(&self, institution: &Slug, exchange: &Slug) -> Result<(), SpoolError> {
+        for kind in [&self.outbox, &self.receipts] {
+            kind.make(institution.as_str())
+                .and_then(|folder| folder.make(exchange.as_str()))
+                .attempt("make", || format!("{institution}/{exchange}"))?;
+        }
+        self.partial
+            .make(&partial::folder_name(institution, exchange))
+            .attempt("make", || partial::folder_name(institution, exchange))?;
+        Ok(())
+    }
+
+    /// `rename(2)` and `link(2)` do not cross mounts, not even bind mounts of one file system.
+    fn require_one_mount(&self, top: &Directory) -> Result<(), SpoolError> {
+        let mount_of = |folder: &Directory| {
+            statx(folder, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
+                .map(|facts| facts.stx_mnt_id)
+                .attempt("examine the mount of", || self.path.display().to_string())
+        };
+        let mount = mount_of(top)?;
+        for folder in self.states.iter().chain([&self.partial, &self.outbox, &self.receipts]) {
+            if mount_of(folder)? != mount {
+                return Err(SpoolError::Unfit(format!(
+                    "the spool {} spans several mounts: mount the whole folder as one volume, because arrivals move by rename",
+                    self.path.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn state(&self, state: State) -> &Directory {
+        let [incoming, active, deferred, hold, done, refused] = &self.states;
+        match state {
+            State::Incoming => incoming,
+            State::Active => active,
+            State::Deferred => deferred,
+            State::Hold => hold,
+            State::Done => done,
+            State::Refused => refused,
+        }
+    }
+
+    /// The arrivals in a state, oldest first. Folders that are no arrivals are left out.
+    pub fn list(&self, state: State) -> Result<Vec<ArrivalId>, SpoolError> {
+        let entries = self.state(state).entries().attempt("list", || state.as_str().to_owned())?;
+        let mut ids: Vec<_> = entries.iter().filter_map(|entry| ArrivalId::parse(&entry.name)).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// The deferred arrivals whose next try, their folder's mtime, has come.
+    pub fn due(&self, now: Timestamp) -> Result<Vec<ArrivalId>, SpoolError> {
+        let deferred = self.state(State::Deferred);
+        let is_due = |id: &ArrivalId| {
+            deferred.stat(&id.to_string()).is_ok_and(|facts| facts.st_mtime <= now.as_second())
+        };
+        Ok(self.list(State::Deferred)?.into_iter().filter(is_due).collect())
+    }
+
+    /// The description of an arrival.
+    pub fn arrival(&self, state: State, id: &ArrivalId) -> Result<Arrival, SpoolError> {
+        let folder = self
+            .state(state)
+            .directory(&id.to_string())
+            .attempt("open", || format!("{}/{id}", state.as_str()))?;
+        read_arrival(&folder, id)
+    }
+
+    /// When an arrival came into its state, or, for a deferred one, when it is due.
+    pub fn since(&self, state: State, id: &ArrivalId) -> Result<Timestamp, SpoolError> {
+        let facts = self.state(state).stat(&id.to_string()).attempt("examine", || id.to_string())?;
+        Ok(Timestamp::from_second(facts.st_mtime).unwrap_or(Timestamp::UNIX_EPOCH))
+    }
+
+    /// Why an arrival is held.
+    pub fn hold_note(&self, id: &ArrivalId) -> Result<HoldNote, SpoolError> {
+        let folder = self.state(State::Hold).directory(&id.to_string()).attempt("open", || id.to_string())?;
+        read_json(&folder, claim::HOLD)
+    }
+
+    /// Where `work` watches for arrivals.
+    pub fn incoming_path(&self) -> PathBuf {
+        self.path.join(State::Incoming.as_str())
+    }
+
+    /// Where `work` watches for refusals.
+    pub fn refused_path(&self) -> PathBuf {
+        self.path.join(State::Refused.as_str())
+    }
+
+    /// Bytes that an unprivileged process can still write.
+    pub fn free_bytes(&self) -> Result<u64, SpoolError> {
+        let facts =
+            rustix::fs::fstatvfs(&self.partial).attempt("measure", || self.path.display().to_string())?;
+        Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+    }
+
+    /// Whether an arrival of this name is in progress, and its facts.
+    pub fn in_progress(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+        name: &Name,
+    ) -> Result<Option<FileFacts>, SpoolError> {
+        for state in State::IN_PROGRESS {
+            for id in self.list(state)? {
+                let candidate =
+                    id.institution() == institution && id.exchange() == exchange && id.may_be_named(name);
+                if !candidate {
+                    continue;
+                }
+                match self.arrival(state, &id) {
+                    Ok(arrival) if &arrival.name == name => return Ok(Some(FileFacts::of(&arrival))),
+                    // It moved on while we looked, or only its digest is alike.
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// All own arrivals that are in progress.
+    pub fn all_in_progress(&self, institution: &Slug, exchange: &Slug) -> Result<Vec<FileFacts>, SpoolError> {
+        let mut found = Vec::new();
+        for state in State::IN_PROGRESS {
+            for id in self.list(state)? {
+                if id.institution() != institution || id.exchange() != exchange {
+                    continue;
+                }
+                if let Ok(arrival) = self.arrival(state, &id) {
+                    found.push(FileFacts::of(&arrival));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn read_arrival(folder: &Directory, id: &ArrivalId) -> Result<Arrival, SpoolError> {
+    let arrival: Arrival = read_json(folder, ARRIVAL)?;
+    if &arrival.id == id {
+        Ok(arrival)
+    } else {
+        Err(SpoolError::Unreadable {
+            what: format!("{id}/{ARRIVAL}"),
+            cause: format!("it describes {}", arrival.id),
+        })
+    }
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(folder: &Directory, name: &str) -> Result<T, SpoolError> {
+    let file = folder.file(name).attempt("open", || name.to_owned())?;
+    let mut text = Vec::new();
+    file.take(DESCRIPTION_MAX).read_to_end(&mut text).attempt("read", || name.to_owned())?;
+    serde_json::from_slice(&text)
+        .map_err(|error| SpoolError::Unreadable { what: name.to_owned(), cause: error.to_string() })
+}
+
+/// Writes a small file durably; one that is there is replaced as a whole or not at all.
+fn write_durably(folder: &Directory, name: &str, bytes: &[u8]) -> Result<(), SpoolError> {
+    use std::io::Write;
+    // Names that a peer chose never begin so and end so; a leftover of a crash is overwritten.
+    let temporary = format!(".{:016x}.new", random());
+    let write = || -> std::io::Result<()> {
+        let mut file = folder.create_anew(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        folder.replace(&temporary, folder, name)?;
+        Ok(folder.sync()?)
+    };
+    write().attempt("write", || name.to_owned()).inspect_err(|_| {
+        let _ = folder.remove_if_there(&temporary);
+    })
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, SpoolError> {
+    let mut json = serde_json::to_vec_pretty(value).map_err(|error| SpoolError::Unreadable {
+        what: "a description".to_owned(),
+        cause: error.to_string(),
+    })?;
+    json.push(b'\n');
+    Ok(json)
+}
+
+/// Random bits for names; the kernel's generator does not fail once the machine is up.
+pub fn random() -> u64 {
+    let mut bytes = [0_u8; 8];
+    match rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()) {
+        Ok(_) | Err(_) => u64::from_ne_bytes(bytes),
+    }
+}
+
+fn exists_or(error: Errno, what: impl FnOnce() -> String, attempted: &'static str) -> SpoolError {
+    match error {
+        Errno::EXIST | Errno::NOTEMPTY => SpoolError::Exists(what()),
+        other => SpoolError::Io { attempted, what: what(), cause: other.into() },
+    }
+}

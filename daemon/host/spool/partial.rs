@@ -1,0 +1,212 @@
+//! Where an upload grows: `partial/‹institution›.‹exchange›/‹name›/payload.age`. One session at a time holds it, by a lock
+//! on the file, so that nobody writes into what another has just had inspected. Its content has passed the gate
+//! before the first byte gets here; that is `serve`'s promise.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::fs::{FlockOperation, flock, fstat};
+use rustix::io::Errno;
+
+use super::{Attempt, Directory, FileFacts, PAYLOAD, Spool, SpoolError};
+use crate::policy::path::{Name, Slug};
+
+pub(super) fn folder_name(institution: &Slug, exchange: &Slug) -> String {
+    format!("{institution}.{exchange}")
+}
+
+/// An upload in progress, held by this session alone.
+#[derive(Debug)]
+pub struct Partial {
+    pub(super) exchange: Slug,
+    pub(super) name: Name,
+    /// `partial/‹institution›.‹exchange›`
+    pub(super) parent: Directory,
+    /// The folder of this upload.
+    pub(super) folder: Directory,
+    pub(super) file: File,
+}
+
+impl Spool {
+    /// Begins an upload, or begins one of the same name anew.
+    pub fn create_partial(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+        name: &Name,
+    ) -> Result<Partial, SpoolError> {
+        let parent = self.partials(institution, exchange)?;
+        let folder = parent.make(name.as_str()).attempt("make", || format!("partial/{name}"))?;
+        let file = match folder.create(PAYLOAD) {
+            Err(Errno::EXIST) => folder.file_to_write(PAYLOAD),
+            other => other,
+        }
+        .attempt("make", || format!("partial/{name}/{PAYLOAD}"))?;
+        let partial = hold_partial(exchange, name, parent, folder, file)?;
+        partial.file.set_len(0).attempt("empty", || format!("partial/{name}"))?;
+        Ok(partial)
+    }
+
+    /// Goes on with an upload; `None` where there is none of that name.
+    pub fn open_partial(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+        name: &Name,
+    ) -> Result<Option<Partial>, SpoolError> {
+        let parent = self.partials(institution, exchange)?;
+        let opened = parent
+            .directory(name.as_str())
+            .and_then(|folder| folder.file_to_write(PAYLOAD).map(|file| (folder, file)));
+        match opened {
+            Ok((folder, file)) => hold_partial(exchange, name, parent, folder, file).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error).attempt("open", || format!("partial/{name}")),
+        }
+    }
+
+    fn partials(&self, institution: &Slug, exchange: &Slug) -> Result<Directory, SpoolError> {
+        let name = folder_name(institution, exchange);
+        self.partial.directory(&name).attempt("open", || format!("partial/{name}"))
+    }
+
+    /// Size and mtime of an upload in progress, whoever holds it.
+    pub fn partial_facts(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+        name: &Name,
+    ) -> Result<Option<FileFacts>, SpoolError> {
+        let parent = self.partials(institution, exchange)?;
+        Ok(facts_in(&parent, name))
+    }
+
+    /// All uploads of an institution in an exchange that are in progress.
+    pub fn partials_facts(&self, institution: &Slug, exchange: &Slug) -> Result<Vec<FileFacts>, SpoolError> {
+        let parent = self.partials(institution, exchange)?;
+        let entries = parent.entries().attempt("list", || "partial".to_owned())?;
+        Ok(entries
+            .iter()
+            .filter_map(|entry| Name::parse(&entry.name).ok())
+            .filter_map(|name| facts_in(&parent, &name))
+            .collect())
+    }
+
+    /// Removes the uploads that nobody has written to for longer than `kept`, and names them.
+    pub fn expire_partials(&self, now: Timestamp, kept: Duration) -> Result<Vec<String>, SpoolError> {
+        let mut removed = Vec::new();
+        for pair in self.partial.entries().attempt("list", || "partial".to_owned())? {
+            let Some((institution, exchange)) = pair.name.split_once('.') else { continue };
+            let (Ok(institution), Ok(exchange)) = (Slug::parse(institution), Slug::parse(exchange)) else {
+                continue;
+            };
+            for facts in self.partials_facts(&institution, &exchange)? {
+                let age = now.as_second().saturating_sub(facts.mtime);
+                if age <= i64::try_from(kept.as_secs()).unwrap_or(i64::MAX) {
+                    continue;
+                }
+                match self.open_partial(&institution, &exchange, &facts.name) {
+                    Ok(Some(partial)) => {
+                        partial.remove()?;
+                        removed.push(format!("/{exchange}/in/{} of {institution}", facts.name));
+                    }
+                    Ok(None) | Err(SpoolError::Busy(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(removed)
+    }
+}
+
+/// Locks it for this session.
+fn hold_partial(
+    exchange: &Slug,
+    name: &Name,
+    parent: Directory,
+    folder: Directory,
+    file: File,
+) -> Result<Partial, SpoolError> {
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Err(SpoolError::Busy(name.to_string())),
+        Err(error) => return Err(error).attempt("lock", || format!("partial/{name}")),
+    }
+    // Between opening and locking, the one who held it may have published or removed it.
+    let ours = fstat(&file).attempt("examine", || name.to_string())?;
+    let there = parent.directory(name.as_str()).and_then(|folder| folder.stat(PAYLOAD));
+    if !there.is_ok_and(|facts| (facts.st_ino, facts.st_dev) == (ours.st_ino, ours.st_dev)) {
+        return Err(SpoolError::Busy(name.to_string()));
+    }
+    Ok(Partial { exchange: exchange.clone(), name: name.clone(), parent, folder, file })
+}
+
+fn facts_in(parent: &Directory, name: &Name) -> Option<FileFacts> {
+    let facts = parent.directory(name.as_str()).and_then(|folder| folder.stat(PAYLOAD)).ok()?;
+    Some(FileFacts::from_stat(name.clone(), &facts))
+}
+
+impl Partial {
+    /// The name it grows under.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The exchange it grows in.
+    pub fn exchange(&self) -> &Slug {
+        &self.exchange
+    }
+
+    /// Bytes so far.
+    pub fn size(&self) -> Result<u64, SpoolError> {
+        Ok(self.file.metadata().attempt("examine", || self.name.to_string())?.len())
+    }
+
+    /// Writes at an offset. What fails is not tried again: the caller gives this upload up.
+    pub fn write_at(&self, bytes: &[u8], offset: u64) -> Result<(), SpoolError> {
+        self.file.write_all_at(bytes, offset).attempt("write", || self.name.to_string())
+    }
+
+    /// Reads at an offset; fewer bytes than asked for only at the end.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, SpoolError> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.file.read_at(rest, offset.saturating_add(filled as u64)) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).attempt("read", || self.name.to_string()),
+            }
+        }
+        Ok(filled)
+    }
+
+    /// Cuts it to a length.
+    pub fn truncate(&self, length: u64) -> Result<(), SpoolError> {
+        self.file.set_len(length).attempt("truncate", || self.name.to_string())
+    }
+
+    /// Makes what was written durable.
+    pub fn sync(&self) -> Result<(), SpoolError> {
+        self.file.sync_all().attempt("sync", || self.name.to_string())
+    }
+
+    /// Removes it.
+    pub fn remove(self) -> Result<(), SpoolError> {
+        self.folder
+            .remove_if_there(PAYLOAD)
+            .and_then(|()| self.parent.remove_directory(self.name.as_str()))
+            .attempt("remove", || self.name.to_string())
+    }
+
+    /// Lets it grow under another temporary name.
+    pub fn rename(&mut self, new_name: &Name) -> Result<(), SpoolError> {
+        self.parent
+            .move_to(self.name.as_str(), &self.parent, new_name.as_str())
+            .map_err(|error| super::exists_or(error, || new_name.to_string(), "rename"))?;
+        self.name = new_name.clone();
+        self.parent.sync().attempt("sync", || new_name.to_string())
+    }
+}
