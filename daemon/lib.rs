@@ -13,3 +13,4 @@
 pub mod config;
 pub mod host;
 pub mod policy;
+pub mod work;

@@ -1,0 +1,5 @@
+//! The job side.
+
+pub mod encrypt;
+pub mod open;
+pub mod query;
