@@ -1,11 +1,25 @@
 //! The configuration of a zone: YAML in, checked values out. `raw` is the YAML's shape, `check` turns it into what stands
 //! here, `error` says what is wrong, where, and what to do. Nobody else knows serde_yaml.
 
+mod check;
+mod error;
+mod exchange;
+mod institution;
+mod keys;
+mod load;
+mod locate;
+mod machine;
+mod raw;
+mod sql;
+mod values;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::error::{Cause, ConfigError, Key, Note};
+pub use self::load::{FILE_LIMIT, FILES_LIMIT, Loaded, load, load_with_notes, worst};
 use crate::policy::account::Institution;
 use crate::policy::agreement::{Exchange, Standing};
 use crate::policy::path::Slug;

@@ -1,0 +1,168 @@
+//! Checks one `institutions/*.yaml`. Whether a key also belongs to somebody else is a question for the whole zone: `check`.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::error::Key;
+use super::keys::login_key;
+use super::load::Document;
+use super::raw;
+use super::values::Desk;
+use crate::policy::account::{Institution, Person, PersonKey};
+
+const PEOPLE_MAX: usize = 1_000;
+const KEYS_MAX: usize = 20;
+const RECIPIENTS_MAX: usize = 20;
+const NETWORKS_MAX: usize = 100;
+const LABEL_MAX: usize = 64;
+
+/// The institution that a document describes.
+pub fn institution(desk: &mut Desk<'_>, document: &Document<raw::Institution>) -> Option<Institution> {
+    let raw = document.raw.as_ref()?;
+    let root = Key::root();
+    if raw.institution != document.stem.as_str() {
+        desk.wrong(
+            &root.at("institution"),
+            format!("is {:?} in a file called {}.yaml", raw.institution, document.stem),
+            "give both the same name",
+        );
+    }
+    let title = desk.line(&root.at("title"), &raw.title);
+    let contact = match &raw.contact {
+        Some(text) => desk.line(&root.at("contact"), text).map(Some),
+        None => Some(None),
+    };
+    let people = people(desk, &raw.people);
+    let recipients = recipients(desk, &raw.recipients);
+    let networks = networks(desk, &raw.networks);
+    if raw.people.is_empty() {
+        desk.note("has no people: nobody can log in for it");
+    }
+    Some(Institution {
+        name: document.stem.clone(),
+        title: title?,
+        contact: contact?,
+        people: people?,
+        recipients: recipients?,
+        networks: networks?,
+    })
+}
+
+fn people(desk: &mut Desk<'_>, raw: &[raw::Person]) -> Option<Vec<Person>> {
+    let list = Key::root().at("people");
+    if !desk.at_most(&list, raw.len(), PEOPLE_MAX) {
+        return None;
+    }
+    let mut labels = BTreeSet::new();
+    let mut people = Vec::new();
+    for (index, raw) in raw.iter().enumerate() {
+        let key = list.item(index);
+        if !labels.insert(raw.label.trim()) {
+            desk.wrong(
+                &key.at("label"),
+                format!("two people are called {:?}", raw.label),
+                "give each person a label of its own: the log tells them apart by it",
+            );
+        }
+        people.push(person(desk, &key, raw));
+    }
+    people.into_iter().collect()
+}
+
+fn person(desk: &mut Desk<'_>, key: &Key, raw: &raw::Person) -> Option<Person> {
+    let label = desk.line(&key.at("label"), &raw.label);
+    if raw.label.len() > LABEL_MAX {
+        desk.wrong(&key.at("label"), "is longer than 64 bytes", "choose a shorter label");
+    }
+    let function = match &raw.function {
+        Some(text) => desk.line(&key.at("function"), text).map(Some),
+        None => Some(None),
+    };
+    let list = key.at("keys");
+    if !desk.at_most(&list, raw.keys.len(), KEYS_MAX) {
+        return None;
+    }
+    if raw.keys.is_empty() {
+        desk.note(format!("{} has no key and cannot log in", raw.label));
+    }
+    let keys: Vec<_> =
+        raw.keys.iter().enumerate().map(|(index, raw)| person_key(desk, &list.item(index), raw)).collect();
+    Some(Person { label: label?, function: function?, keys: keys.into_iter().collect::<Option<_>>()? })
+}
+
+fn person_key(desk: &mut Desk<'_>, key: &Key, raw: &raw::PersonKey) -> Option<PersonKey> {
+    let login = login_key(&raw.key).map_err(|refusal| desk.wrong(key, refusal.problem, refusal.remedy)).ok();
+    let not_before = optional_day(desk, &key.at("not-before"), raw.not_before.as_deref());
+    let not_after = optional_day(desk, &key.at("not-after"), raw.not_after.as_deref());
+    if let (Some(Some(from)), Some(Some(until))) = (not_before, not_after)
+        && until < from
+    {
+        desk.wrong(
+            &key.at("not-after"),
+            format!("{until} lies before not-before, {from}"),
+            "correct one of the two days",
+        );
+    }
+    let login = login?;
+    Some(PersonKey {
+        fingerprint: login.fingerprint,
+        algorithm: login.algorithm,
+        not_before: not_before?,
+        not_after: not_after?,
+    })
+}
+
+/// None if it is wrong, `Some(None)` if it is not there.
+#[expect(clippy::option_option, reason = "absent and wrong are two things")]
+fn optional_day(desk: &mut Desk<'_>, key: &Key, text: Option<&str>) -> Option<Option<jiff::civil::Date>> {
+    match text {
+        Some(text) => desk.day(key, text).map(Some),
+        None => Some(None),
+    }
+}
+
+fn recipients(desk: &mut Desk<'_>, raw: &[String]) -> Option<Vec<String>> {
+    let list = Key::root().at("recipients");
+    if !desk.at_most(&list, raw.len(), RECIPIENTS_MAX) {
+        return None;
+    }
+    let mut recipients: Vec<String> = Vec::new();
+    for (index, text) in raw.iter().enumerate() {
+        let key = list.item(index);
+        let text = text.trim();
+        if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
+            let remedy = "remove it from here and consider it known; write the recipient, which begins with age1";
+            desk.wrong(&key, "is a secret age identity", remedy);
+        } else if text.parse::<age::x25519::Recipient>().is_err() {
+            let remedy = "write what `age-keygen -y` prints: age1 and 58 letters and digits";
+            desk.wrong(&key, "is not an X25519 age recipient", remedy);
+        } else if recipients.iter().any(|earlier| earlier == text) {
+            desk.wrong(&key, "is there twice", "keep one of them");
+        }
+        recipients.push(text.to_owned());
+    }
+    Some(recipients)
+}
+
+fn networks(desk: &mut Desk<'_>, raw: &[String]) -> Option<Vec<IpNet>> {
+    let list = Key::root().at("networks");
+    if !desk.at_most(&list, raw.len(), NETWORKS_MAX) {
+        return None;
+    }
+    let mut networks = Vec::new();
+    for (index, text) in raw.iter().enumerate() {
+        match text.parse::<IpNet>() {
+            Ok(network) if network.trunc() == network => networks.push(network),
+            Ok(network) => {
+                let remedy = format!("write {}", network.trunc());
+                desk.wrong(&list.item(index), format!("{text:?} has bits beyond its prefix"), remedy);
+            }
+            Err(_) => {
+                let problem = format!("{text:?} is not a network");
+                desk.wrong(&list.item(index), problem, "write it as in 10.0.0.0/8 or 192.0.2.7/32");
+            }
+        }
+    }
+    Some(networks)
+}

@@ -1,0 +1,214 @@
+//! Checks `dropzone.yaml`. Whether keys, identities and databases are what they should be is left to those who open them,
+//! and to `dropzone check`: this process may not be the one that can read them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::Key;
+use super::raw;
+use super::values::Desk;
+use super::{Database, Limits, Log, Machine, MetricsListen, Work};
+use crate::host::files::examine_folder;
+use crate::policy::path::Slug;
+
+const LISTEN_MAX: usize = 16;
+const IDENTITIES_MAX: usize = 16;
+const KEEP_DAYS: u64 = 31;
+
+/// The machine's part of a zone in `directory`, on a machine that calls itself `host`.
+pub fn machine(desk: &mut Desk<'_>, directory: &Path, host: &str, raw: &raw::Machine) -> Option<Machine> {
+    let root = Key::root();
+    let node = node(desk, host, raw.node.as_deref());
+    let listen = listen(desk, &raw.listen);
+    let host_key = path(desk, directory, &root.at("host-key"), &raw.host_key);
+    let signing_key = path(desk, directory, &root.at("signing-key"), &raw.signing_key);
+    let identities = identities(desk, directory, &raw.identities);
+    let spool = folder(desk, directory, &root.at("spool"), &raw.spool);
+    let log = log(desk, directory, &raw.log);
+    let metrics = metrics(desk, raw.metrics.as_ref());
+    let databases = databases(desk, directory, &raw.databases);
+    let work = work(desk, &raw.work);
+    let limits = limits(desk, &raw.limits);
+    Some(Machine {
+        node: node?,
+        listen: listen?,
+        host_key: host_key?,
+        identities: identities?,
+        signing_key: signing_key?,
+        spool: spool?,
+        log: log?,
+        metrics: metrics?,
+        databases: databases?,
+        work: work?,
+        limits: limits?,
+    })
+}
+
+/// Without a name of its own, a node is called as its host is, as far as that can be a name.
+fn node(desk: &mut Desk<'_>, host: &str, raw: Option<&str>) -> Option<Slug> {
+    if let Some(text) = raw {
+        return desk.slug(&Key::root().at("node"), text);
+    }
+    let first = host.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let text: String =
+        first.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
+    let text = text.trim_matches('-');
+    desk.slug(&Key::root().at("node"), if text.is_empty() { "zone" } else { text })
+}
+
+fn listen(desk: &mut Desk<'_>, raw: &[String]) -> Option<Vec<SocketAddr>> {
+    let key = Key::root().at("listen");
+    if raw.is_empty() {
+        desk.wrong(&key, "is empty: nobody could connect", "name an address, as in [\"0.0.0.0:2222\"]");
+        return None;
+    }
+    if !desk.at_most(&key, raw.len(), LISTEN_MAX) {
+        return None;
+    }
+    let mut addresses = Vec::new();
+    for (index, text) in raw.iter().enumerate() {
+        let address = desk.address(&key.item(index), text)?;
+        if address.port() != 0 && addresses.contains(&address) {
+            desk.wrong(&key.item(index), format!("{address} is there twice"), "keep one of them");
+        }
+        addresses.push(address);
+    }
+    Some(addresses)
+}
+
+/// Relative paths are meant from the folder of `dropzone.yaml`.
+fn path(desk: &mut Desk<'_>, directory: &Path, key: &Key, text: &str) -> Option<PathBuf> {
+    desk.line(key, text).map(|text| directory.join(text))
+}
+
+fn folder(desk: &mut Desk<'_>, directory: &Path, key: &Key, text: &str) -> Option<PathBuf> {
+    let path = path(desk, directory, key, text)?;
+    match examine_folder(&path) {
+        Ok(()) => Some(path),
+        Err(error) => {
+            desk.wrong(key, format!("the folder {} {error}", path.display()), error.remedy());
+            None
+        }
+    }
+}
+
+fn identities(desk: &mut Desk<'_>, directory: &Path, raw: &[String]) -> Option<Vec<PathBuf>> {
+    let key = Key::root().at("identities");
+    if !desk.at_most(&key, raw.len(), IDENTITIES_MAX) {
+        return None;
+    }
+    raw.iter().enumerate().map(|(index, text)| path(desk, directory, &key.item(index), text)).collect()
+}
+
+fn log(desk: &mut Desk<'_>, directory: &Path, raw: &raw::Log) -> Option<Log> {
+    let key = Key::root().at("log");
+    let folder = folder(desk, directory, &key.at("directory"), &raw.directory);
+    let days = desk.count(&key.at("keep-days"), raw.keep_days.unwrap_or(KEEP_DAYS), 1..=3660);
+    Some(Log { directory: folder?, keep_days: u16::try_from(days?).ok()? })
+}
+
+fn metrics(desk: &mut Desk<'_>, raw: Option<&raw::Metrics>) -> Option<MetricsListen> {
+    let key = Key::root().at("metrics");
+    let (serve, work) = match raw {
+        Some(raw) => (raw.serve.as_str(), raw.work.as_str()),
+        None => ("127.0.0.1:9721", "127.0.0.1:9722"),
+    };
+    let serve = loopback(desk, &key.at("serve"), serve);
+    let work = loopback(desk, &key.at("work"), work);
+    let (serve, work) = (serve?, work?);
+    if serve == work && serve.port() != 0 {
+        desk.wrong(&key.at("work"), format!("{work} is also the address of serve"), "choose another port");
+    }
+    Some(MetricsListen { serve, work })
+}
+
+fn loopback(desk: &mut Desk<'_>, key: &Key, text: &str) -> Option<SocketAddr> {
+    let address = desk.address(key, text)?;
+    if address.ip().is_loopback() {
+        return Some(address);
+    }
+    desk.wrong(
+        key,
+        format!("{address} can be reached from the network"),
+        "use a loopback address, as in 127.0.0.1:9721; let the collector's agent run on this machine",
+    );
+    None
+}
+
+fn databases(
+    desk: &mut Desk<'_>,
+    directory: &Path,
+    raw: &raw::Mapping<raw::Database>,
+) -> Option<BTreeMap<Slug, Database>> {
+    let key = Key::root().at("databases");
+    let database = |(name, raw): &(String, raw::Database)| {
+        let key = key.at(name);
+        let slug = desk.slug(&key, name);
+        let file = path(desk, directory, &key.at("sqlite"), &raw.sqlite);
+        Some((slug?, Database::Sqlite(file?)))
+    };
+    raw.0.iter().map(database).collect()
+}
+
+fn work(desk: &mut Desk<'_>, raw: &raw::Work) -> Option<Work> {
+    let key = Key::root().at("work");
+    let every = Duration::from_millis(50)..=Duration::from_secs(3600);
+    let scan_every =
+        desk.duration(&key.at("scan-every"), raw.scan_every.as_deref().unwrap_or("2s"), every);
+    let jobs = desk.count(&key.at("jobs"), raw.jobs.unwrap_or(2), 1..=64);
+    let tries = desk.count(&key.at("tries"), raw.tries.unwrap_or(10), 1..=100);
+    Some(Work {
+        scan_every: scan_every?,
+        jobs: usize::try_from(jobs?).ok()?,
+        tries: u32::try_from(tries?).ok()?,
+    })
+}
+
+fn limits(desk: &mut Desk<'_>, raw: &raw::Limits) -> Option<Limits> {
+    let key = Key::root().at("limits");
+    let default = Limits::default();
+    let mut count = |name: &str, number: Option<u64>, default: usize, allowed| match number {
+        None => Some(default),
+        Some(number) => desk.count(&key.at(name), number, allowed).and_then(|n| usize::try_from(n).ok()),
+    };
+    let connections = count("connections", raw.connections, default.connections, 1..=65_536);
+    let auth_attempts = count("auth-attempts", raw.auth_attempts, default.auth_attempts, 1..=100);
+    let key_probes = count("key-probes", raw.key_probes, default.key_probes, 1..=100);
+    let channels = count("channels", raw.channels, default.channels, 1..=64);
+    let handles = count("handles", raw.handles, default.handles, 1..=4_096);
+    let outstanding_requests = count(
+        "outstanding-requests",
+        raw.outstanding_requests,
+        default.outstanding_requests,
+        64..=1_048_576,
+    );
+    // Below 1 MiB the largest packets of the fastest clients would not fit beside each other.
+    let unwritten_bytes = match raw.unwritten_bytes.as_deref() {
+        None => Some(default.unwritten_bytes),
+        Some(text) => desk
+            .size(&key.at("unwritten-bytes"), text, 1 << 20..=1 << 30)
+            .and_then(|n| usize::try_from(n).ok()),
+    };
+    let mut time = |name: &str, text: Option<&str>, default: Duration, seconds: (u64, u64)| match text {
+        None => Some(default),
+        Some(text) => {
+            let allowed = Duration::from_secs(seconds.0)..=Duration::from_secs(seconds.1);
+            desk.duration(&key.at(name), text, allowed)
+        }
+    };
+    let login_grace = time("login-grace", raw.login_grace.as_deref(), default.login_grace, (1, 600));
+    let idle = time("idle", raw.idle.as_deref(), default.idle, (1, 86_400));
+    Some(Limits {
+        login_grace: login_grace?,
+        connections: connections?,
+        auth_attempts: auth_attempts?,
+        key_probes: key_probes?,
+        channels: channels?,
+        handles: handles?,
+        outstanding_requests: outstanding_requests?,
+        unwritten_bytes: unwritten_bytes?,
+        idle: idle?,
+    })
+}

@@ -1,0 +1,265 @@
+//! The YAML's shape: which keys there are, and what kind of value each holds. Unknown keys and repeated keys are refused
+//! here; whether a value makes sense is `check`'s question.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+
+/// `dropzone.yaml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Machine {
+    pub node: Option<String>,
+    pub listen: Vec<String>,
+    pub host_key: String,
+    pub identities: Vec<String>,
+    pub signing_key: String,
+    pub spool: String,
+    pub log: Log,
+    pub metrics: Option<Metrics>,
+    #[serde(default)]
+    pub databases: Mapping<Database>,
+    #[serde(default)]
+    pub work: Work,
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Log {
+    pub directory: String,
+    pub keep_days: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Metrics {
+    pub serve: String,
+    pub work: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Database {
+    pub sqlite: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Work {
+    pub scan_every: Option<String>,
+    pub jobs: Option<u64>,
+    pub tries: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    pub login_grace: Option<String>,
+    pub connections: Option<u64>,
+    pub auth_attempts: Option<u64>,
+    pub key_probes: Option<u64>,
+    pub channels: Option<u64>,
+    pub handles: Option<u64>,
+    pub outstanding_requests: Option<u64>,
+    pub unwritten_bytes: Option<String>,
+    pub idle: Option<String>,
+}
+
+/// `institutions/*.yaml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Institution {
+    pub institution: String,
+    pub title: String,
+    pub contact: Option<String>,
+    pub people: Vec<Person>,
+    #[serde(default)]
+    pub recipients: Vec<String>,
+    #[serde(default)]
+    pub networks: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Person {
+    pub label: String,
+    pub function: Option<String>,
+    pub keys: Vec<PersonKey>,
+}
+
+/// A public key line, alone or with dates.
+#[derive(Debug)]
+pub struct PersonKey {
+    pub key: String,
+    pub not_before: Option<String>,
+    pub not_after: Option<String>,
+}
+
+/// `exchanges/*.yaml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Exchange {
+    pub exchange: String,
+    pub agreement: Agreement,
+    pub parties: Mapping<Vec<String>>,
+    pub flows: Vec<Flow>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Agreement {
+    pub reference: String,
+    pub title: String,
+    pub legal_basis: String,
+    pub from: String,
+    pub until: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Flow {
+    pub flow: String,
+    pub from: Vec<String>,
+    pub accept: Accept,
+    pub job: Job,
+    pub to: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Accept {
+    #[serde(default)]
+    pub names: Vec<String>,
+    pub max_size: String,
+    #[serde(default)]
+    pub armored: bool,
+}
+
+/// `relay`, or a mapping with the one key `query`.
+#[derive(Debug)]
+pub enum Job {
+    Relay,
+    Query(Query),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Query {
+    pub database: String,
+    pub sql: String,
+    pub columns: Option<Vec<String>>,
+}
+
+/// A mapping whose keys the operator chooses, in the order of the file. A repeated key is an error, where a map type would
+/// silently keep the last.
+#[derive(Debug)]
+pub struct Mapping<T>(pub Vec<(String, T)>);
+
+impl<T> Default for Mapping<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Mapping<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MappingVisitor(PhantomData))
+    }
+}
+
+/// More entries than anyone writes; also bounds the search for a repeated key.
+const ENTRIES_MAX: usize = 1_000;
+
+struct MappingVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for MappingVisitor<T> {
+    type Value = Mapping<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut entries: Vec<(String, T)> = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if entries.iter().any(|(earlier, _)| *earlier == key) {
+                return Err(A::Error::custom(format!("duplicate entry {key:?}")));
+            }
+            if entries.len() == ENTRIES_MAX {
+                return Err(A::Error::custom(format!("more than {ENTRIES_MAX} entries")));
+            }
+            entries.push((key, map.next_value()?));
+        }
+        Ok(Mapping(entries))
+    }
+}
+
+impl<'de> Deserialize<'de> for PersonKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PersonKeyVisitor)
+    }
+}
+
+struct PersonKeyVisitor;
+
+impl<'de> Visitor<'de> for PersonKeyVisitor {
+    type Value = PersonKey;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a public key line, or a mapping with key, not-before and not-after")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<PersonKey, E> {
+        Ok(PersonKey { key: text.to_owned(), not_before: None, not_after: None })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PersonKey, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+        struct Dated {
+            key: String,
+            not_before: Option<String>,
+            not_after: Option<String>,
+        }
+        let Dated { key, not_before, not_after } = Dated::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(PersonKey { key, not_before, not_after })
+    }
+}
+
+impl<'de> Deserialize<'de> for Job {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(JobVisitor)
+    }
+}
+
+struct JobVisitor;
+
+impl<'de> Visitor<'de> for JobVisitor {
+    type Value = Job;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`relay`, or a mapping with `query`")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Job, E> {
+        match text {
+            "relay" => Ok(Job::Relay),
+            _ => Err(E::custom("unknown job, expected `relay` or a mapping with `query`")),
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Job, A::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+        struct Jobs {
+            query: Query,
+        }
+        let Jobs { query } = Jobs::deserialize(MapAccessDeserializer::new(map))?;
+        Ok(Job::Query(query))
+    }
+}

@@ -1,0 +1,207 @@
+//! One day of one process's access log on disk: opening it where its chain ended, mending a line that a crash cut short,
+//! and appending lines that are on the disk when `append` returns. Which records go in is `host::log`'s business.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use sha2::{Digest, Sha256};
+
+use super::LogError;
+use crate::policy::record::{Line, Record};
+use crate::policy::retention::LogName;
+
+/// Longest record, as JSON. Its parts are bounded on their own; this bounds what reading back must look at.
+const RECORD_MAX: usize = 32 << 10;
+/// How far from the end the last whole line is looked for, one after the other.
+const WINDOWS: [u64; 3] = [128 << 10, 4 << 20, 64 << 20];
+
+/// Puts bytes on the disk: written and synced when it returns `Ok`. Tests put a failing one in its place.
+pub(super) type WriteThrough = Box<dyn FnMut(&File, &[u8]) -> io::Result<()> + Send>;
+
+/// The place of the last line: what the next one continues from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub seq: u64,
+    pub hash: String,
+}
+
+impl Chain {
+    /// Before the first line of a file.
+    pub fn start() -> Self {
+        Self { seq: 0, hash: "0".repeat(64) }
+    }
+
+    /// Appends a record's line, without line end, to `text` and moves on.
+    pub fn extend(
+        &mut self,
+        text: &mut Vec<u8>,
+        at: Timestamp,
+        name: &LogName,
+        record: Record,
+    ) -> Result<(), LogError> {
+        let line = Line {
+            time: at,
+            node: name.node.to_string(),
+            process: name.process.to_string(),
+            seq: self.seq + 1,
+            prev: self.hash.clone(),
+            record,
+        };
+        let line = serde_json::to_vec(&line).map_err(|error| LogError::Record(error.to_string()))?;
+        *self = Self { seq: self.seq + 1, hash: hex(&Sha256::digest(&line)) };
+        text.extend_from_slice(&line);
+        text.push(b'\n');
+        Ok(())
+    }
+}
+
+/// Whether a record can become a line: one that cannot must not take those that share its write down with it.
+pub(super) fn fits(record: &Record) -> Result<(), LogError> {
+    match serde_json::to_vec(record) {
+        Ok(text) if text.len() <= RECORD_MAX => Ok(()),
+        Ok(text) => Err(LogError::Record(format!("{} bytes, the limit is {RECORD_MAX}", text.len()))),
+        Err(error) => Err(LogError::Record(error.to_string())),
+    }
+}
+
+/// An open day, locked against a second writer.
+pub(super) struct DayFile {
+    pub name: LogName,
+    path: PathBuf,
+    file: File,
+    /// Device and inode, to notice when the name has come to mean another file.
+    identity: (u64, u64),
+    /// Where the chain on disk ends.
+    pub chain: Chain,
+    /// Whether the last line was cut short and has been mended.
+    pub was_torn: bool,
+}
+
+impl DayFile {
+    /// Opens or creates the file of a day in `directory`.
+    pub fn open(directory: &Path, name: LogName) -> Result<Self, LogError> {
+        let path = directory.join(name.to_string());
+        let failed = |doing| {
+            let path = path.clone();
+            move |error: io::Error| LogError::File { doing, path, cause: Arc::new(error) }
+        };
+        let mut file = open_or_create(directory, &name.to_string()).map_err(failed("open"))?;
+        let metadata = file.metadata().map_err(failed("examine"))?;
+        if !metadata.is_file() {
+            return Err(LogError::NotAFile { path });
+        }
+        if let Err(error) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            return Err(match error {
+                rustix::io::Errno::WOULDBLOCK => LogError::InUse { path },
+                error => failed("lock")(error.into()),
+            });
+        }
+        let was_torn = mend(&mut file).map_err(failed("mend the last line of"))?;
+        let chain = last_link(&mut file).map_err(failed("read the end of"))?;
+        let identity =
+            (std::os::unix::fs::MetadataExt::dev(&metadata), std::os::unix::fs::MetadataExt::ino(&metadata));
+        Ok(Self { name, path, file, identity, chain, was_torn })
+    }
+
+    /// Whether its name still leads to it: not removed, not replaced, the folder not exchanged.
+    pub fn is_in_place(&self) -> bool {
+        let there = rustix::fs::lstat(&self.path);
+        there.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.identity)
+    }
+
+    /// Puts lines on the disk and moves the chain on. After an error the file must be opened anew before the next try.
+    pub fn append(
+        &mut self,
+        text: &[u8],
+        chain: Chain,
+        write_through: &mut WriteThrough,
+    ) -> Result<(), LogError> {
+        let failed =
+            |error| LogError::File { doing: "append to", path: self.path.clone(), cause: Arc::new(error) };
+        let length = self.file.metadata().map_err(failed)?.len();
+        if let Err(error) = write_through(&self.file, text) {
+            // These lines were promised to nobody. Left in place they would tell of accesses that were refused, and
+            // pages that failed to sync once are never written again. Where the file system allows appending only,
+            // they stay, and opening anew mends the last of them.
+            if let Err(error) = self.file.set_len(length) {
+                tracing::warn!(path = %self.path.display(), %error, "unacknowledged log lines stay in the file");
+            }
+            return Err(failed(error));
+        }
+        self.chain = chain;
+        Ok(())
+    }
+}
+
+/// One write, and the disk has it.
+pub(super) fn write_and_sync(mut file: &File, text: &[u8]) -> io::Result<()> {
+    file.write_all(text)?;
+    file.sync_data()
+}
+
+fn open_or_create(directory: &Path, name: &str) -> io::Result<File> {
+    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let mode = Mode::from_raw_mode(0o640);
+    let directory_flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, directory_flags, Mode::empty())?;
+    match rustix::fs::openat(&directory, name, flags, mode) {
+        Ok(file) => Ok(file.into()),
+        Err(rustix::io::Errno::NOENT) => {
+            let file = rustix::fs::openat(&directory, name, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
+            rustix::fs::fsync(&directory)?;
+            Ok(file.into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends a line that a crash or a full disk cut short, so that every line after it can be read.
+fn mend(file: &mut File) -> io::Result<bool> {
+    let length = file.seek(SeekFrom::End(0))?;
+    if length == 0 || window(file, length, 1)?.ends_with(b"\n") {
+        return Ok(false);
+    }
+    file.write_all(b"\n")?;
+    file.sync_data()?;
+    Ok(true)
+}
+
+/// The last line that is a record; what a crash left of a line is none.
+fn last_link(file: &mut File) -> io::Result<Chain> {
+    let length = file.seek(SeekFrom::End(0))?;
+    for size in WINDOWS {
+        let text = window(file, length, size)?;
+        // Unless it holds everything, the window begins in the middle of a line.
+        let lines: Vec<&[u8]> = text.split(|&byte| byte == b'\n').skip(usize::from(size < length)).collect();
+        let last =
+            lines.iter().rev().find_map(|line| Some((serde_json::from_slice::<Line>(line).ok()?, line)));
+        if let Some((parsed, line)) = last {
+            return Ok(Chain { seq: parsed.seq, hash: hex(&Sha256::digest(line)) });
+        }
+        if size >= length {
+            return Ok(Chain::start());
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "its last 64 MiB hold no log line; move the file away"))
+}
+
+fn window(file: &mut File, length: u64, size: u64) -> io::Result<Vec<u8>> {
+    let size = size.min(length);
+    file.seek(SeekFrom::Start(length - size))?;
+    let mut text = Vec::new();
+    file.take(size).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// Lower-case hex.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
