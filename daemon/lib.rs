@@ -10,6 +10,7 @@
 //! cli      one file per subcommand    knows all
 //! ```
 
+pub mod cli;
 pub mod config;
 pub mod host;
 pub mod policy;

@@ -1,3 +1,58 @@
 //! Parses the command and runs it; the exit code follows sysexits.
 
-fn main() {}
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// sysexits: the command line is wrong.
+const EX_USAGE: u8 = 64;
+/// sysexits: the machine failed.
+const EX_IOERR: u8 = 74;
+
+/// An SFTP drop zone that lets in nothing but properly encrypted files.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The folder of dropzone.yaml.
+    #[arg(long, default_value = dropzone::config::DEFAULT_DIRECTORY)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a new zone.
+    Init {
+        /// Where; the folder is made, or is empty.
+        directory: PathBuf,
+    },
+    /// Validate the configuration and show who may do what.
+    Check {
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let usage = error.use_stderr();
+            // Nobody is left to tell when the terminal is gone.
+            let _ = error.print();
+            return if usage { ExitCode::from(EX_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let outcome = match arguments.command {
+        Command::Init { directory } => dropzone::cli::init::run(&directory),
+        Command::Check { json } => dropzone::cli::check::run(&arguments.config, json),
+    };
+    outcome.unwrap_or_else(|error| {
+        let _ = writeln!(std::io::stderr().lock(), "dropzone: {error:#}");
+        ExitCode::from(EX_IOERR)
+    })
+}

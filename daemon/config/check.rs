@@ -16,15 +16,15 @@ use crate::policy::path::Slug;
 
 const MAIN: &str = "dropzone.yaml";
 
-/// All that was read; none for what could not be understood.
+/// All that was read; none for what could not be read or understood.
 #[derive(Debug)]
 pub struct Documents {
     /// `dropzone.yaml`.
     pub machine: Option<raw::Machine>,
     /// `institutions/*.yaml`.
-    pub institutions: Vec<Document<raw::Institution>>,
+    pub institutions: Option<Vec<Document<raw::Institution>>>,
     /// `exchanges/*.yaml`.
-    pub exchanges: Vec<Document<raw::Exchange>>,
+    pub exchanges: Option<Vec<Document<raw::Exchange>>>,
 }
 
 /// The zone that the documents describe, on a machine that calls itself `host`. What is wrong goes to the findings; the
@@ -35,7 +35,7 @@ pub fn zone(directory: &Path, host: &str, documents: &Documents, findings: &mut 
         .as_ref()
         .and_then(|raw| machine(&mut Desk { file: MAIN, findings: &mut *findings }, directory, host, raw));
     let mut institutions = BTreeMap::new();
-    for document in &documents.institutions {
+    for document in documents.institutions.iter().flatten() {
         let mut desk = Desk { file: &document.file, findings: &mut *findings };
         if let Some(found) = institution(&mut desk, document) {
             institutions.insert(found.name.clone(), found);
@@ -44,7 +44,7 @@ pub fn zone(directory: &Path, host: &str, documents: &Documents, findings: &mut 
     shared_keys(&institutions, findings);
     let known = known(documents);
     let mut exchanges = BTreeMap::new();
-    for document in &documents.exchanges {
+    for document in documents.exchanges.iter().flatten() {
         let mut desk = Desk { file: &document.file, findings: &mut *findings };
         if let Some(found) = exchange(&mut desk, &known, document) {
             exchanges.insert(found.name.clone(), found);
@@ -56,11 +56,12 @@ pub fn zone(directory: &Path, host: &str, documents: &Documents, findings: &mut 
 fn known(documents: &Documents) -> Known {
     let can_receive = |raw: &raw::Institution| !raw.recipients.is_empty();
     Known {
-        institutions: documents
-            .institutions
-            .iter()
-            .map(|document| (document.stem.clone(), document.raw.as_ref().map(can_receive)))
-            .collect(),
+        institutions: documents.institutions.as_ref().map(|documents| {
+            let known = |document: &Document<raw::Institution>| {
+                (document.stem.clone(), document.raw.as_ref().map(can_receive))
+            };
+            documents.iter().map(known).collect()
+        }),
         databases: documents
             .machine
             .as_ref()

@@ -23,8 +23,9 @@ const SIZE_MAX: u64 = 1 << 44;
 /// What an exchange may name.
 #[derive(Debug)]
 pub struct Known {
-    /// Each institution, and whether results can be encrypted to it; none if its file could not be understood.
-    pub institutions: BTreeMap<Slug, Option<bool>>,
+    /// Each institution, and whether results can be encrypted to it: none if its file could not be understood. None at all
+    /// if the folder could not be read.
+    pub institutions: Option<BTreeMap<Slug, Option<bool>>>,
     /// Names of the databases; none if `dropzone.yaml` could not be understood.
     pub databases: Option<BTreeSet<String>>,
     /// Whether the zone has an age identity.
@@ -108,7 +109,7 @@ fn parties(
     for (name, parts) in &raw.0 {
         let key = list.at(name);
         let Some(slug) = desk.slug(&key, name) else { continue };
-        if !known.institutions.contains_key(&slug) {
+        if known.institutions.as_ref().is_some_and(|known| !known.contains_key(&slug)) {
             unknown_institution(desk, &key, name);
         }
         if parts.is_empty() {
@@ -241,7 +242,11 @@ fn query(desk: &mut Desk<'_>, known: &Known, key: &Key, raw: &raw::Query) -> Opt
         desk.wrong(key, "needs to decrypt, and the zone has no age identity", remedy);
     }
     if raw.sql.len() > SQL_BYTES_MAX {
-        desk.wrong(&key.at("sql"), "is longer than 64 KiB", "put a view into the database and select from it");
+        desk.wrong(
+            &key.at("sql"),
+            "is longer than 64 KiB",
+            "put a view into the database and select from it",
+        );
     } else if let Err(problem) = is_one_query(&raw.sql) {
         desk.wrong(&key.at("sql"), problem, "write one SELECT, or one WITH … SELECT");
     }
@@ -270,7 +275,9 @@ fn columns_make_sense(desk: &mut Desk<'_>, list: &Key, columns: &[String]) {
 /// A result is encrypted to its receiver; a relayed file is encrypted already.
 fn refuse_unencryptable(desk: &mut Desk<'_>, known: &Known, key: &Key, to: &[Slug]) {
     for (index, receiver) in to.iter().enumerate() {
-        if let Some(Some(false)) = known.institutions.get(receiver) {
+        let can_receive =
+            known.institutions.as_ref().and_then(|known| known.get(receiver).copied().flatten());
+        if can_receive == Some(false) {
             desk.wrong(
                 &key.at("to").item(index),
                 format!("{receiver} has no recipients, so no result can be encrypted to it"),
@@ -293,7 +300,8 @@ fn repeated_flows(desk: &mut Desk<'_>, flows: &[raw::Flow]) {
 /// The first flow that takes a name has it: after one that takes every name of an institution, none is reached.
 fn unreachable_flows(desk: &mut Desk<'_>, flows: &[raw::Flow]) {
     let takes_all = |flow: &raw::Flow| {
-        flow.accept.names.is_empty() || flow.accept.names.iter().any(|name| matches!(name.as_str(), "*" | "**"))
+        flow.accept.names.is_empty()
+            || flow.accept.names.iter().any(|name| matches!(name.as_str(), "*" | "**"))
     };
     let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
     for (index, flow) in flows.iter().enumerate() {

@@ -114,7 +114,6 @@ fn person_key(desk: &mut Desk<'_>, key: &Key, raw: &raw::PersonKey) -> Option<Pe
 }
 
 /// None if it is wrong, `Some(None)` if it is not there.
-#[expect(clippy::option_option, reason = "absent and wrong are two things")]
 fn optional_day(desk: &mut Desk<'_>, key: &Key, text: Option<&str>) -> Option<Option<jiff::civil::Date>> {
     match text {
         Some(text) => desk.day(key, text).map(Some),
@@ -132,7 +131,8 @@ fn recipients(desk: &mut Desk<'_>, raw: &[String]) -> Option<Vec<String>> {
         let key = list.item(index);
         let text = text.trim();
         if text.to_ascii_uppercase().starts_with("AGE-SECRET-KEY-") {
-            let remedy = "remove it from here and consider it known; write the recipient, which begins with age1";
+            let remedy =
+                "remove it from here and consider it known; write the recipient, which begins with age1";
             desk.wrong(&key, "is a secret age identity", remedy);
         } else if text.parse::<age::x25519::Recipient>().is_err() {
             let remedy = "write what `age-keygen -y` prints: age1 and 58 letters and digits";

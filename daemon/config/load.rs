@@ -86,7 +86,7 @@ impl Reader {
         }
     }
 
-    fn documents<T: DeserializeOwned>(&mut self, name: &str) -> Vec<Document<T>> {
+    fn documents<T: DeserializeOwned>(&mut self, name: &str) -> Option<Vec<Document<T>>> {
         let listed = self.folder.open_inside(name).and_then(|folder| {
             let names = folder.names(FILES_LIMIT)?;
             Ok((folder, names))
@@ -95,7 +95,7 @@ impl Reader {
             Ok(listed) => listed,
             Err(error) => {
                 self.findings.placed(ConfigError::of_file(name, &error));
-                return Vec::new();
+                return None;
             }
         };
         let mut documents = Vec::new();
@@ -120,7 +120,7 @@ impl Reader {
                 }
             }
         }
-        documents
+        Some(documents)
     }
 
     fn document<T: DeserializeOwned>(&mut self, file: &str) -> Option<T> {
@@ -134,22 +134,21 @@ impl Reader {
         content: Result<Vec<u8>, crate::host::files::FileError>,
     ) -> Option<T> {
         let parsed = match content {
-            Err(error) => Err(ConfigError::of_file(file, &error)),
+            Err(error) => Err(Box::new(ConfigError::of_file(file, &error))),
             Ok(content) => understand(file, content).and_then(|text| {
                 let parsed = parse_yaml(file, &text);
                 self.texts.insert(file.to_owned(), text);
                 parsed
             }),
         };
-        parsed.map_err(|error| self.findings.placed(error)).ok()
+        parsed.map_err(|error| self.findings.placed(*error)).ok()
     }
 }
 
 /// Text that the YAML parser may see.
-fn understand(file: &str, content: Vec<u8>) -> Result<String, ConfigError> {
-    let about = |line: Option<usize>, problem: &str, remedy: &str| ConfigError {
-        line,
-        ..ConfigError::about(file, &Key::root(), problem, remedy)
+fn understand(file: &str, content: Vec<u8>) -> Result<String, Box<ConfigError>> {
+    let about = |line: Option<usize>, problem: &str, remedy: &str| {
+        Box::new(ConfigError { line, ..ConfigError::about(file, &Key::root(), problem, remedy) })
     };
     let line_at = |content: &[u8], at: usize| 1 + content.iter().take(at).filter(|b| **b == b'\n').count();
     let text = String::from_utf8(content).map_err(|error| {
@@ -182,9 +181,8 @@ fn repeated_by_alias(text: &str) -> Option<(usize, &str)> {
 fn marked(text: &str, mark: char) -> impl Iterator<Item = (usize, &str)> {
     text.match_indices(mark).filter_map(move |(at, _)| {
         let rest = text.get(at.saturating_add(1)..)?;
-        let end = rest
-            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
-            .unwrap_or(rest.len());
+        let end =
+            rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).unwrap_or(rest.len());
         let name = rest.get(..end)?;
         (!name.is_empty()).then_some((at, name))
     })
@@ -215,7 +213,7 @@ fn too_deep(text: &str) -> Option<usize> {
     None
 }
 
-fn parse_yaml<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, ConfigError> {
+fn parse_yaml<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Box<ConfigError>> {
     serde_yaml::from_str(text).map_err(|error| {
         let location = error.location();
         let shown = error.to_string();
@@ -228,12 +226,12 @@ fn parse_yaml<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, ConfigEr
             Some((key, problem)) if is_key(key) => (Some(key), problem),
             _ => (None, wording),
         };
-        ConfigError {
+        Box::new(ConfigError {
             line: location.as_ref().map(serde_yaml::Location::line),
             column: location.as_ref().map(serde_yaml::Location::column),
             key: key.map(str::to_owned),
             ..ConfigError::about(file, &Key::root(), problem, remedy_for(problem))
-        }
+        })
     })
 }
 

@@ -155,8 +155,7 @@ fn databases(
 fn work(desk: &mut Desk<'_>, raw: &raw::Work) -> Option<Work> {
     let key = Key::root().at("work");
     let every = Duration::from_millis(50)..=Duration::from_secs(3600);
-    let scan_every =
-        desk.duration(&key.at("scan-every"), raw.scan_every.as_deref().unwrap_or("2s"), every);
+    let scan_every = desk.duration(&key.at("scan-every"), raw.scan_every.as_deref().unwrap_or("2s"), every);
     let jobs = desk.count(&key.at("jobs"), raw.jobs.unwrap_or(2), 1..=64);
     let tries = desk.count(&key.at("tries"), raw.tries.unwrap_or(10), 1..=100);
     Some(Work {
@@ -178,12 +177,8 @@ fn limits(desk: &mut Desk<'_>, raw: &raw::Limits) -> Option<Limits> {
     let key_probes = count("key-probes", raw.key_probes, default.key_probes, 1..=100);
     let channels = count("channels", raw.channels, default.channels, 1..=64);
     let handles = count("handles", raw.handles, default.handles, 1..=4_096);
-    let outstanding_requests = count(
-        "outstanding-requests",
-        raw.outstanding_requests,
-        default.outstanding_requests,
-        64..=1_048_576,
-    );
+    let outstanding_requests =
+        count("outstanding-requests", raw.outstanding_requests, default.outstanding_requests, 64..=1_048_576);
     // Below 1 MiB the largest packets of the fastest clients would not fit beside each other.
     let unwritten_bytes = match raw.unwritten_bytes.as_deref() {
         None => Some(default.unwritten_bytes),

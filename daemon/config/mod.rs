@@ -11,6 +11,8 @@ mod locate;
 mod machine;
 mod raw;
 mod sql;
+#[cfg(test)]
+mod tests;
 mod values;
 
 use std::collections::BTreeMap;

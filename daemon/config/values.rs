@@ -63,12 +63,7 @@ impl Desk<'_> {
     }
 
     /// A length of time.
-    pub fn duration(
-        &mut self,
-        key: &Key,
-        text: &str,
-        allowed: RangeInclusive<Duration>,
-    ) -> Option<Duration> {
+    pub fn duration(&mut self, key: &Key, text: &str, allowed: RangeInclusive<Duration>) -> Option<Duration> {
         let Ok(duration) = humantime::parse_duration(text) else {
             self.wrong(
                 key,
@@ -184,9 +179,14 @@ mod tests {
     #[test]
     fn durations_need_a_unit_and_days_are_days() {
         let allowed = Duration::from_secs(1)..=Duration::from_secs(600);
-        for (text, seconds) in
-            [("15s", Some(15)), ("5m", Some(300)), ("1m 1s", Some(61)), ("15", None), ("0s", None), ("1h", None)]
-        {
+        for (text, seconds) in [
+            ("15s", Some(15)),
+            ("5m", Some(300)),
+            ("1m 1s", Some(61)),
+            ("15", None),
+            ("0s", None),
+            ("1h", None),
+        ] {
             let duration = ask(|desk, key| desk.duration(key, text, allowed.clone()));
             assert_eq!(duration.map(|d| d.as_secs()), seconds, "{text}");
         }

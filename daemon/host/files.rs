@@ -230,8 +230,8 @@ pub fn make_folder(path: &Path, mode: u32) -> Result<(), FileError> {
 
 /// Gives an existing folder exactly this mode.
 pub fn set_mode(path: &Path, mode: u32) -> Result<(), FileError> {
-    let fd = rustix::fs::open(path, FOLDER, Mode::empty())
-        .map_err(|error| not_opened(path, "folder", error))?;
+    let fd =
+        rustix::fs::open(path, FOLDER, Mode::empty()).map_err(|error| not_opened(path, "folder", error))?;
     rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode))
         .map_err(|error| failed(path, "set the folder's mode", error))
 }
@@ -260,8 +260,11 @@ pub fn host_name() -> String {
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 // Without NONBLOCK, opening a pipe would wait for its writer.
-const REGULAR: OFlags =
-    OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+const REGULAR: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
 
 fn opened(path: &Path, opened: rustix::io::Result<OwnedFd>) -> Result<File, FileError> {
     let file = File::from(opened.map_err(|error| not_opened(path, "file", error))?);
@@ -356,7 +359,8 @@ mod tests {
         write_new(&at("writable"), b"1", 0o646).unwrap();
         symlink(at("good"), at("link")).unwrap();
         make_folder(&at("folder"), 0o700).unwrap();
-        rustix::fs::mknodat(CWD, at("pipe"), rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        rustix::fs::mknodat(CWD, at("pipe"), rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+            .unwrap();
         let folder = Folder::open(zone.path()).unwrap();
         let read = |name: &str| folder.read(OsStr::new(name), 4).unwrap_err();
         assert!(matches!(read("good"), FileError::TooLarge { limit: 4, .. }));

@@ -4,4 +4,8 @@
 pub mod clock;
 pub mod directory;
 pub mod files;
+pub mod log;
+pub mod process;
+pub mod program_log;
 pub mod spool;
+pub mod systemd;

@@ -11,5 +11,6 @@ pub mod reason;
 pub mod receipt;
 pub mod record;
 pub mod request;
+pub mod retention;
 pub mod table;
 pub mod upload;

@@ -1,0 +1,243 @@
+//! `dropzone check`: validates a zone and tells who may do what in which exchange. What is wrong goes to standard error,
+//! one line each; the table goes to standard output.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use comfy_table::{ContentArrangement, Table};
+use jiff::civil::Date;
+use serde::Serialize;
+
+use super::secrets;
+use crate::config::{self, Cause, Config, ConfigError, Loaded, Note};
+use crate::host::clock::Clock;
+use crate::policy::account::PersonKey;
+use crate::policy::agreement::{Exchange, Standing};
+
+/// sysexits: the configuration is wrong.
+pub const EX_CONFIG: u8 = 78;
+/// sysexits: it could not be read.
+pub const EX_IOERR: u8 = 74;
+/// sysexits: it is not there.
+pub const EX_NOINPUT: u8 = 66;
+
+/// Validates the zone in `directory` and prints it, as tables or as JSON.
+pub fn run(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let today = Clock::system().today();
+    let checked = config::load_with_notes(directory).and_then(|mut loaded| {
+        let examined = secrets::examine(&loaded.config);
+        loaded.notes.extend(examined.notes);
+        if examined.errors.is_empty() { Ok(loaded) } else { Err(examined.errors) }
+    });
+    let mut out = std::io::stdout().lock();
+    match checked {
+        Ok(loaded) => {
+            let report = Report::of(&loaded, today);
+            if json {
+                serde_json::to_writer_pretty(&mut out, &report)?;
+                writeln!(out)?;
+            } else {
+                print(&mut out, &report)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(errors) => {
+            if json {
+                serde_json::to_writer_pretty(&mut out, &serde_json::json!({ "errors": errors }))?;
+                writeln!(out)?;
+            }
+            tell(&mut std::io::stderr().lock(), directory, &errors)?;
+            Ok(exit_code(&errors))
+        }
+    }
+}
+
+/// The exit code for a configuration that is not usable.
+pub fn exit_code(errors: &[ConfigError]) -> ExitCode {
+    ExitCode::from(match config::worst(errors) {
+        Some(Cause::Absent) => EX_NOINPUT,
+        Some(Cause::Unreadable) => EX_IOERR,
+        Some(Cause::Wrong) | None => EX_CONFIG,
+    })
+}
+
+/// Prints what is wrong, one line each.
+pub fn tell(out: &mut impl Write, directory: &Path, errors: &[ConfigError]) -> std::io::Result<()> {
+    let count = errors.len();
+    let noun = if count == 1 { "error" } else { "errors" };
+    writeln!(out, "dropzone: {count} {noun} in the configuration {}:", directory.display())?;
+    errors.iter().try_for_each(|error| writeln!(out, "{error}"))
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Report {
+    node: String,
+    people: Vec<PersonRow>,
+    exchanges: Vec<ExchangeRow>,
+    notes: Vec<Note>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct PersonRow {
+    institution: String,
+    label: String,
+    function: Option<String>,
+    algorithm: String,
+    fingerprint: String,
+    not_before: Option<Date>,
+    not_after: Option<Date>,
+    valid_today: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ExchangeRow {
+    exchange: String,
+    reference: String,
+    from: Date,
+    until: Option<Date>,
+    today: &'static str,
+    parties: Vec<PartyRow>,
+    flows: Vec<FlowRow>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct PartyRow {
+    institution: String,
+    may_drop: bool,
+    may_collect: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct FlowRow {
+    flow: String,
+    from: Vec<String>,
+    job: &'static str,
+    to: Vec<String>,
+}
+
+impl Report {
+    fn of(loaded: &Loaded, today: Date) -> Self {
+        let Loaded { config, notes } = loaded;
+        Self {
+            node: config.machine.node.to_string(),
+            people: people(config, today),
+            exchanges: config.exchanges.values().map(|exchange| exchange_row(exchange, today)).collect(),
+            notes: notes.clone(),
+        }
+    }
+}
+
+fn people(config: &Config, today: Date) -> Vec<PersonRow> {
+    let mut rows = Vec::new();
+    for institution in config.institutions.values() {
+        for person in &institution.people {
+            rows.extend(person.keys.iter().map(|key| PersonRow {
+                institution: institution.name.to_string(),
+                label: person.label.clone(),
+                function: person.function.clone(),
+                algorithm: key.algorithm.clone(),
+                fingerprint: key.fingerprint.clone(),
+                not_before: key.not_before,
+                not_after: key.not_after,
+                valid_today: is_valid(key, today),
+            }));
+        }
+    }
+    rows
+}
+
+fn is_valid(key: &PersonKey, today: Date) -> bool {
+    key.not_before.is_none_or(|day| day <= today) && key.not_after.is_none_or(|day| today <= day)
+}
+
+fn exchange_row(exchange: &Exchange, today: Date) -> ExchangeRow {
+    let names = |slugs: &[crate::policy::path::Slug]| slugs.iter().map(ToString::to_string).collect();
+    ExchangeRow {
+        exchange: exchange.name.to_string(),
+        reference: exchange.agreement.reference.clone(),
+        from: exchange.agreement.from,
+        until: exchange.agreement.until,
+        today: match exchange.agreement.standing(today) {
+            Standing::Ahead { .. } => "not begun",
+            Standing::Open => "open",
+            Standing::Ended { .. } => "ended",
+        },
+        parties: exchange
+            .parties
+            .iter()
+            .map(|(name, party)| PartyRow {
+                institution: name.to_string(),
+                may_drop: party.may_drop,
+                may_collect: party.may_collect,
+            })
+            .collect(),
+        flows: exchange
+            .flows
+            .iter()
+            .map(|flow| FlowRow {
+                flow: flow.name.to_string(),
+                from: names(&flow.from),
+                job: flow.job.kind(),
+                to: names(&flow.to),
+            })
+            .collect(),
+    }
+}
+
+fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
+    writeln!(out, "Who may log in:")?;
+    let mut table = table(&["institution", "person", "function", "key", "fingerprint", "valid"]);
+    for row in &report.people {
+        let PersonRow { institution, label, function, algorithm, fingerprint, .. } = row;
+        let function = function.as_deref().unwrap_or_default();
+        let valid = span(row.not_before, row.not_after, if row.valid_today { "today" } else { "not today" });
+        table.add_row([institution, label, function, algorithm, fingerprint, &valid]);
+    }
+    writeln!(out, "{table}")?;
+    for exchange in &report.exchanges {
+        print_exchange(out, exchange)?;
+    }
+    for note in &report.notes {
+        writeln!(out, "note: {}: {}", note.file, note.text)?;
+    }
+    writeln!(out, "The configuration is sound.")
+}
+
+fn print_exchange(out: &mut impl Write, row: &ExchangeRow) -> std::io::Result<()> {
+    let standing = span(Some(row.from), row.until, row.today);
+    writeln!(out, "\nExchange {} ({}), {standing}:", row.exchange, row.reference)?;
+    let mut parties = table(&["party", "drop", "collect"]);
+    let yes = |may: bool| if may { "yes" } else { "" };
+    for party in &row.parties {
+        parties.add_row([party.institution.as_str(), yes(party.may_drop), yes(party.may_collect)]);
+    }
+    writeln!(out, "{parties}")?;
+    let mut flows = table(&["flow", "from", "job", "to"]);
+    for flow in &row.flows {
+        flows.add_row([flow.flow.as_str(), &flow.from.join(", "), flow.job, &flow.to.join(", ")]);
+    }
+    writeln!(out, "{flows}")
+}
+
+fn span(from: Option<Date>, until: Option<Date>, today: &str) -> String {
+    match (from, until) {
+        (Some(from), Some(until)) => format!("{from} to {until}: {today}"),
+        (Some(from), None) => format!("from {from}: {today}"),
+        (None, Some(until)) => format!("until {until}: {today}"),
+        (None, None) => today.to_owned(),
+    }
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header);
+    table
+}

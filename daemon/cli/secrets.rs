@@ -1,0 +1,88 @@
+//! Whether the files that a zone names and `config::load` does not open are what they should be: host key, signing key,
+//! age identities, databases. What this user may not read is noted, not refused: another user's process reads it.
+
+use std::path::Path;
+
+use age::x25519;
+use ssh_key::PrivateKey;
+
+use crate::config::{Config, ConfigError, Database, Key, Note};
+use crate::host::files::{examine_file, read_secret};
+
+const MAIN: &str = "dropzone.yaml";
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Examined {
+    /// What is wrong.
+    pub errors: Vec<ConfigError>,
+    /// What could not be looked at.
+    pub notes: Vec<Note>,
+}
+
+/// Looks at every file that the zone's processes will open.
+pub fn examine(config: &Config) -> Examined {
+    let machine = &config.machine;
+    let mut examined = Examined::default();
+    let root = Key::root();
+    examined.secret(&root.at("host-key"), &machine.host_key, is_ed25519_key);
+    examined.secret(&root.at("signing-key"), &machine.signing_key, is_ed25519_key);
+    for (index, identity) in machine.identities.iter().enumerate() {
+        examined.secret(&root.at("identities").item(index), identity, is_identity);
+    }
+    for (name, Database::Sqlite(file)) in &machine.databases {
+        if let Err(error) = examine_file(file) {
+            let key = root.at("databases").at(name.as_str()).at("sqlite");
+            examined.not_read(&key, file, &error);
+        }
+    }
+    examined
+}
+
+impl Examined {
+    fn secret(&mut self, key: &Key, path: &Path, judge: fn(&[u8]) -> Result<(), &'static str>) {
+        match read_secret(path) {
+            Ok(content) => {
+                if let Err(problem) = judge(&content) {
+                    let problem = format!("the file {} {problem}", path.display());
+                    let remedy = "name the right file, or take one that `dropzone init` makes";
+                    self.errors.push(ConfigError::about(MAIN, key, problem, remedy));
+                }
+            }
+            Err(error) => self.not_read(key, path, &error),
+        }
+    }
+
+    fn not_read(&mut self, key: &Key, path: &Path, error: &crate::host::files::FileError) {
+        if error.is_denied() {
+            let text =
+                format!("{key}: {} was not examined, because this user cannot read it", path.display());
+            self.notes.push(Note { file: MAIN.to_owned(), text });
+        } else {
+            let problem = format!("the file {} {error}", path.display());
+            self.errors.push(ConfigError::about(MAIN, key, problem, error.remedy()));
+        }
+    }
+}
+
+fn is_ed25519_key(content: &[u8]) -> Result<(), &'static str> {
+    let key = PrivateKey::from_openssh(content).map_err(|_| "is not an OpenSSH private key")?;
+    if key.is_encrypted() {
+        return Err("has a passphrase, which nobody is there to type");
+    }
+    if key.key_data().ed25519().is_none() {
+        return Err("is not an ed25519 key");
+    }
+    Ok(())
+}
+
+fn is_identity(content: &[u8]) -> Result<(), &'static str> {
+    let text = std::str::from_utf8(content).map_err(|_| "is not an age identity file")?;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let first = lines.next().ok_or("holds no age identity")?;
+    if std::iter::once(first).chain(lines).all(|line| line.parse::<x25519::Identity>().is_ok()) {
+        Ok(())
+    } else {
+        Err("holds something that is not an X25519 age identity")
+    }
+}
