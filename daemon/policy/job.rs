@@ -50,7 +50,9 @@ mod tests {
 
     #[test]
     fn waits_double_from_half_a_minute_to_an_hour() {
-        for (tries, seconds) in [(1, 30), (2, 60), (3, 120), (7, 1920), (8, 3600), (9, 3600), (u32::MAX, 3600)] {
+        for (tries, seconds) in
+            [(1, 30), (2, 60), (3, 120), (7, 1920), (8, 3600), (9, 3600), (u32::MAX, 3600)]
+        {
             let next = after_failure(tries, u32::MAX, Failure::Passing);
             if tries < u32::MAX {
                 assert_eq!(next, Next::Retry { after: Duration::from_secs(seconds) }, "{tries}");

@@ -204,7 +204,9 @@ mod tests {
         for (identity, sealed) in identities.iter().zip(&sealed) {
             let plaintext = opened(identity, &sealed.output);
             assert_eq!(plaintext.len(), 12 * BUFFER);
-            assert!(plaintext.chunks(BUFFER).enumerate().all(|(at, part)| part.iter().all(|b| *b == at as u8)));
+            assert!(
+                plaintext.chunks(BUFFER).enumerate().all(|(at, part)| part.iter().all(|b| *b == at as u8))
+            );
             assert_eq!(sealed.size, sealed.output.len() as u64);
             assert_eq!(sealed.sha256, hex(&Sha256::digest(&sealed.output)));
         }

@@ -110,7 +110,11 @@ fn read_header(input: &mut impl BufRead) -> Result<Vec<u8>, DecryptFailure> {
         }
         if !line.ends_with(b"\n") {
             let is_full = input.limit() == 0;
-            return Err(DecryptFailure::Header(if is_full { Reason::HeaderTooLarge } else { Reason::CutShort }));
+            return Err(DecryptFailure::Header(if is_full {
+                Reason::HeaderTooLarge
+            } else {
+                Reason::CutShort
+            }));
         }
         if line.starts_with(b"---") {
             return Ok(header);
@@ -136,7 +140,9 @@ fn explain(failure: DecryptFailure, read_to_the_end: bool) -> OpenError {
             // The library makes its own verdicts into I/O errors, which have no number of the operating system's.
             DecryptError::Io(error) if error.raw_os_error().is_some() => return OpenError::Io(error),
             DecryptError::Io(_) if read_to_the_end => Reason::CutShort,
-            DecryptError::Io(_) | DecryptError::InvalidMac | DecryptError::DecryptionFailed => Reason::Damaged,
+            DecryptError::Io(_) | DecryptError::InvalidMac | DecryptError::DecryptionFailed => {
+                Reason::Damaged
+            }
             DecryptError::NoMatchingKeys | DecryptError::KeyDecryptionFailed => Reason::NotForUs,
             DecryptError::ExcessiveWork { .. } => Reason::PassphraseEncrypted,
             DecryptError::InvalidHeader | DecryptError::UnknownFormat => Reason::HeaderMalformed,

@@ -42,7 +42,9 @@ pub enum QueryError {
         cause: rusqlite::Error,
     },
     /// The columns of the result are not those agreed.
-    #[error("the query gives the columns {found:?}, agreed are {agreed:?}: correct `sql` or `columns` of the flow")]
+    #[error(
+        "the query gives the columns {found:?}, agreed are {agreed:?}: correct `sql` or `columns` of the flow"
+    )]
     Columns {
         /// Of the result.
         found: Vec<String>,
@@ -53,7 +55,9 @@ pub enum QueryError {
     #[error("the query is not one SELECT without parameters: correct `sql` of the flow")]
     NotASelect,
     /// A value has no form in CSV.
-    #[error("column {column} of the result holds {what}, which a CSV list cannot hold: correct `sql` of the flow")]
+    #[error(
+        "column {column} of the result holds {what}, which a CSV list cannot hold: correct `sql` of the flow"
+    )]
     Value {
         /// From 1.
         column: usize,
@@ -147,7 +151,8 @@ impl Engine {
         let uri = format!("file:{}?mode=ro", percent_encoded(register));
         self.connection.execute("ATTACH DATABASE ?1 AS register", [uri]).map_err(attempted)?;
         // A cache and not a memory map: a register that is overwritten in place would kill the process with SIGBUS.
-        let cache = format!("PRAGMA register.mmap_size=0; PRAGMA register.cache_size=-{};", cache_bytes / 1024);
+        let cache =
+            format!("PRAGMA register.mmap_size=0; PRAGMA register.cache_size=-{};", cache_bytes / 1024);
         self.connection.execute_batch(&cache).map_err(attempted)?;
         // The first read: a register that is no database or is locked shows itself here.
         self.connection
@@ -217,8 +222,7 @@ impl Engine {
     fn restrict(&mut self, stop: Arc<AtomicBool>) -> rusqlite::Result<()> {
         self.connection.execute_batch("PRAGMA query_only=ON;")?;
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-        self.connection
-            .progress_handler(STEPS_BETWEEN_LOOKS, Some(move || stop.load(Ordering::Relaxed)))?;
+        self.connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || stop.load(Ordering::Relaxed)))?;
         self.connection.authorizer(Some(authorize))
     }
 }
@@ -228,9 +232,10 @@ fn authorize(context: AuthContext<'_>) -> Authorization {
         AuthAction::Function { function_name } if function_name.eq_ignore_ascii_case("load_extension") => {
             Authorization::Deny
         }
-        AuthAction::Select | AuthAction::Read { .. } | AuthAction::Function { .. } | AuthAction::Recursive => {
-            Authorization::Allow
-        }
+        AuthAction::Select
+        | AuthAction::Read { .. }
+        | AuthAction::Function { .. }
+        | AuthAction::Recursive => Authorization::Allow,
         _ => Authorization::Deny,
     }
 }
@@ -368,7 +373,8 @@ mod tests {
         Ok(String::from_utf8(age::decrypt(&identity, &sealed[0].output).unwrap()).unwrap())
     }
 
-    const JOIN: &str = "SELECT arrival.*, category FROM arrival LEFT JOIN jobseekers j ON j.insz = arrival.insz
+    const JOIN: &str =
+        "SELECT arrival.*, category FROM arrival LEFT JOIN jobseekers j ON j.insz = arrival.insz
                         ORDER BY arrival.rowid";
 
     #[test]
@@ -455,7 +461,8 @@ mod tests {
     #[test]
     fn a_long_query_stops_when_the_process_does() {
         let folder = tempfile::tempdir().unwrap();
-        let endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n";
+        let endless =
+            "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n";
         let error = joined_with("insz\n", &query(endless, None), &register(folder.path()), true).unwrap_err();
         assert!(matches!(error, QueryError::Stopped), "{error}");
         assert_eq!(error.failure(), Failure::Passing);
