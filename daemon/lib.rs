@@ -15,3 +15,4 @@ pub mod config;
 pub mod host;
 pub mod policy;
 pub mod serve;
+pub mod work;
