@@ -43,7 +43,7 @@ const AT_HOME: &[(&[&str], &[&str], &str)] = &[
     (&["russh", "russh_sftp"], &["serve/", "cli/demo"], "the job side speaks no SSH"),
     (
         &["age::Identity", "x25519::Identity", "IdentityFile", "Decryptor", "age::decrypt"],
-        &["work/", "cli/secrets", "cli/demo"],
+        &["work/", "cli/init", "cli/secrets", "cli/demo"],
         "the network side must not be able to decrypt",
     ),
     (&["std::fs", "tokio::fs"], &["host/"], "files are opened beneath a directory descriptor, by host/"),
