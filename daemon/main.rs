@@ -37,6 +37,8 @@ enum Command {
     },
     /// The network side: serve SFTP.
     Serve(Daemon),
+    /// The job side: process and deliver what arrives.
+    Work(Daemon),
     /// Run both daemons, serve and work, and restart one that ends.
     Run(Daemon),
     /// Show the main job from end to end, with made-up people.
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         Command::Init { directory } => dropzone::cli::init::run(&directory),
         Command::Check { json } => dropzone::cli::check::run(&arguments.config, json),
         Command::Serve(daemon) => dropzone::cli::serve::run(&arguments.config, daemon.stop_with_parent),
+        Command::Work(daemon) => dropzone::cli::work::run(&arguments.config, daemon.stop_with_parent),
         Command::Run(daemon) => dropzone::cli::run::run(&arguments.config, daemon.stop_with_parent),
         Command::Demo { keep } => dropzone::cli::demo::run(keep),
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),

@@ -9,3 +9,4 @@ pub mod run;
 pub mod secrets;
 pub mod serve;
 pub mod status;
+pub mod work;
