@@ -84,6 +84,11 @@ impl Replies {
         }
     }
 
+    /// Bytes of the answers that wait.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// All of them, for one SSH packet or a few.
     pub fn take(&mut self) -> Bytes {
         self.0.split().freeze()
