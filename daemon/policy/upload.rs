@@ -182,6 +182,17 @@ impl Gate {
         Ok(Pass::These(later))
     }
 
+    /// Bytes of the writes that are held.
+    pub fn held(&self) -> usize {
+        self.early_bytes
+    }
+
+    /// The upload is over.
+    pub fn forget_held(&mut self) {
+        self.early.clear();
+        self.early_bytes = 0;
+    }
+
     /// The header is complete: keeps the bytes that carry it, and returns all that were kept until now.
     fn settle_head(&mut self) -> Vec<u8> {
         let carried_by = self.inspector.header().map_or(0, super::envelope::Header::carried_by);

@@ -167,7 +167,7 @@ impl Sftp {
         }
         let mut sealed = sealed;
         block_in_place(|| sealed.partial.rename(to)).map_err(|error| fault_of(&error))?;
-        self.sealed.insert((exchange.clone(), to.clone()), sealed);
+        self.keep_sealed(exchange.clone(), to.clone(), sealed);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use super::framing::{Fields, Violation};
 use super::handles::Open;
 use super::reply::{Answer, Fault};
 use super::tree::unavailable;
-use super::upload::{Resume, Target, Upload, WriteFault};
+use super::upload::{Resume, Sealed, Target, Upload, WriteFault};
 use crate::host::metrics::UploadOutcome;
 use crate::host::spool::{Partial, SpoolError};
 use crate::policy::agreement::Accept;
@@ -128,6 +128,12 @@ impl Sftp {
         match upload.write(&self.server.spool, offset, data) {
             Ok(()) => {
                 self.server.metrics.received(&upload.institution, data.len() as u64);
+                // Each upload holds no more than that; all of them together do not either.
+                let holds = upload.held() > 0;
+                let limit = self.server.config.machine.limits.unwritten_bytes;
+                if holds && self.handles.uploads().map(Upload::held).sum::<usize>() > limit {
+                    return Err(self.end_upload(handle, Reason::WritesOutOfOrder.into()).await);
+                }
                 Ok(())
             }
             Err(fault) => Err(self.end_upload(handle, fault).await),
@@ -182,11 +188,16 @@ impl Sftp {
             ..self.session.record(Event::Close, Outcome::Ok)
         };
         self.record(record).await?;
-        // Beyond the bound it is not forgotten, only inspected again from the disk when it is renamed.
+        self.keep_sealed(exchange, name, sealed);
+        Ok(Answer::Done)
+    }
+
+    /// Holds a complete upload until it is renamed. Beyond the bound it is not forgotten, only closed, and inspected again
+    /// from the disk when it is renamed.
+    pub(super) fn keep_sealed(&mut self, exchange: Slug, name: Name, sealed: Sealed) {
         if self.sealed.len() < self.server.config.machine.limits.handles {
             self.sealed.insert((exchange, name), sealed);
         }
-        Ok(Answer::Done)
     }
 
     /// A write failed: what was there goes, and every later request on this handle gets the same answer.

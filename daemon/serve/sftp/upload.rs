@@ -117,10 +117,19 @@ impl Upload {
         self.seen.max(self.size)
     }
 
+    /// Bytes that are held in memory until those before them have come.
+    pub fn held(&self) -> usize {
+        self.gate.held()
+    }
+
     /// Takes one write. A failure of the disk poisons the upload: what is on it can no longer be trusted.
     pub fn write(&mut self, spool: &Spool, offset: u64, bytes: &[u8]) -> Result<(), WriteFault> {
         if let Some(reason) = &self.refused {
             return Err(WriteFault::Already(reason.clone()));
+        }
+        if bytes.is_empty() {
+            // It would not make the file any longer, wherever it lies.
+            return Ok(());
         }
         self.seen = self.seen.max(offset.saturating_add(bytes.len() as u64));
         match self.gate.write(offset, bytes)? {
@@ -189,8 +198,9 @@ impl Upload {
         }
     }
 
-    /// Gives up what is on disk, for its removal.
+    /// Gives up what is held, and what is on disk, for its removal.
     pub fn take_partial(&mut self) -> Option<Partial> {
+        self.gate.forget_held();
         self.partial.take()
     }
 }
