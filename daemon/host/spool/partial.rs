@@ -187,6 +187,16 @@ impl Partial {
         Ok(filled)
     }
 
+    /// Whether some of its bytes were never written, where the file system can tell.
+    pub fn has_gaps(&self) -> Result<bool, SpoolError> {
+        match rustix::fs::seek(&self.file, rustix::fs::SeekFrom::Hole(0)) {
+            Ok(end) => Ok(end < self.size()?),
+            // It is empty.
+            Err(Errno::NXIO) => Ok(false),
+            Err(error) => Err(error).attempt("examine", || self.name.to_string()),
+        }
+    }
+
     /// Cuts it to a length.
     pub fn truncate(&self, length: u64) -> Result<(), SpoolError> {
         self.file.set_len(length).attempt("truncate", || self.name.to_string())

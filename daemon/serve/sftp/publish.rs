@@ -178,6 +178,9 @@ impl Sftp {
             let Some(partial) = self.server.spool.open_partial(institution, exchange, name)? else {
                 return Ok(None);
             };
+            if partial.has_gaps()? {
+                return Ok(Some((partial, Err(Reason::CutShort), String::new())));
+            }
             let envelope = inspect(&partial)?;
             let sha256 = hash_of(&partial)?;
             Ok::<_, SpoolError>(Some((partial, envelope, sha256)))

@@ -186,7 +186,7 @@ impl Upload {
         };
         let digest = match (&self.partial, self.hash.finish(self.size)) {
             (Some(_), Some(digest)) => Ok(digest),
-            (Some(partial), None) => block_in_place(|| hash_of(partial)).map_err(WriteFault::Spool),
+            (Some(partial), None) => block_in_place(|| hash_of_whole(partial)),
             (None, _) => Err(WriteFault::Refused(Reason::Empty)),
         };
         match (digest, self) {
@@ -276,6 +276,11 @@ impl RunningHash {
     }
 }
 
+/// The hash of a file without gaps. One with gaps was not sent whole, and it costs its sender nothing to make it long.
+fn hash_of_whole(partial: &Partial) -> Result<String, WriteFault> {
+    if partial.has_gaps()? { Err(Reason::CutShort.into()) } else { Ok(hash_of(partial)?) }
+}
+
 /// Reads a partial to its end.
 pub fn hash_of(partial: &Partial) -> Result<String, SpoolError> {
     let mut hasher = Sha256::new();
@@ -293,4 +298,57 @@ pub fn hash_of(partial: &Partial) -> Result<String, SpoolError> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { max_size: 1 << 30, armored: false, held: 1 << 20 };
+
+    fn spool() -> (tempfile::TempDir, Spool, Slug, Name) {
+        let folder = tempfile::tempdir().unwrap();
+        let slug = Slug::parse("a").unwrap();
+        let spool = Spool::open(folder.path(), &[(slug.clone(), slug.clone())]).unwrap();
+        (folder, spool, slug, Name::parse("list.age").unwrap())
+    }
+
+    fn age_file() -> Vec<u8> {
+        age::encrypt(&age::x25519::Identity::generate().to_public(), &[7; 1000]).unwrap()
+    }
+
+    #[test]
+    fn a_file_with_gaps_is_not_complete_however_long_it_claims_to_be() {
+        let (_folder, spool, slug, name) = spool();
+        let target = Target { institution: &slug, exchange: &slug, name: &name };
+        let mut upload = Upload::new(target, BOUNDS, Timestamp::UNIX_EPOCH);
+        upload.write(&spool, 0, &age_file()).unwrap();
+        upload.write(&spool, 900 << 20, &[1; 100]).unwrap();
+        let sealed = upload.seal();
+        assert!(matches!(sealed, Err((_, WriteFault::Refused(Reason::CutShort)))), "{sealed:?}");
+    }
+
+    #[test]
+    fn writing_nothing_makes_no_file_longer() {
+        let (_folder, spool, slug, name) = spool();
+        let target = Target { institution: &slug, exchange: &slug, name: &name };
+        let mut upload = Upload::new(target, BOUNDS, Timestamp::UNIX_EPOCH);
+        let file = age_file();
+        upload.write(&spool, 0, &file).unwrap();
+        upload.write(&spool, 70_000, &[]).unwrap();
+        assert_eq!(upload.size(), file.len() as u64);
+        assert!(upload.seal().is_ok());
+    }
+
+    #[test]
+    fn writes_that_come_in_another_order_leave_no_gap() {
+        let (_folder, spool, slug, name) = spool();
+        let target = Target { institution: &slug, exchange: &slug, name: &name };
+        let mut upload = Upload::new(target, BOUNDS, Timestamp::UNIX_EPOCH);
+        let file = age::encrypt(&age::x25519::Identity::generate().to_public(), &[7; 300_000]).unwrap();
+        let (head, tail) = file.split_at(150_000);
+        upload.write(&spool, 150_000, tail).unwrap();
+        upload.write(&spool, 0, head).unwrap();
+        assert!(upload.seal().is_ok());
+    }
 }
