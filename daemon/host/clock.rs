@@ -1,28 +1,73 @@
-//! The one place that asks what time it is. Log times are UTC; agreement days are calendar days in Europe/Brussels.
+//! The wall clock: the only place that asks what time it is, so that a test can say it. Log times and log days are UTC;
+//! the days of agreements and keys are calendar days in Europe/Brussels, with the time zone data compiled in.
 
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, civil::Date};
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 
-/// The wall clock.
+/// Tells the time.
 #[derive(Debug, Clone)]
 pub struct Clock {
-    zone: TimeZone,
+    fixed: Option<Timestamp>,
+    agreements: TimeZone,
 }
 
 impl Clock {
-    /// The machine's clock. The time zone's rules are compiled in, so that asking for them cannot fail.
+    /// The machine's clock.
     pub fn system() -> Self {
-        Self { zone: TimeZone::get("Europe/Brussels").unwrap_or(TimeZone::UTC) }
+        Self::with(None)
     }
 
-    /// Now.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    /// A clock that stands still, for tests.
+    pub fn fixed(at: Timestamp) -> Self {
+        Self::with(Some(at))
+    }
+
+    fn with(fixed: Option<Timestamp>) -> Self {
+        // Not the machine's own data: a zone must not end a day early because a container image came without it. It
+        // is compiled in, which the test below holds; central European winter time only stands in for a panic.
+        let agreements = TimeZoneDatabase::bundled().get("Europe/Brussels");
+        Self { fixed, agreements: agreements.unwrap_or_else(|_| TimeZone::fixed(jiff::tz::offset(1))) }
+    }
+
+    /// The time, for log lines, ids and receipts.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
     pub fn now(&self) -> Timestamp {
-        Timestamp::now()
+        self.fixed.unwrap_or_else(Timestamp::now)
     }
 
-    /// The calendar day in Europe/Brussels.
+    /// The calendar day in Europe/Brussels, for agreements and keys.
     pub fn today(&self) -> Date {
-        self.now().to_zoned(self.zone.clone()).date()
+        self.now().to_zoned(self.agreements.clone()).date()
+    }
+
+    /// The calendar day in UTC, for the files of the access log.
+    pub fn today_utc(&self) -> Date {
+        utc_day(self.now())
+    }
+}
+
+/// The UTC day of a time.
+pub(super) fn utc_day(at: Timestamp) -> Date {
+    at.to_zoned(TimeZone::UTC).date()
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::civil::date;
+
+    use super::*;
+
+    #[test]
+    fn an_agreement_day_begins_at_midnight_in_brussels_in_winter_and_summer() {
+        for (at, agreement_day, log_day) in [
+            ("2026-12-31T22:59:59Z", date(2026, 12, 31), date(2026, 12, 31)),
+            ("2026-12-31T23:00:00Z", date(2027, 1, 1), date(2026, 12, 31)),
+            ("2026-06-30T21:59:59Z", date(2026, 6, 30), date(2026, 6, 30)),
+            ("2026-06-30T22:00:00Z", date(2026, 7, 1), date(2026, 6, 30)),
+        ] {
+            let clock = Clock::fixed(at.parse().unwrap());
+            assert_eq!((clock.today(), clock.today_utc()), (agreement_day, log_day), "{at}");
+        }
     }
 }

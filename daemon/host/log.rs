@@ -563,18 +563,6 @@ mod tests {
         assert_eq!(fixture.chain(TODAY).len(), 1);
     }
 
-    #[test]
-    fn what_cannot_be_cut_back_stays_readable() {
-        let fixture = Fixture::new();
-        fixture.open().append(&record("before")).unwrap();
-        let mut file = std::fs::OpenOptions::new().append(true).open(fixture.path(TODAY)).unwrap();
-        file.write_all(b"{\"time\":\"2026-").unwrap();
-        let name = LogName::parse(TODAY).unwrap();
-        let opened = DayFile::open(fixture.directory.path(), name).unwrap();
-        assert!(opened.was_torn);
-        assert_eq!(opened.chain.seq, 1);
-    }
-
     #[tokio::test]
     async fn records_that_come_together_share_a_sync_and_keep_one_chain() {
         let fixture = Fixture::new();

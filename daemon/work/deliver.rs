@@ -1,0 +1,220 @@
+//! Makes the results of one arrival and delivers them: all of them lie complete beside the arrival before the first goes
+//! out. What happens when a step fails is `worker`'s question.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::encrypt::{self, EncryptError, hex};
+use super::open::{self, OpenError};
+use super::query::{Engine, QueryError};
+use super::{Workshop, record_of};
+use crate::config::Database;
+use crate::host::log::LogError;
+use crate::host::spool::{Claim, SpoolError};
+use crate::policy::agreement::{Exchange, Flow, Job, Query};
+use crate::policy::arrival::{Arrival, delivery_name};
+use crate::policy::job::Failure;
+use crate::policy::path::{Folder, Name, Slug};
+use crate::policy::reason::Reason;
+use crate::policy::receipt::{Content, Delivery};
+use crate::policy::record::{Event, Outcome, Record};
+use crate::policy::table::Table;
+
+/// What is known of a job so far; receipts tell it, also of one that failed.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// `relay` or `query`; none before the flow is known.
+    pub kind: Option<&'static str>,
+    /// Tries, with this one.
+    pub tries: u32,
+    /// How far the file was looked into.
+    pub content: Content,
+    /// Rows of the list.
+    pub rows_in: Option<u64>,
+    /// Rows of the result.
+    pub rows_out: Option<u64>,
+    /// What was delivered.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// What is to be done with an arrival.
+#[derive(Debug, Clone, Copy)]
+pub struct Order<'a> {
+    /// Its exchange, which is open today.
+    pub exchange: &'a Exchange,
+    /// Its flow.
+    pub flow: &'a Flow,
+}
+
+/// Why a job came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The configuration or the agreement does not have it.
+    #[error("refused: {}", .0.code())]
+    Refused(Reason),
+    /// The file stays closed.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The query failed.
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// The spool failed.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The disk failed.
+    #[error("cannot write or read the result: {0}")]
+    Io(#[from] std::io::Error),
+    /// No record, no move.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The configuration is incomplete.
+    #[error("{0}")]
+    Setup(String),
+    /// A defect of this program.
+    #[error("the job panicked; the program log holds the place")]
+    Panicked,
+}
+
+impl JobError {
+    /// Whether another try may help.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Refused(reason) | Self::Open(OpenError::Content(reason)) => {
+                Failure::Lasting(reason.clone())
+            }
+            Self::Query(error) => error.failure(),
+            Self::Open(OpenError::Io(_)) | Self::Spool(_) | Self::Io(_) | Self::Log(_) => Failure::Passing,
+            Self::Setup(_) | Self::Panicked => Failure::Lasting(Reason::JobFailed),
+        }
+    }
+}
+
+/// A result that lies beside the arrival.
+struct Staged {
+    to: Slug,
+    size: u64,
+    sha256: String,
+}
+
+impl Workshop {
+    /// The whole job of a claimed arrival, from its payload to the outboxes.
+    pub(super) fn perform(
+        &self,
+        claim: &Claim<'_>,
+        arrival: &Arrival,
+        order: Order<'_>,
+        progress: &mut Progress,
+    ) -> Result<(), JobError> {
+        let staged = match &order.flow.job {
+            Job::Relay => self.relay(claim, arrival, order.flow)?,
+            Job::Query(query) => self.query(claim, arrival, order.flow, query, progress)?,
+        };
+        let name = delivery_name(arrival);
+        for result in staged {
+            let delivery = self.deliver(claim, arrival, &name, result)?;
+            progress.deliveries.push(delivery);
+        }
+        Ok(())
+    }
+
+    fn relay(&self, claim: &Claim<'_>, arrival: &Arrival, flow: &Flow) -> Result<Vec<Staged>, JobError> {
+        // Nobody here can open it, so its digest is the only proof that it is still what was dropped.
+        let (size, sha256) = digest(claim.payload()?)?;
+        if size != arrival.size || arrival.sha256.as_ref().is_some_and(|told| *told != sha256) {
+            return Err(JobError::Refused(Reason::Damaged));
+        }
+        let stage = |to: &Slug| {
+            claim.stage_payload(to)?;
+            Ok(Staged { to: to.clone(), size, sha256: sha256.clone() })
+        };
+        flow.to.iter().map(stage).collect()
+    }
+
+    fn query(
+        &self,
+        claim: &Claim<'_>,
+        arrival: &Arrival,
+        flow: &Flow,
+        query: &Query,
+        progress: &mut Progress,
+    ) -> Result<Vec<Staged>, JobError> {
+        let payload = claim.payload()?;
+        let size = payload.metadata()?.len();
+        if size != arrival.size {
+            return Err(JobError::Refused(Reason::Damaged));
+        }
+        let plaintext = open::open(payload, size, arrival.armored, &self.identities)?;
+        progress.content = Content::Verified;
+        let table = Table::parse(&plaintext).map_err(QueryError::List)?;
+        let (mut engine, dialect) = (Engine::load(&table)?, table.dialect());
+        drop(plaintext);
+        progress.rows_in = Some(engine.rows_in);
+        let Some(Database::Sqlite(register)) = self.config.machine.databases.get(&query.database) else {
+            return Err(JobError::Setup(format!("database {} is not in dropzone.yaml", query.database)));
+        };
+        let cache = self.cache.lease();
+        engine.attach(register, cache.bytes())?;
+        let outputs = flow.to.iter().map(|to| {
+            let recipients =
+                self.config.institutions.get(to).map(|institution| institution.recipients.as_slice());
+            let encryptor = encrypt::begin(recipients.unwrap_or_default()).map_err(QueryError::Encrypt)?;
+            Ok((encryptor, claim.stage(to)?))
+        });
+        let outputs = outputs.collect::<Result<Vec<_>, JobError>>()?;
+        let stop = Arc::clone(&self.stop);
+        let (rows, sealed) = encrypt::encrypt(outputs, |pipe| engine.run(query, dialect, stop, pipe))?;
+        progress.rows_out = Some(rows);
+        let staged = flow.to.iter().zip(sealed).map(|(to, sealed)| {
+            sealed.output.sync_all()?;
+            Ok(Staged { to: to.clone(), size: sealed.size, sha256: sealed.sha256 })
+        });
+        staged.collect()
+    }
+
+    fn deliver(
+        &self,
+        claim: &Claim<'_>,
+        arrival: &Arrival,
+        name: &Name,
+        result: Staged,
+    ) -> Result<Delivery, JobError> {
+        let exchange = arrival.id.exchange();
+        let mut delivery =
+            Delivery { to: result.to, name: name.clone(), size: result.size, sha256: result.sha256 };
+        // A crash between delivery and the end of the job: what lies there is the delivery, under another file key.
+        match self.spool.open_file(&delivery.to, exchange, Folder::Out, name) {
+            Ok(file) => (delivery.size, delivery.sha256) = digest(file)?,
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.log.append(&Record {
+            path: Some(format!("/{exchange}/{}/{name}", Folder::Out.as_str())),
+            bytes: Some(delivery.size),
+            sha256: Some(delivery.sha256.clone()),
+            detail: Some(format!("to {}", delivery.to)),
+            ..record_of(Event::Deliver, Outcome::Ok, arrival)
+        })?;
+        claim.deliver(&delivery.to, name)?;
+        Ok(delivery)
+    }
+}
+
+fn digest(mut file: impl Read) -> std::io::Result<(u64, String)> {
+    let (mut digest, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok((size, hex(&digest.finalize())));
+        }
+        digest.update(buffer.get(..count).unwrap_or_default());
+        size += count as u64;
+    }
+}
+
+impl From<EncryptError> for JobError {
+    fn from(error: EncryptError) -> Self {
+        Self::Query(QueryError::Encrypt(error))
+    }
+}

@@ -1,0 +1,156 @@
+//! The job side: claims arrivals, decrypts, joins, encrypts and delivers, and writes the receipts. It listens on no
+//! network but the loopback of its metrics, and alone holds age identities and databases.
+//!
+//! `claim` says whose turn it is, `worker` is the life of one arrival, `deliver` its job with `open`, `query` and
+//! `encrypt` as steps, `receipts` what its sender reads, `watch` what wakes the scan.
+
+pub mod claim;
+pub mod deliver;
+pub mod encrypt;
+pub mod open;
+pub mod query;
+pub mod receipts;
+mod scan;
+pub mod watch;
+pub mod worker;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use anyhow::Context;
+use zeroize::Zeroizing;
+
+use self::open::Identities;
+use crate::config::Config;
+use crate::host::clock::Clock;
+use crate::host::files;
+use crate::host::log::{AccessLog, LogError};
+use crate::host::spool::{Spool, SpoolError};
+use crate::host::systemd;
+use crate::policy::arrival::Arrival;
+use crate::policy::record::{Event, Outcome, Record};
+
+/// Pages of registers that all jobs together may keep in memory, in bytes.
+const CACHE: u64 = 192 << 20;
+/// What a job gets of it at least.
+const SMALLEST_CACHE: u64 = 8 << 20;
+
+/// What every job needs.
+pub struct Workshop {
+    config: Config,
+    spool: Spool,
+    log: AccessLog,
+    clock: Clock,
+    identities: Identities,
+    cache: Cache,
+    stop: Arc<AtomicBool>,
+}
+
+/// Why an arrival could not be moved on; it is tried again at a later scan.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfinished {
+    /// No record, no move.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The spool failed.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// A receipt has no form in JSON.
+    #[error("a receipt cannot be written as JSON: {0}")]
+    Json(String),
+}
+
+/// Runs until `shutdown`: opens everything, recovers what a crash left, and works. Fails only at start.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let opening = tokio::task::spawn_blocking(move || Workshop::open(config, Clock::system()));
+    let workshop = Arc::new(opening.await.context("opening the workshop")??);
+    workshop.log.append_async(Record::new(Event::Start, Outcome::Ok)).await?;
+    systemd::ready("waiting for arrivals");
+    scan::run(&workshop, shutdown).await;
+    systemd::stopping();
+    workshop.log.append_async(Record::new(Event::Stop, Outcome::Ok)).await?;
+    Ok(())
+}
+
+impl Workshop {
+    /// Opens spool, log and keys, and puts back what a crash left in `active`. Blocks.
+    pub fn open(config: Config, clock: Clock) -> anyhow::Result<Self> {
+        let machine = &config.machine;
+        let identities = read_identities(&machine.identities)?;
+        let spool = Spool::open(&machine.spool, &config.pairs())?;
+        let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
+        for id in spool.recover()? {
+            tracing::info!(arrival = %id, "put back after an unfinished job");
+        }
+        let (cache, stop) = (Cache::default(), Arc::default());
+        Ok(Self { config, spool, log, clock, identities, cache, stop })
+    }
+
+    /// Ends running queries; their arrivals go back to `incoming`.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+fn read_identities(paths: &[std::path::PathBuf]) -> anyhow::Result<Identities> {
+    let mut texts: Vec<(&Path, Zeroizing<Vec<u8>>)> = Vec::new();
+    for path in paths {
+        let secret = files::read_secret(path)
+            .map_err(|error| anyhow::anyhow!("{}: {error}; {}", path.display(), error.remedy()))?;
+        texts.push((path, secret));
+    }
+    let texts = texts.iter().map(|(path, text)| (*path, std::str::from_utf8(text).unwrap_or_default()));
+    Ok(Identities::parse(texts)?)
+}
+
+/// A record about an arrival and the person behind it.
+fn record_of(event: Event, outcome: Outcome, arrival: &Arrival) -> Record {
+    Record {
+        session: Some(arrival.session.clone()),
+        exchange: Some(arrival.id.exchange().clone()),
+        arrival: Some(arrival.id.to_string()),
+        bytes: Some(arrival.size),
+        sha256: arrival.sha256.clone(),
+        ..Record::new(event, outcome)
+    }
+    .by(&arrival.by)
+}
+
+/// The memory for registers' pages, which jobs share: the first takes what is left, down to the smallest share. So a
+/// job alone is quick, and two do not take twice as much.
+#[derive(Debug, Default)]
+struct Cache {
+    leased: AtomicU64,
+}
+
+impl Cache {
+    fn lease(&self) -> Lease<'_> {
+        let share = |leased: u64| CACHE.saturating_sub(leased).max(SMALLEST_CACHE);
+        let add = |leased: u64| Some(leased + share(leased));
+        let before = self.leased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or(CACHE);
+        Lease { cache: self, bytes: share(before) }
+    }
+}
+
+/// A job's share, until it is dropped.
+struct Lease<'a> {
+    cache: &'a Cache,
+    bytes: u64,
+}
+
+impl Lease<'_> {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        self.cache.leased.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,476 @@
+//! Runs an exchange's SQL: the list becomes the table `arrival` of a database in memory, the register is attached
+//! read-only beside it, and the rows of one SELECT go out as CSV. What a list is, `policy::table` says; who receives the
+//! result is `worker`'s business.
+//!
+//! Memory is bounded by the list and by the page cache given, not by the register.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, params_from_iter};
+
+use super::encrypt::{self, BUFFER, EncryptError, Pipe};
+use crate::policy::agreement::Query;
+use crate::policy::job::Failure;
+use crate::policy::reason::Reason;
+use crate::policy::table::{Dialect, Table};
+
+/// How long a database that another program is writing is waited for, before the arrival is deferred.
+const BUSY_WAIT: Duration = Duration::from_secs(10);
+/// Steps of SQLite's machine between two looks at the stop sign; a few hundred microseconds.
+const STEPS_BETWEEN_LOOKS: i32 = 20_000;
+/// Values bound at a time: rows go in by the bundle, which saves most of the cost of a statement.
+const VALUES_AT_A_TIME: usize = 64;
+
+/// Why a query came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The list cannot be read.
+    #[error("the list cannot be read: {}", .0.code())]
+    List(Reason),
+    /// SQLite failed.
+    #[error("cannot {attempted}: {cause}")]
+    Sql {
+        /// What was attempted.
+        attempted: &'static str,
+        /// What SQLite said.
+        cause: rusqlite::Error,
+    },
+    /// The columns of the result are not those agreed.
+    #[error(
+        "the query gives the columns {found:?}, agreed are {agreed:?}: correct `sql` or `columns` of the flow"
+    )]
+    Columns {
+        /// Of the result.
+        found: Vec<String>,
+        /// In the configuration.
+        agreed: Vec<String>,
+    },
+    /// The query is no single SELECT.
+    #[error("the query is not one SELECT without parameters: correct `sql` of the flow")]
+    NotASelect,
+    /// A value has no form in CSV.
+    #[error(
+        "column {column} of the result holds {what}, which a CSV list cannot hold: correct `sql` of the flow"
+    )]
+    Value {
+        /// From 1.
+        column: usize,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The result cannot be encrypted or written.
+    #[error(transparent)]
+    Encrypt(#[from] EncryptError),
+    /// The process is stopping.
+    #[error("interrupted because the process is stopping")]
+    Stopped,
+}
+
+impl QueryError {
+    /// Whether another try may help.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::List(reason) => Failure::Lasting(reason.clone()),
+            Self::Columns { .. } => Failure::Lasting(Reason::ColumnsNotAgreed),
+            Self::NotASelect | Self::Value { .. } => Failure::Lasting(Reason::JobFailed),
+            Self::Encrypt(EncryptError::Io(_)) | Self::Stopped => Failure::Passing,
+            Self::Encrypt(EncryptError::Recipient(_) | EncryptError::NoRecipient) => {
+                Failure::Lasting(Reason::JobFailed)
+            }
+            Self::Sql { cause, .. } if may_pass(cause) => Failure::Passing,
+            Self::Sql { .. } => Failure::Lasting(Reason::JobFailed),
+        }
+    }
+}
+
+/// A register that is locked, away, or being replaced by another file.
+fn may_pass(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::CannotOpen
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::FileLockingProtocolFailed
+                | ErrorCode::SchemaChanged
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::DiskFull
+                | ErrorCode::OutOfMemory
+                | ErrorCode::PermissionDenied
+                | ErrorCode::OperationInterrupted
+        )
+    )
+}
+
+/// The database of one job, in memory.
+pub struct Engine {
+    connection: Connection,
+    /// Rows of the list.
+    pub rows_in: u64,
+}
+
+impl Engine {
+    /// Takes a list in as the table `arrival`: its columns verbatim, all values text, `rowid` the order of the list.
+    pub fn load(table: &Table<'_>) -> Result<Self, QueryError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_MEMORY
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_URI;
+        let attempted = attempt("prepare the database in memory");
+        let connection = Connection::open_with_flags(":memory:", flags).map_err(attempted)?;
+        // Sorting and automatic indexes stay in memory too: no value of a list reaches a disk unencrypted.
+        connection
+            .execute_batch(
+                "PRAGMA page_size=16384; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;
+                 PRAGMA locking_mode=EXCLUSIVE; PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;",
+            )
+            .map_err(attempted)?;
+        let columns: Vec<String> =
+            table.columns().iter().map(|name| format!("{} TEXT", quoted(name))).collect();
+        connection
+            .execute_batch(&format!("CREATE TABLE main.arrival ({}); BEGIN;", columns.join(", ")))
+            .map_err(attempt("make the table arrival"))?;
+        let rows_in = insert_all(&connection, table)?;
+        connection.execute_batch("COMMIT;").map_err(attempt("fill the table arrival"))?;
+        Ok(Self { connection, rows_in })
+    }
+
+    /// Attaches a register, read-only, as the schema `register`. Names that only it has need no prefix.
+    pub fn attach(&self, register: &Path, cache_bytes: u64) -> Result<(), QueryError> {
+        let attempted = attempt("open the register");
+        self.connection.busy_timeout(BUSY_WAIT).map_err(attempted)?;
+        let uri = format!("file:{}?mode=ro", percent_encoded(register));
+        self.connection.execute("ATTACH DATABASE ?1 AS register", [uri]).map_err(attempted)?;
+        // A cache and not a memory map: a register that is overwritten in place would kill the process with SIGBUS.
+        let cache =
+            format!("PRAGMA register.mmap_size=0; PRAGMA register.cache_size=-{};", cache_bytes / 1024);
+        self.connection.execute_batch(&cache).map_err(attempted)?;
+        // The first read: a register that is no database or is locked shows itself here.
+        self.connection
+            .query_row("SELECT count(*) FROM register.sqlite_schema", [], |_| Ok(()))
+            .map_err(attempted)
+    }
+
+    /// Runs the SQL, which can do nothing but read, and writes its rows in `dialect`, with a header line. Gives the number
+    /// of rows. `stop` ends it early.
+    pub fn run(
+        &mut self,
+        query: &Query,
+        dialect: Dialect,
+        stop: Arc<AtomicBool>,
+        out: &mut Pipe,
+    ) -> Result<u64, QueryError> {
+        self.restrict(Arc::clone(&stop)).map_err(attempt("restrict the query"))?;
+        let failed = |cause| sql_error("run the query", cause, &stop);
+        let mut as_text = self.connection.prepare("SELECT CAST(?1 AS TEXT)").map_err(failed)?;
+        let mut statement = self.connection.prepare(&query.sql).map_err(failed)?;
+        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
+        let reads = statement.readonly() && statement.is_explain() == 0 && statement.parameter_count() == 0;
+        if columns.is_empty() || !reads {
+            return Err(QueryError::NotASelect);
+        }
+        if let Some(agreed) = query.columns.as_ref().filter(|agreed| **agreed != columns) {
+            return Err(QueryError::Columns { found: columns, agreed: agreed.clone() });
+        }
+        let mut buffer = out.buffer().map_err(EncryptError::Io)?;
+        buffer.extend_from_slice(dialect.beginning());
+        dialect.write_row(&mut buffer, columns.iter().map(String::as_bytes));
+        let mut count = 0;
+        let mut rows = statement.raw_query();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let start = buffer.len();
+            for column in 0..columns.len() {
+                if column > 0 {
+                    buffer.push(dialect.delimiter);
+                }
+                match row.get_ref(column).map_err(failed)? {
+                    ValueRef::Null => {}
+                    ValueRef::Text(text) => dialect.write_field(&mut buffer, text),
+                    ValueRef::Integer(number) => write_integer(&mut buffer, number),
+                    ValueRef::Real(number) => {
+                        write_real(&mut buffer, dialect, &mut as_text, number).map_err(failed)?;
+                    }
+                    ValueRef::Blob(_) => {
+                        return Err(QueryError::Value { column: column + 1, what: "binary data" });
+                    }
+                }
+            }
+            if columns.len() == 1 && buffer.len() == start {
+                buffer.extend_from_slice(b"\"\"");
+            }
+            dialect.end_row(&mut buffer);
+            count += 1;
+            if buffer.len() >= BUFFER {
+                let empty = out.buffer().map_err(EncryptError::Io)?;
+                hand_over(std::mem::replace(&mut buffer, empty), out)?;
+            }
+        }
+        hand_over(buffer, out)?;
+        Ok(count)
+    }
+
+    /// From here on the connection reads and does nothing else.
+    fn restrict(&mut self, stop: Arc<AtomicBool>) -> rusqlite::Result<()> {
+        self.connection.execute_batch("PRAGMA query_only=ON;")?;
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        self.connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || stop.load(Ordering::Relaxed)))?;
+        self.connection.authorizer(Some(authorize))
+    }
+}
+
+fn authorize(context: AuthContext<'_>) -> Authorization {
+    match context.action {
+        AuthAction::Function { function_name } if function_name.eq_ignore_ascii_case("load_extension") => {
+            Authorization::Deny
+        }
+        AuthAction::Select
+        | AuthAction::Read { .. }
+        | AuthAction::Function { .. }
+        | AuthAction::Recursive => Authorization::Allow,
+        _ => Authorization::Deny,
+    }
+}
+
+fn insert_all(connection: &Connection, table: &Table<'_>) -> Result<u64, QueryError> {
+    let failed = attempt("fill the table arrival");
+    let width = table.columns().len();
+    let at_a_time = (VALUES_AT_A_TIME / width).max(1);
+    let row = format!("({})", vec!["?"; width].join(","));
+    let insert = |rows: usize| {
+        let sql = format!("INSERT INTO main.arrival VALUES {}", vec![row.as_str(); rows].join(","));
+        connection.prepare(&sql).map_err(failed)
+    };
+    let (mut many, mut one) = (insert(at_a_time)?, insert(1)?);
+    let (mut rows, mut fields, mut bundle) = (table.rows(), Vec::new(), Vec::new());
+    let mut count = 0;
+    while rows.read(&mut fields).map_err(QueryError::List)? {
+        count += 1;
+        bundle.append(&mut fields);
+        if bundle.len() == at_a_time * width {
+            many.execute(params_from_iter(bundle.iter().map(AsRef::as_ref))).map_err(failed)?;
+            bundle.clear();
+        }
+    }
+    for rest in bundle.chunks(width) {
+        one.execute(params_from_iter(rest.iter().map(AsRef::as_ref))).map_err(failed)?;
+    }
+    Ok(count)
+}
+
+/// A result is UTF-8 as a whole, or the job fails: rows end where buffers end.
+fn hand_over(buffer: encrypt::Buffer, out: &mut Pipe) -> Result<(), QueryError> {
+    if std::str::from_utf8(&buffer).is_err() {
+        return Err(QueryError::Value { column: 0, what: "text that is not UTF-8" });
+    }
+    out.send(buffer).map_err(|error| EncryptError::Io(error).into())
+}
+
+fn write_integer(buffer: &mut Vec<u8>, number: i64) {
+    use std::io::Write;
+    // Writing to memory does not fail.
+    let _ = write!(buffer, "{number}");
+}
+
+/// As SQLite itself prints it, which no other formatter does the same.
+fn write_real(
+    buffer: &mut Vec<u8>,
+    dialect: Dialect,
+    as_text: &mut Statement<'_>,
+    number: f64,
+) -> rusqlite::Result<()> {
+    as_text.query_row([number], |row| {
+        if let ValueRef::Text(text) = row.get_ref(0)? {
+            dialect.write_field(buffer, text);
+        }
+        Ok(())
+    })
+}
+
+fn attempt(attempted: &'static str) -> impl Fn(rusqlite::Error) -> QueryError + Copy {
+    move |cause| QueryError::Sql { attempted, cause }
+}
+
+fn sql_error(attempted: &'static str, cause: rusqlite::Error, stop: &AtomicBool) -> QueryError {
+    let interrupted = cause.sqlite_error_code() == Some(ErrorCode::OperationInterrupted);
+    match cause {
+        rusqlite::Error::MultipleStatement => QueryError::NotASelect,
+        _ if interrupted && stop.load(Ordering::Relaxed) => QueryError::Stopped,
+        cause => QueryError::Sql { attempted, cause },
+    }
+}
+
+/// A name as an SQL identifier.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A path in a `file:` URI (RFC 3986): all but unreserved characters and `/` escaped.
+fn percent_encoded(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let mut uri = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'.' | b'_' | b'~') {
+            uri.push(char::from(*byte));
+        } else {
+            uri.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    uri
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::path::Slug;
+
+    fn query(sql: &str, columns: Option<&[&str]>) -> Query {
+        Query {
+            database: Slug::parse("register").unwrap(),
+            sql: sql.to_owned(),
+            columns: columns.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
+        }
+    }
+
+    /// A register with odd values, under a path that needs escaping.
+    fn register(folder: &Path) -> std::path::PathBuf {
+        let path = folder.join("régister 100%?#.db");
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .execute_batch(
+                "CREATE TABLE jobseekers (insz TEXT PRIMARY KEY, category TEXT, points, photo BLOB) WITHOUT ROWID;
+                 CREATE TABLE arrival (wrong TEXT);
+                 INSERT INTO jobseekers VALUES ('1', 'a,b', 7, NULL), ('2', 'é \"x\"', 0.1, x'00ff'),
+                     ('3', NULL, 1e100, NULL), ('4', '', -9223372036854775808, NULL);",
+            )
+            .unwrap();
+        path
+    }
+
+    fn joined(list: &str, query: &Query) -> Result<String, QueryError> {
+        let folder = tempfile::tempdir().unwrap();
+        joined_with(list, query, &register(folder.path()), false)
+    }
+
+    fn joined_with(list: &str, query: &Query, path: &Path, stop: bool) -> Result<String, QueryError> {
+        let identity = age::x25519::Identity::generate();
+        let encryptor = encrypt::begin(&[identity.to_public().to_string()]).unwrap();
+        let table = Table::parse(list.as_bytes()).map_err(QueryError::List)?;
+        let mut engine = Engine::load(&table)?;
+        engine.attach(path, 1 << 20)?;
+        let stop = Arc::new(AtomicBool::new(stop));
+        let (_, sealed) = encrypt::encrypt(vec![(encryptor, Vec::new())], |pipe| {
+            engine.run(query, table.dialect(), stop, pipe)
+        })?;
+        Ok(String::from_utf8(age::decrypt(&identity, &sealed[0].output).unwrap()).unwrap())
+    }
+
+    const JOIN: &str =
+        "SELECT arrival.*, category FROM arrival LEFT JOIN jobseekers j ON j.insz = arrival.insz
+                        ORDER BY arrival.rowid";
+
+    #[test]
+    fn every_row_stays_in_its_place_and_dialect() {
+        for (list, result) in [
+            ("insz\n", "insz,category\n"),
+            ("insz\n2\n9\n\n1\n3\n", "insz,category\n2,\"é \"\"x\"\"\"\n9,\n,\n1,\"a,b\"\n3,\n"),
+            ("\u{feff}insz;Naam\r\n1;Zoë, A.\r\n", "\u{feff}insz;Naam;category\r\n1;Zoë, A.;a,b\r\n"),
+            ("insz,\"a\"\"b; DROP\"\n1,\"x\ny\"\n", "insz,\"a\"\"b; DROP\",category\n1,\"x\ny\",\"a,b\"\n"),
+        ] {
+            assert_eq!(joined(list, &query(JOIN, None)).unwrap(), result, "{list:?}");
+        }
+        let many: Vec<String> = (0..1000).map(|at| at.to_string()).collect();
+        let only = query("SELECT insz FROM arrival", None);
+        let list = format!("insz\n{}\n", many.join("\n"));
+        assert_eq!(joined(&list, &only).unwrap(), list, "rows that fill no whole bundle come along");
+        assert_eq!(joined("insz\n\n1\n", &only).unwrap(), "insz\n\"\"\n1\n");
+    }
+
+    #[test]
+    fn values_are_written_as_sqlite_prints_them() {
+        let numbers = query("SELECT points, points + 0.0 AS r FROM jobseekers ORDER BY insz", None);
+        let result = joined("insz\n", &numbers).unwrap();
+        assert_eq!(
+            result,
+            "points,r\n7,7.0\n0.1,0.1\n1.0e+100,1.0e+100\n-9223372036854775808,-9.2233720368547758e+18\n"
+        );
+        let photo = query("SELECT photo FROM jobseekers ORDER BY insz", None);
+        assert!(matches!(joined("insz\n", &photo), Err(QueryError::Value { column: 1, .. })));
+        let broken = query("SELECT CAST(x'ff' AS TEXT) AS t", None);
+        assert!(matches!(joined("insz\n", &broken), Err(QueryError::Value { .. })));
+    }
+
+    #[test]
+    fn the_agreed_columns_and_no_others_go_out() {
+        let agreed = query(JOIN, Some(&["insz", "category"]));
+        assert!(joined("insz\n1\n", &agreed).is_ok());
+        for list in ["insz,name\n1,x\n", "Insz\n1\n"] {
+            let error = joined(list, &agreed).unwrap_err();
+            assert_eq!(error.failure(), Failure::Lasting(Reason::ColumnsNotAgreed), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_sql_of_an_exchange_can_only_read() {
+        for sql in [
+            "DELETE FROM arrival",
+            "DELETE FROM arrival RETURNING *",
+            "INSERT INTO register.jobseekers VALUES ('5', '', 0, NULL) RETURNING *",
+            "CREATE TEMP TABLE x AS SELECT 1",
+            "ATTACH DATABASE 'other.db' AS other",
+            "DETACH DATABASE register",
+            "PRAGMA query_only=OFF",
+            "PRAGMA database_list",
+            "SELECT * FROM pragma_database_list",
+            "SELECT load_extension('x')",
+            "VACUUM INTO 'copy.db'",
+            "SELECT 1; SELECT 2",
+            "SELECT ?1",
+            "EXPLAIN SELECT 1",
+            "BEGIN",
+            "",
+            "SELECT nothing FROM nowhere",
+        ] {
+            let error = joined("insz\n1\n", &query(sql, None)).unwrap_err();
+            assert_eq!(error.failure(), Failure::Lasting(Reason::JobFailed), "{sql}: {error}");
+        }
+        let recursive = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 3)
+                         SELECT x FROM n; -- a comment";
+        assert_eq!(joined("insz\n1\n", &query(recursive, None)).unwrap(), "x\n1\n2\n3\n");
+    }
+
+    #[test]
+    fn a_register_that_is_away_locked_or_being_replaced_is_tried_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = joined_with("insz\n", &query(JOIN, None), &folder.path().join("none.db"), false);
+        assert_eq!(missing.unwrap_err().failure(), Failure::Passing);
+        let garbage = folder.path().join("garbage.db");
+        std::fs::write(&garbage, "x".repeat(8192)).unwrap();
+        let error = joined_with("insz\n", &query(JOIN, None), &garbage, false).unwrap_err();
+        assert_eq!(error.failure(), Failure::Passing, "{error}");
+    }
+
+    #[test]
+    fn a_long_query_stops_when_the_process_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let endless =
+            "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n";
+        let error = joined_with("insz\n", &query(endless, None), &register(folder.path()), true).unwrap_err();
+        assert!(matches!(error, QueryError::Stopped), "{error}");
+        assert_eq!(error.failure(), Failure::Passing);
+    }
+
+    #[test]
+    fn a_list_that_breaks_off_in_the_middle_is_refused_with_its_line() {
+        let error = joined("a,b\n1,2\n3\n", &query(JOIN, None)).unwrap_err();
+        assert_eq!(error.failure(), Failure::Lasting(Reason::NotATable { row: 3 }));
+    }
+}

@@ -1,0 +1,82 @@
+//! What a receipt says at each turn of an arrival's life, and writing it: recorded first, then put in place of the one
+//! before. The form of a receipt is `policy::receipt`'s.
+
+use jiff::Timestamp;
+
+use super::deliver::Progress;
+use super::{Unfinished, Workshop, record_of};
+use crate::policy::arrival::{Arrival, receipt_name};
+use crate::policy::path::Folder;
+use crate::policy::reason::Reason;
+use crate::policy::receipt::{Explanation, JobReport, Receipt, Verdict};
+use crate::policy::record::{Event, Outcome, Record};
+
+/// Where an arrival stands.
+pub struct Standing<'a> {
+    /// In one word.
+    pub verdict: Verdict,
+    /// Why, where it is not simply delivered.
+    pub reason: Option<&'a Reason>,
+    /// When its job ended.
+    pub finished: Option<Timestamp>,
+}
+
+impl Standing<'_> {
+    /// Claimed, nothing known yet.
+    pub const IN_PROGRESS: Standing<'static> =
+        Standing { verdict: Verdict::InProgress, reason: None, finished: None };
+}
+
+/// The receipt of an accepted arrival.
+pub fn receipt(arrival: &Arrival, agreement: &str, standing: &Standing<'_>, progress: &Progress) -> Receipt {
+    Receipt {
+        finished: standing.finished,
+        content: progress.content,
+        reason: standing.reason.map(Explanation::from),
+        job: progress.kind.map(|kind| JobReport {
+            kind: kind.to_owned(),
+            tries: progress.tries,
+            rows_in: progress.rows_in,
+            rows_out: progress.rows_out,
+        }),
+        deliveries: progress.deliveries.clone(),
+        ..Receipt::of(arrival, agreement, standing.verdict)
+    }
+}
+
+impl Workshop {
+    /// Writes a receipt in place of the one before.
+    pub(super) fn write_receipt(&self, arrival: &Arrival, receipt: &Receipt) -> Result<(), Unfinished> {
+        let name = receipt_name(arrival);
+        let mut json =
+            serde_json::to_vec_pretty(receipt).map_err(|error| Unfinished::Json(error.to_string()))?;
+        json.push(b'\n');
+        let (institution, exchange) = (arrival.id.institution(), arrival.id.exchange());
+        self.log.append(&Record {
+            path: Some(format!("/{exchange}/{}/{name}", Folder::Receipts.as_str())),
+            bytes: Some(json.len() as u64),
+            reason: receipt.reason.as_ref().map(|reason| reason.code.clone()),
+            ..record_of(Event::Receipt, Outcome::Ok, arrival)
+        })?;
+        Ok(self.spool.write_receipt(institution, exchange, &name, &json)?)
+    }
+
+    /// The receipt of an upload that the gate refused; written once.
+    pub(super) fn write_refusal(&self, arrival: &Arrival) -> Result<(), Unfinished> {
+        let (institution, exchange) = (arrival.id.institution(), arrival.id.exchange());
+        if self.spool.has_receipt(institution, exchange, &receipt_name(arrival))? {
+            return Ok(());
+        }
+        let refusal = Receipt {
+            finished: Some(arrival.received),
+            ..Receipt::of(arrival, self.agreement(arrival), Verdict::Refused)
+        };
+        self.write_receipt(arrival, &refusal)
+    }
+
+    /// The reference of the agreement behind an arrival; empty where the configuration has lost it.
+    pub(super) fn agreement(&self, arrival: &Arrival) -> &str {
+        let exchange = self.config.exchanges.get(arrival.id.exchange());
+        exchange.map_or("", |exchange| exchange.agreement.reference.as_str())
+    }
+}

@@ -1,0 +1,218 @@
+//! The loop of `work`: scan the spool, start jobs, write the receipts of refusals, and sleep until an event, the end of a
+//! job, or the next scan is due. The scan is the truth; events only end the sleep early.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::claim::{Turns, Waiting};
+use super::watch::watch;
+use super::worker::{End, Tried};
+use super::{Unfinished, Workshop};
+use crate::policy::arrival::{ArrivalId, State};
+
+/// Between two scans while arrivals wait anyway: a listing of many thousands is not free.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+/// How long jobs may take to put their arrivals back when the process stops.
+const STOP_WAIT: Duration = Duration::from_secs(30);
+/// Between two looks for log days whose time has passed.
+const EXPIRY: Duration = Duration::from_secs(3600);
+
+/// Works until `shutdown`, then waits for the jobs that run.
+pub(super) async fn run(workshop: &Arc<Workshop>, shutdown: impl Future<Output = ()>) {
+    let wake = Arc::new(Notify::new());
+    let (incoming, refused) = (workshop.spool.incoming_path(), workshop.spool.refused_path());
+    let _watcher = watch(&[&incoming, &refused], Arc::clone(&wake));
+    let mut floor = Floor::new(Arc::clone(workshop));
+    tokio::pin!(shutdown);
+    loop {
+        floor.look_round().await;
+        tokio::select! {
+            () = &mut shutdown => break,
+            () = wake.notified() => floor.is_woken = true,
+            () = tokio::time::sleep_until(floor.next_scan()) => floor.is_woken = true,
+            Some(ended) = floor.jobs.join_next() => floor.job_ended(ended),
+        }
+    }
+    workshop.stop();
+    let all_ended = async { while floor.jobs.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_WAIT, all_ended).await.is_err() {
+        tracing::warn!("jobs did not stop in time; their arrivals are put back at the next start");
+    }
+}
+
+type Ended = (ArrivalId, Result<Tried, Unfinished>, Duration);
+
+struct Floor {
+    workshop: Arc<Workshop>,
+    turns: Turns,
+    running: BTreeSet<ArrivalId>,
+    jobs: JoinSet<Ended>,
+    /// Refusals that have their receipt.
+    told: BTreeSet<ArrivalId>,
+    scanned: Option<Instant>,
+    expired: Option<Instant>,
+    /// After a failure of log or spool, nothing is started before this.
+    paused_until: Option<Instant>,
+    is_woken: bool,
+}
+
+impl Floor {
+    fn new(workshop: Arc<Workshop>) -> Self {
+        Self {
+            workshop,
+            turns: Turns::default(),
+            running: BTreeSet::new(),
+            jobs: JoinSet::new(),
+            told: BTreeSet::new(),
+            scanned: None,
+            expired: None,
+            paused_until: None,
+            is_woken: true,
+        }
+    }
+
+    async fn look_round(&mut self) {
+        let since_scan = self.scanned.map(|at| at.elapsed());
+        let may_scan = self.turns.is_empty() || since_scan.is_none_or(|since| since >= SHORTEST_PAUSE);
+        if self.is_woken && may_scan && !self.is_paused() {
+            self.is_woken = false;
+            self.scan().await;
+            self.expire_log();
+        }
+        while self.running.len() < self.workshop.config.machine.work.jobs && !self.is_paused() {
+            let Some(next) = self.turns.next(&self.running) else { break };
+            self.start(next);
+        }
+    }
+
+    /// When the loop looks round again without an event.
+    fn next_scan(&self) -> Instant {
+        let now = Instant::now();
+        let every = self.workshop.config.machine.work.scan_every;
+        let due = self.scanned.map_or(now, |at| at + if self.is_woken { SHORTEST_PAUSE } else { every });
+        self.paused_until.map_or(due, |until| due.max(until))
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn pause(&mut self) {
+        self.paused_until = Some(Instant::now() + self.workshop.config.machine.work.scan_every);
+    }
+
+    async fn scan(&mut self) {
+        let (workshop, told) = (Arc::clone(&self.workshop), std::mem::take(&mut self.told));
+        let scanned = tokio::task::spawn_blocking(move || {
+            let waiting = workshop.waiting();
+            let (told, refusals) = workshop.tell_refusals(told);
+            (waiting.and_then(|waiting| refusals.map(|()| waiting)), told)
+        });
+        self.scanned = Some(Instant::now());
+        match scanned.await {
+            Ok((result, told)) => {
+                self.told = told;
+                match result {
+                    Ok(found) => self.turns.refill(found, &self.running),
+                    Err(error) => {
+                        tracing::error!(%error, "the spool could not be scanned; trying again at the next scan");
+                        self.pause();
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%error, "the scan ended in a defect of this program"),
+        }
+    }
+
+    fn start(&mut self, next: Waiting) {
+        self.running.insert(next.id.clone());
+        let workshop = Arc::clone(&self.workshop);
+        self.jobs.spawn_blocking(move || {
+            let start = std::time::Instant::now();
+            let tried = workshop.work_on(&next);
+            (next.id, tried, start.elapsed())
+        });
+    }
+
+    fn job_ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        match ended {
+            Ok((id, tried, took)) => {
+                self.running.remove(&id);
+                match tried {
+                    Ok(Tried { end: End::Gone, .. }) => {}
+                    Ok(Tried { end, kind }) => {
+                        tracing::info!(arrival = %id, kind, ?end, seconds = took.as_secs_f64(), "job ended");
+                    }
+                    Err(error) => {
+                        tracing::error!(arrival = %id, %error, "the arrival could not be moved on; trying again");
+                        self.pause();
+                    }
+                }
+            }
+            // Panics of a job are caught within it, so this one was outside; its arrival is put back at the next start.
+            Err(error) => tracing::error!(%error, "a worker ended in a defect of this program"),
+        }
+    }
+
+    fn expire_log(&mut self) {
+        if self.expired.is_some_and(|at| at.elapsed() < EXPIRY) {
+            return;
+        }
+        self.expired = Some(Instant::now());
+        let workshop = Arc::clone(&self.workshop);
+        tokio::task::spawn_blocking(move || {
+            match workshop.log.expire(workshop.config.machine.log.keep_days) {
+                Ok(days) if days.is_empty() => {}
+                Ok(days) => {
+                    tracing::info!(days = days.len(), "log days deleted because their time has passed")
+                }
+                Err(error) => {
+                    tracing::error!(%error, "old log days could not be deleted; trying again in an hour")
+                }
+            }
+        });
+    }
+}
+
+impl Workshop {
+    /// What may be claimed, oldest first.
+    fn waiting(&self) -> Result<Vec<Waiting>, Unfinished> {
+        let of = |state: State| move |id: ArrivalId| Waiting { state, id };
+        let incoming = self.spool.list(State::Incoming)?.into_iter().map(of(State::Incoming));
+        let due = self.spool.due(self.clock.now())?.into_iter().map(of(State::Deferred));
+        let mut waiting: Vec<Waiting> = incoming.chain(due).collect();
+        waiting.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        Ok(waiting)
+    }
+
+    /// Writes the receipts that refused uploads lack. Gives back those that have theirs.
+    fn tell_refusals(&self, told: BTreeSet<ArrivalId>) -> (BTreeSet<ArrivalId>, Result<(), Unfinished>) {
+        let refused = match self.spool.list(State::Refused) {
+            Ok(refused) => refused,
+            Err(error) => return (told, Err(error.into())),
+        };
+        let mut now_told = BTreeSet::new();
+        for id in refused {
+            if !told.contains(&id) {
+                let written = match self.spool.arrival(State::Refused, &id) {
+                    Ok(arrival) => self.write_refusal(&arrival),
+                    Err(error) => {
+                        // Nothing can be said about it, now or later.
+                        tracing::warn!(arrival = %id, %error, "a refused upload has no readable description");
+                        Ok(())
+                    }
+                };
+                if let Err(error) = written {
+                    return (now_told, Err(error));
+                }
+            }
+            now_told.insert(id);
+        }
+        (now_told, Ok(()))
+    }
+}
