@@ -154,3 +154,6 @@ impl Drop for Lease<'_> {
         self.cache.leased.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;
