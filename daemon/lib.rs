@@ -14,4 +14,5 @@ pub mod cli;
 pub mod config;
 pub mod host;
 pub mod policy;
+pub mod serve;
 pub mod work;

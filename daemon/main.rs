@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 /// sysexits: the command line is wrong.
 const EX_USAGE: u8 = 64;
@@ -35,6 +35,31 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The network side: serve SFTP.
+    Serve(Daemon),
+    /// The job side: process and deliver what arrives.
+    Work(Daemon),
+    /// Run both daemons, serve and work, and restart one that ends.
+    Run(Daemon),
+    /// Show the main job from end to end, with made-up people.
+    Demo {
+        /// Leave the zone running until Ctrl-C.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Show what lies in the spool.
+    Status {
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+struct Daemon {
+    /// Stop when standard input, a pipe that the starting process holds, is closed.
+    #[arg(long, hide = true)]
+    stop_with_parent: bool,
 }
 
 fn main() -> ExitCode {
@@ -50,6 +75,11 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Init { directory } => dropzone::cli::init::run(&directory),
         Command::Check { json } => dropzone::cli::check::run(&arguments.config, json),
+        Command::Serve(daemon) => dropzone::cli::serve::run(&arguments.config, daemon.stop_with_parent),
+        Command::Work(daemon) => dropzone::cli::work::run(&arguments.config, daemon.stop_with_parent),
+        Command::Run(daemon) => dropzone::cli::run::run(&arguments.config, daemon.stop_with_parent),
+        Command::Demo { keep } => dropzone::cli::demo::run(keep),
+        Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };
     outcome.unwrap_or_else(|error| {
         let _ = writeln!(std::io::stderr().lock(), "dropzone: {error:#}");

@@ -26,7 +26,7 @@ pub const EX_NOINPUT: u8 = 66;
 pub fn run(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let today = Clock::system().today();
     let checked = config::load_with_notes(directory).and_then(|mut loaded| {
-        let examined = secrets::examine(&loaded.config);
+        let examined = secrets::examine(&loaded);
         loaded.notes.extend(examined.notes);
         if examined.errors.is_empty() { Ok(loaded) } else { Err(examined.errors) }
     });
@@ -123,7 +123,7 @@ struct FlowRow {
 
 impl Report {
     fn of(loaded: &Loaded, today: Date) -> Self {
-        let Loaded { config, notes } = loaded;
+        let Loaded { config, notes, .. } = loaded;
         Self {
             node: config.machine.node.to_string(),
             people: people(config, today),

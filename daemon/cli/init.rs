@@ -197,8 +197,8 @@ mod tests {
         let zone = parent.path().join("zone");
         let keys = make_zone(&zone, &SAMPLE).unwrap();
         write_sample_register(&zone.join("register.db")).unwrap();
-        let config = crate::config::load(&zone).unwrap();
-        let examined = crate::cli::secrets::examine(&config);
+        let loaded = crate::config::load_with_notes(&zone).unwrap();
+        let examined = crate::cli::secrets::examine(&loaded);
         assert_eq!((examined.errors, examined.notes), (vec![], vec![]));
         for (name, mode) in [
             ("", 0o750),

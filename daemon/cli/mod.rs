@@ -2,5 +2,11 @@
 //! sysexits.h.
 
 pub mod check;
+pub mod daemon;
+pub mod demo;
 pub mod init;
+pub mod run;
 pub mod secrets;
+pub mod serve;
+pub mod status;
+pub mod work;

@@ -6,8 +6,8 @@ use std::path::Path;
 use age::x25519;
 use ssh_key::PrivateKey;
 
-use crate::config::{Config, ConfigError, Database, Key, Note};
-use crate::host::files::{examine_file, read_secret};
+use crate::config::{ConfigError, Database, Key, Loaded, Note};
+use crate::host::files::{FileError, examine_file, read_secret};
 
 const MAIN: &str = "dropzone.yaml";
 
@@ -21,46 +21,52 @@ pub struct Examined {
 }
 
 /// Looks at every file that the zone's processes will open.
-pub fn examine(config: &Config) -> Examined {
-    let machine = &config.machine;
+pub fn examine(loaded: &Loaded) -> Examined {
+    let machine = &loaded.config.machine;
     let mut examined = Examined::default();
     let root = Key::root();
-    examined.secret(&root.at("host-key"), &machine.host_key, is_ed25519_key);
-    examined.secret(&root.at("signing-key"), &machine.signing_key, is_ed25519_key);
+    examined.secret(loaded, &root.at("host-key"), &machine.host_key, is_ed25519_key);
+    examined.secret(loaded, &root.at("signing-key"), &machine.signing_key, is_ed25519_key);
     for (index, identity) in machine.identities.iter().enumerate() {
-        examined.secret(&root.at("identities").item(index), identity, is_identity);
+        examined.secret(loaded, &root.at("identities").item(index), identity, is_identity);
     }
     for (name, Database::Sqlite(file)) in &machine.databases {
         if let Err(error) = examine_file(file) {
             let key = root.at("databases").at(name.as_str()).at("sqlite");
-            examined.not_read(&key, file, &error);
+            examined.not_read(loaded, &key, file, &error);
         }
     }
     examined
 }
 
 impl Examined {
-    fn secret(&mut self, key: &Key, path: &Path, judge: fn(&[u8]) -> Result<(), &'static str>) {
+    fn secret(
+        &mut self,
+        loaded: &Loaded,
+        key: &Key,
+        path: &Path,
+        judge: fn(&[u8]) -> Result<(), &'static str>,
+    ) {
         match read_secret(path) {
             Ok(content) => {
                 if let Err(problem) = judge(&content) {
                     let problem = format!("the file {} {problem}", path.display());
                     let remedy = "name the right file, or take one that `dropzone init` makes";
-                    self.errors.push(ConfigError::about(MAIN, key, problem, remedy));
+                    self.errors.push(loaded.error_in_main(key, problem, remedy));
                 }
             }
-            Err(error) => self.not_read(key, path, &error),
+            Err(error) => self.not_read(loaded, key, path, &error),
         }
     }
 
-    fn not_read(&mut self, key: &Key, path: &Path, error: &crate::host::files::FileError) {
+    fn not_read(&mut self, loaded: &Loaded, key: &Key, path: &Path, error: &FileError) {
         if error.is_denied() {
             let text =
                 format!("{key}: {} was not examined, because this user cannot read it", path.display());
             self.notes.push(Note { file: MAIN.to_owned(), text });
         } else {
             let problem = format!("the file {} {error}", path.display());
-            self.errors.push(ConfigError::about(MAIN, key, problem, error.remedy()));
+            self.errors.push(loaded.error_in_main(key, problem, error.remedy()));
         }
     }
 }

@@ -30,6 +30,24 @@ pub struct Loaded {
     pub config: Config,
     /// Harmless oddities.
     pub notes: Vec<Note>,
+    main: String,
+}
+
+impl Loaded {
+    /// An error about a key of `dropzone.yaml`, with its line, found by somebody who looked further than `load` does.
+    pub fn error_in_main(
+        &self,
+        key: &Key,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> ConfigError {
+        let place = locate(&self.main, key);
+        ConfigError {
+            line: place.map(|(line, _)| line),
+            column: place.map(|(_, column)| column),
+            ..ConfigError::about(MAIN, key, problem, remedy)
+        }
+    }
 }
 
 /// A parsed file and its place.
@@ -72,10 +90,10 @@ struct Reader {
 impl Reader {
     fn finish(mut self, documents: &Documents) -> Result<Loaded, Vec<ConfigError>> {
         let config = check::zone(&self.directory, &host_name(), documents, &mut self.findings);
-        let texts = self.texts;
+        let mut texts = self.texts;
         let notes = self.findings.finish(|file, key| locate(texts.get(file)?, key))?;
         match config {
-            Some(config) => Ok(Loaded { config, notes }),
+            Some(config) => Ok(Loaded { config, notes, main: texts.remove(MAIN).unwrap_or_default() }),
             // Every refusal has been found above; this is for the day one forgets to say so.
             None => Err(vec![ConfigError::about(
                 self.directory.display().to_string(),

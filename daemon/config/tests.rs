@@ -185,7 +185,7 @@ const MAIN_MISTAKES: [Mistake; 24] = [
         "dropzone.yaml",
         "[keys/age]",
         "[]",
-        "exchanges/pillar-3.yaml:17: flows[0].job.query:",
+        "exchanges/pillar-3.yaml:16: flows[0].job.query:",
         "no age identity",
     ),
 ];

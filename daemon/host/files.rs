@@ -238,14 +238,19 @@ pub fn set_mode(path: &Path, mode: u32) -> Result<(), FileError> {
 
 /// Writes a new file with exactly this mode, synced; never overwrites and never follows a link.
 pub fn write_new(path: &Path, content: &[u8], mode: u32) -> Result<(), FileError> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))
-        .map_err(|error| failed(path, "create the file", error))?;
-    let mut file = File::from(fd);
+    let mut file = new_output(path)?;
     let io = |source| FileError::Io { attempt: "write the file", path: path.to_owned(), source };
     file.write_all(content).map_err(io)?;
     file.set_permissions(PermissionsExt::from_mode(mode)).map_err(io)?;
     file.sync_all().map_err(io)
+}
+
+/// A new file (0600) to write into, also for a program that is started.
+pub fn new_output(path: &Path) -> Result<File, FileError> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))
+        .map_err(|error| failed(path, "create the file", error))?;
+    Ok(File::from(fd))
 }
 
 /// Whether anything, be it a dangling link, has this name.

@@ -4,7 +4,9 @@
 pub mod clock;
 pub mod directory;
 pub mod files;
+pub mod http;
 pub mod log;
+pub mod metrics;
 pub mod process;
 pub mod program_log;
 pub mod spool;

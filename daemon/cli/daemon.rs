@@ -1,0 +1,56 @@
+//! What both daemons do before they differ: read the zone, lock the process down, and listen for the end.
+
+use std::future::Future;
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::config::Config;
+use crate::host::clock::Clock;
+use crate::host::process::{self, Shutdown};
+use crate::host::program_log;
+
+/// Something this program or its machine could not do (sysexits: EX_SOFTWARE).
+const EX_SOFTWARE: u8 = 70;
+
+/// What a daemon gets to run with.
+pub struct Start {
+    /// The zone.
+    pub config: Config,
+    /// The time.
+    pub clock: Clock,
+    /// When to stop.
+    pub shutdown: Shutdown,
+}
+
+/// Runs a daemon to its end. An error is told by its own words, which say what to do.
+pub fn run<Running, Failure>(
+    directory: &Path,
+    stop_with_parent: bool,
+    daemon: impl FnOnce(Start) -> Running,
+) -> anyhow::Result<ExitCode>
+where
+    Running: Future<Output = Result<(), Failure>>,
+    Failure: std::fmt::Display,
+{
+    let config = match crate::config::load(directory) {
+        Ok(config) => config,
+        Err(errors) => {
+            super::check::tell(&mut std::io::stderr().lock(), directory, &errors)?;
+            return Ok(super::check::exit_code(&errors));
+        }
+    };
+    program_log::begin();
+    process::share_with_group_only();
+    process::prepare()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let shutdown = Shutdown::listen(stop_with_parent)?;
+        match daemon(Start { config, clock: Clock::system(), shutdown }).await {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) => {
+                tracing::error!("{error}");
+                Ok(ExitCode::from(EX_SOFTWARE))
+            }
+        }
+    })
+}

@@ -1,0 +1,245 @@
+//! `dropzone status`: what lies in the spool, for a person or (`--json`) for a program. It reads folders and asks no daemon,
+//! so that it also tells the truth when none runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use comfy_table::{ContentArrangement, Table};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::host::clock::Clock;
+use crate::host::spool::{Spool, SpoolError};
+use crate::policy::arrival::{ArrivalId, State};
+use crate::policy::reason::Reason;
+
+/// Held arrivals that are told one by one; the table says how many there are.
+const HELD_SHOWN: usize = 100;
+
+/// Prints the state of the zone in `directory`, as tables or as JSON.
+pub fn run(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let config = match crate::config::load(directory) {
+        Ok(config) => config,
+        Err(errors) => {
+            super::check::tell(&mut std::io::stderr().lock(), directory, &errors)?;
+            return Ok(super::check::exit_code(&errors));
+        }
+    };
+    let spool = Spool::open(&config.machine.spool, &[])?;
+    let status = Status::read(&spool, &config, Clock::system().now()).context("the spool cannot be read")?;
+    let mut out = std::io::stdout().lock();
+    if json {
+        serde_json::to_writer_pretty(&mut out, &status)?;
+        writeln!(out)?;
+    } else {
+        print(&mut out, &status)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Status {
+    time: Timestamp,
+    node: String,
+    spool_free_bytes: u64,
+    arrivals: Vec<StateRow>,
+    exchanges: Vec<ExchangeRow>,
+    held: Vec<HeldRow>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct StateRow {
+    state: State,
+    count: usize,
+    oldest: Option<ArrivalId>,
+    oldest_received: Option<Timestamp>,
+    oldest_age_seconds: Option<i64>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ExchangeRow {
+    exchange: String,
+    in_progress: usize,
+    held: usize,
+    last_arrival: Option<Timestamp>,
+    last_done: Option<Timestamp>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct HeldRow {
+    arrival: ArrivalId,
+    since: Option<Timestamp>,
+    /// None where the note beside the arrival cannot be read.
+    reason: Option<Reason>,
+    detail: Option<String>,
+}
+
+impl Status {
+    fn read(spool: &Spool, config: &Config, now: Timestamp) -> Result<Self, SpoolError> {
+        let listed: Vec<(State, Vec<ArrivalId>)> = State::ALL
+            .into_iter()
+            .map(|state| Ok((state, spool.list(state)?)))
+            .collect::<Result<_, SpoolError>>()?;
+        let held = listed.iter().filter(|(state, _)| *state == State::Hold).flat_map(|(_, ids)| ids);
+        Ok(Self {
+            time: now,
+            node: config.machine.node.to_string(),
+            spool_free_bytes: spool.free_bytes()?,
+            arrivals: listed.iter().map(|(state, ids)| state_row(*state, ids, now)).collect(),
+            held: held.take(HELD_SHOWN).map(|id| held_row(spool, id)).collect(),
+            exchanges: exchange_rows(spool, config, &listed),
+        })
+    }
+}
+
+fn state_row(state: State, ids: &[ArrivalId], now: Timestamp) -> StateRow {
+    // The list is sorted by time.
+    let oldest = ids.first();
+    let received = oldest.and_then(received);
+    StateRow {
+        state,
+        count: ids.len(),
+        oldest: oldest.cloned(),
+        oldest_received: received,
+        oldest_age_seconds: received.map(|at| now.duration_since(at).as_secs()),
+    }
+}
+
+/// The exchanges of the configuration, and those that only the spool still knows.
+fn exchange_rows(spool: &Spool, config: &Config, listed: &[(State, Vec<ArrivalId>)]) -> Vec<ExchangeRow> {
+    let mut rows: BTreeMap<&str, ExchangeRow> = BTreeMap::new();
+    let found = listed.iter().flat_map(|(_, ids)| ids).map(|id| id.exchange().as_str());
+    let names: BTreeSet<&str> = config.exchanges.keys().map(|name| name.as_str()).chain(found).collect();
+    for exchange in names {
+        let of = |wanted: fn(State) -> bool| {
+            let states = listed.iter().filter(move |(state, _)| wanted(*state));
+            states.flat_map(|(_, ids)| ids).filter(move |id| id.exchange().as_str() == exchange)
+        };
+        let last_done = of(|state| state == State::Done).max();
+        let row = ExchangeRow {
+            exchange: exchange.to_owned(),
+            in_progress: of(|state| State::IN_PROGRESS.contains(&state)).count(),
+            held: of(|state| state == State::Hold).count(),
+            last_arrival: of(|state| state != State::Refused).max().and_then(received),
+            last_done: last_done.and_then(|id| spool.since(State::Done, id).ok()),
+        };
+        rows.insert(exchange, row);
+    }
+    rows.into_values().collect()
+}
+
+fn held_row(spool: &Spool, id: &ArrivalId) -> HeldRow {
+    let note = spool.hold_note(id).ok();
+    HeldRow {
+        arrival: id.clone(),
+        since: spool.since(State::Hold, id).ok(),
+        reason: note.as_ref().map(|note| note.reason.clone()),
+        detail: note.map(|note| note.detail),
+    }
+}
+
+/// When an arrival was published or refused, from its id.
+fn received(id: &ArrivalId) -> Option<Timestamp> {
+    let text = id.stamp().get(..18)?;
+    let civil = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%S", text.get(..15)?).ok()?;
+    let millis = text.get(15..18)?.parse::<i64>().ok()?;
+    let at = civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp();
+    at.checked_add(jiff::SignedDuration::from_millis(millis)).ok()
+}
+
+fn print(out: &mut impl Write, status: &Status) -> anyhow::Result<()> {
+    let mut arrivals = table(["state", "arrivals", "oldest", "age"]);
+    for row in &status.arrivals {
+        let oldest = row.oldest.as_ref().map_or("-".to_owned(), ArrivalId::to_string);
+        let age = row.oldest_age_seconds.map_or("-".to_owned(), age);
+        arrivals.add_row([row.state.as_str().to_owned(), row.count.to_string(), oldest, age]);
+    }
+    let mut exchanges = table(["exchange", "in progress", "held", "last arrival", "last done"]);
+    for row in &status.exchanges {
+        exchanges.add_row([
+            row.exchange.clone(),
+            row.in_progress.to_string(),
+            row.held.to_string(),
+            time(row.last_arrival),
+            time(row.last_done),
+        ]);
+    }
+    let free = bytesize::ByteSize(status.spool_free_bytes);
+    writeln!(out, "node {}, {}, {free} free in the spool\n", status.node, time(Some(status.time)))?;
+    writeln!(out, "{arrivals}\n\n{exchanges}")?;
+    print_held(out, status)
+}
+
+fn print_held(out: &mut impl Write, status: &Status) -> anyhow::Result<()> {
+    if status.held.is_empty() {
+        return Ok(());
+    }
+    let mut held = table(["held arrival", "since", "reason", "detail"]);
+    for row in &status.held {
+        let reason = row.reason.as_ref().map_or("unknown: hold.json cannot be read", Reason::code);
+        let detail = row.detail.clone().unwrap_or_default();
+        held.add_row([row.arrival.to_string(), time(row.since), reason.to_owned(), detail]);
+    }
+    writeln!(out, "\n{held}")?;
+    let count: usize = status.exchanges.iter().map(|row| row.held).sum();
+    if count > status.held.len() {
+        writeln!(out, "and {} more", count - status.held.len())?;
+    }
+    Ok(())
+}
+
+fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header);
+    table
+}
+
+fn time(at: Option<Timestamp>) -> String {
+    at.map_or("-".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+}
+
+/// Whole seconds, in the units a person thinks in; a clock that was set back makes no negative age.
+fn age(seconds: i64) -> String {
+    let seconds = u64::try_from(seconds).unwrap_or(0);
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> ArrivalId {
+        ArrivalId::parse(text).unwrap()
+    }
+
+    #[test]
+    fn the_time_of_an_arrival_is_read_from_its_id() {
+        let id = id("20261121T225908123Z-0a1b2c3d-00000abc.agency.pillar-3");
+        assert_eq!(received(&id).unwrap().to_string(), "2026-11-21T22:59:08.123Z");
+        assert_eq!(received(&self::id("20269999T225908123Z-0a1b2c3d-00000abc.agency.pillar-3")), None);
+    }
+
+    #[test]
+    fn the_oldest_arrival_of_a_state_and_its_age_are_shown() {
+        let ids = [
+            "20261121T120000000Z-0a1b2c3d-00000abc.agency.p",
+            "20261121T130000000Z-0a1b2c3d-00000abc.agency.p",
+        ];
+        let row = state_row(State::Incoming, &ids.map(id), "2026-11-21T13:00:05Z".parse().unwrap());
+        assert_eq!((row.count, row.oldest_age_seconds), (2, Some(3605)));
+        assert_eq!(row.oldest, Some(id(ids[0])));
+        assert_eq!((age(3605).as_str(), age(-5).as_str()), ("1h 5s", "0s"));
+        assert_eq!(state_row(State::Done, &[], Timestamp::UNIX_EPOCH).oldest_age_seconds, None);
+    }
+}

@@ -1,0 +1,15 @@
+//! `dropzone work`: the job side, as a daemon of its own.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use super::daemon::{self, Start};
+
+/// Works on the zone in `directory` until it is told to stop.
+pub fn run(directory: &Path, stop_with_parent: bool) -> anyhow::Result<ExitCode> {
+    daemon::run(directory, stop_with_parent, |Start { config, mut shutdown, .. }| {
+        crate::work::run(config, async move {
+            tracing::info!(cause = shutdown.requested().await, "stopping");
+        })
+    })
+}

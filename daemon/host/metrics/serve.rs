@@ -1,0 +1,264 @@
+//! What monitoring sees of `serve`:
+//! - `dropzone_connections_total`, `dropzone_connections`: TCP connections accepted, and open now
+//! - `dropzone_connections_refused_total{cause}`: connections cut before anybody was logged in
+//! - `dropzone_authentications_total{result,reason}`: logins; `reason` is the code of a `LoginRefusal`, or `none`
+//! - `dropzone_sessions`: SFTP sessions open now
+//! - `dropzone_uploads_total{institution,outcome}`: files opened for writing, by how that ended
+//! - `dropzone_uploads_refused_total{reason}`: refused uploads, by the code of a `Reason`
+//! - `dropzone_received_bytes_total{institution}`, `dropzone_sent_bytes_total{institution}`: file content only
+//! - `dropzone_upload_duration_seconds`: from OPEN to the answer that acknowledges the file
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
+
+use super::{MetricsError, add, counters, durations};
+use crate::host::clock::Clock;
+use crate::host::log::AccessLog;
+use crate::policy::account::LoginRefusal;
+use crate::policy::path::Slug;
+use crate::policy::reason::Reason;
+
+/// Why a connection ended before anybody was logged in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionRefusal {
+    /// As many connections as allowed are open.
+    Full,
+    /// The login took longer than the grace.
+    LoginGrace,
+    /// Too many keys were offered, or too many rejected.
+    Attempts,
+    /// What came was not SSH, or no algorithm was shared.
+    Protocol,
+}
+
+impl ConnectionRefusal {
+    /// All, for metrics.
+    pub const ALL: [Self; 4] = [Self::Full, Self::LoginGrace, Self::Attempts, Self::Protocol];
+
+    /// The label.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::LoginGrace => "login-grace",
+            Self::Attempts => "attempts",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// How a file that was opened for writing ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadOutcome {
+    /// It became an arrival.
+    Published,
+    /// The gate refused it.
+    Refused,
+    /// It was left unfinished: the connection was lost, or the client closed a temporary name.
+    Unfinished,
+    /// This machine failed.
+    Failed,
+}
+
+impl UploadOutcome {
+    /// All, for metrics.
+    pub const ALL: [Self; 4] = [Self::Published, Self::Refused, Self::Unfinished, Self::Failed];
+
+    /// The label.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Refused => "refused",
+            Self::Unfinished => "unfinished",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The metrics of `serve`. Shared by `Arc`.
+pub struct ServeMetrics {
+    registry: Registry,
+    connections: IntGauge,
+    connections_total: IntCounter,
+    connections_refused: IntCounterVec,
+    authentications: IntCounterVec,
+    sessions: IntGauge,
+    institutions: BTreeMap<Slug, OfInstitution>,
+    uploads_refused: IntCounterVec,
+    upload_duration: Histogram,
+}
+
+/// Looked up once per transfer or chunk: no label has to be hashed for that.
+struct OfInstitution {
+    uploads: [IntCounter; UploadOutcome::ALL.len()],
+    received: IntCounter,
+    sent: IntCounter,
+}
+
+impl ServeMetrics {
+    /// All series, at 0.
+    pub fn new<'a>(
+        institutions: impl Iterator<Item = &'a Slug>,
+        clock: &Clock,
+    ) -> Result<Self, MetricsError> {
+        let registry = super::registry("serve", clock)?;
+        let connections = IntGauge::new("dropzone_connections", "TCP connections open now")?;
+        let sessions = IntGauge::new("dropzone_sessions", "SFTP sessions open now")?;
+        let connections_total = IntCounter::new("dropzone_connections_total", "TCP connections accepted")?;
+        add(&registry, &connections)?;
+        add(&registry, &sessions)?;
+        add(&registry, &connections_total)?;
+        let metrics = Self {
+            connections_refused: connections_refused(&registry)?,
+            authentications: authentications(&registry)?,
+            institutions: of_institutions(&registry, institutions)?,
+            uploads_refused: reasons(
+                &registry,
+                ("dropzone_uploads_refused_total", "Refused uploads by reason"),
+            )?,
+            upload_duration: durations(
+                &registry,
+                ("dropzone_upload_duration_seconds", "From OPEN to the acknowledgement"),
+                &[],
+            )?
+            .with_label_values::<&str>(&[]),
+            connections,
+            connections_total,
+            sessions,
+            registry,
+        };
+        Ok(metrics)
+    }
+
+    /// What `host::http` serves.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Shows the health of the access log too.
+    pub fn watch_log(&self, log: &AccessLog) -> Result<(), MetricsError> {
+        super::watch_log(&self.registry, log)
+    }
+
+    /// A connection was accepted; it counts as open until the guard is dropped.
+    pub fn connection(&self) -> Open {
+        self.connections_total.inc();
+        Open::one_more(&self.connections)
+    }
+
+    /// A connection was cut before anybody was logged in.
+    pub fn connection_refused(&self, cause: ConnectionRefusal) {
+        self.connections_refused.with_label_values(&[cause.code()]).inc();
+    }
+
+    /// A login was decided.
+    pub fn authentication(&self, refusal: Option<LoginRefusal>) {
+        let labels = refusal.map_or(["accepted", "none"], |refusal| ["refused", refusal.code()]);
+        self.authentications.with_label_values(&labels).inc();
+    }
+
+    /// An SFTP session began; it counts as open until the guard is dropped.
+    pub fn session(&self) -> Open {
+        Open::one_more(&self.sessions)
+    }
+
+    /// A file that was opened for writing ended.
+    pub fn upload(&self, institution: &Slug, outcome: UploadOutcome) {
+        let uploads = self.institutions.get(institution).map(|of| &of.uploads);
+        let at = UploadOutcome::ALL.iter().position(|one| *one == outcome);
+        if let Some(counter) = at.and_then(|at| uploads?.get(at)) {
+            counter.inc();
+        }
+    }
+
+    /// The gate refused an upload; `upload` counts it too.
+    pub fn upload_refused(&self, reason: &Reason) {
+        self.uploads_refused.with_label_values(&[reason.code()]).inc();
+    }
+
+    /// File content came from an institution.
+    pub fn received(&self, institution: &Slug, bytes: u64) {
+        if let Some(of) = self.institutions.get(institution) {
+            of.received.inc_by(bytes);
+        }
+    }
+
+    /// File content went to an institution.
+    pub fn sent(&self, institution: &Slug, bytes: u64) {
+        if let Some(of) = self.institutions.get(institution) {
+            of.sent.inc_by(bytes);
+        }
+    }
+
+    /// An upload was acknowledged, so long after its OPEN.
+    pub fn upload_took(&self, duration: Duration) {
+        self.upload_duration.observe(duration.as_secs_f64());
+    }
+}
+
+/// Counts as open while it lives.
+#[must_use]
+pub struct Open(IntGauge);
+
+impl Open {
+    fn one_more(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// A counter with one series per reason.
+pub(super) fn reasons(registry: &Registry, name: (&str, &str)) -> Result<IntCounterVec, MetricsError> {
+    let reasons = counters(registry, name, &["reason"])?;
+    for code in Reason::codes() {
+        reasons.with_label_values(&[code]);
+    }
+    Ok(reasons)
+}
+
+fn connections_refused(registry: &Registry) -> Result<IntCounterVec, MetricsError> {
+    let name = ("dropzone_connections_refused_total", "Connections cut before anybody was logged in");
+    let refused = counters(registry, name, &["cause"])?;
+    for cause in ConnectionRefusal::ALL {
+        refused.with_label_values(&[cause.code()]);
+    }
+    Ok(refused)
+}
+
+fn authentications(registry: &Registry) -> Result<IntCounterVec, MetricsError> {
+    let name = ("dropzone_authentications_total", "Logins by result and reason");
+    let authentications = counters(registry, name, &["result", "reason"])?;
+    authentications.with_label_values(&["accepted", "none"]);
+    for refusal in LoginRefusal::ALL {
+        authentications.with_label_values(&["refused", refusal.code()]);
+    }
+    Ok(authentications)
+}
+
+fn of_institutions<'a>(
+    registry: &Registry,
+    institutions: impl Iterator<Item = &'a Slug>,
+) -> Result<BTreeMap<Slug, OfInstitution>, MetricsError> {
+    let named = |name, help, labels: &[&str]| counters(registry, (name, help), labels);
+    let uploads = named(
+        "dropzone_uploads_total",
+        "Files opened for writing, by how that ended",
+        &["institution", "outcome"],
+    )?;
+    let received = named("dropzone_received_bytes_total", "File content received", &["institution"])?;
+    let sent = named("dropzone_sent_bytes_total", "File content sent", &["institution"])?;
+    let of = |institution: &Slug| OfInstitution {
+        uploads: UploadOutcome::ALL
+            .map(|outcome| uploads.with_label_values(&[institution.as_str(), outcome.code()])),
+        received: received.with_label_values(&[institution.as_str()]),
+        sent: sent.with_label_values(&[institution.as_str()]),
+    };
+    Ok(institutions.map(|institution| (institution.clone(), of(institution))).collect())
+}

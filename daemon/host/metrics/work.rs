@@ -1,0 +1,171 @@
+//! What monitoring sees of `work`:
+//! - `dropzone_arrivals{state}`: arrivals in each state at the last scan
+//! - `dropzone_oldest_waiting_arrival_seconds`: age of the oldest arrival that waits or is worked on; 0 if none does
+//! - `dropzone_job_duration_seconds{kind}`: from claim to done, deferred or held; `kind` is relay or query
+//! - `dropzone_jobs_total{exchange,result}`: tries of jobs, by done, deferred or held
+//! - `dropzone_jobs_held_total{reason}`: arrivals that an operator must look at, by the code of a `Reason`
+//! - `dropzone_deliveries_total{exchange,receiver}`: results put into an outbox
+//! - `dropzone_last_delivery_timestamp_seconds{exchange}`: seconds since 1970; 0 if none since the start
+//! - `dropzone_spool_free_bytes`: what can still be written at the last scan
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+
+use super::{MetricsError, add, counters, durations, seconds, serve::reasons};
+use crate::host::clock::Clock;
+use crate::host::log::AccessLog;
+use crate::policy::agreement::Exchange;
+use crate::policy::arrival::State;
+use crate::policy::path::Slug;
+use crate::policy::reason::Reason;
+
+/// The kinds of jobs, as `policy::agreement::Job::kind` calls them.
+const KINDS: [&str; 2] = ["relay", "query"];
+
+/// How one try of a job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobResult {
+    /// Delivered.
+    Done,
+    /// To be tried again.
+    Deferred,
+    /// An operator must look.
+    Held,
+}
+
+impl JobResult {
+    /// All, for metrics.
+    pub const ALL: [Self; 3] = [Self::Done, Self::Deferred, Self::Held];
+
+    /// The label.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Deferred => "deferred",
+            Self::Held => "held",
+        }
+    }
+}
+
+/// The metrics of `work`. Shared by `Arc`.
+pub struct WorkMetrics {
+    registry: Registry,
+    arrivals: IntGaugeVec,
+    oldest_waiting: Gauge,
+    job_duration: HistogramVec,
+    exchanges: BTreeMap<Slug, OfExchange>,
+    held: IntCounterVec,
+    spool_free: IntGauge,
+}
+
+struct OfExchange {
+    jobs: [IntCounter; JobResult::ALL.len()],
+    deliveries: BTreeMap<Slug, IntCounter>,
+    last_delivery: Gauge,
+}
+
+impl WorkMetrics {
+    /// All series, at 0.
+    pub fn new<'a>(
+        exchanges: impl Iterator<Item = &'a Exchange>,
+        clock: &Clock,
+    ) -> Result<Self, MetricsError> {
+        let registry = super::registry("work", clock)?;
+        let arrivals =
+            IntGaugeVec::new(Opts::new("dropzone_arrivals", "Arrivals at the last scan"), &["state"])?;
+        State::ALL.iter().for_each(|state| arrivals.with_label_values(&[state.as_str()]).set(0));
+        let oldest_waiting = Gauge::new(
+            "dropzone_oldest_waiting_arrival_seconds",
+            "Age of the oldest arrival that waits or is worked on; 0 if none does",
+        )?;
+        let spool_free =
+            IntGauge::new("dropzone_spool_free_bytes", "What can still be written to the spool")?;
+        add(&registry, &arrivals)?;
+        add(&registry, &oldest_waiting)?;
+        add(&registry, &spool_free)?;
+        let name = ("dropzone_job_duration_seconds", "From claim to done, deferred or held");
+        let job_duration = durations(&registry, name, &["kind"])?;
+        for kind in KINDS {
+            job_duration.with_label_values(&[kind]);
+        }
+        let exchanges = of_exchanges(&registry, exchanges)?;
+        let held = reasons(&registry, ("dropzone_jobs_held_total", "Arrivals an operator must look at"))?;
+        Ok(Self { registry, arrivals, oldest_waiting, job_duration, exchanges, held, spool_free })
+    }
+
+    /// What `host::http` serves.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Shows the health of the access log too.
+    pub fn watch_log(&self, log: &AccessLog) -> Result<(), MetricsError> {
+        super::watch_log(&self.registry, log)
+    }
+
+    /// How many arrivals a scan found in a state.
+    pub fn arrivals(&self, state: State, count: usize) {
+        self.arrivals.with_label_values(&[state.as_str()]).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How long the oldest arrival has waited.
+    pub fn oldest_waiting(&self, age: Duration) {
+        self.oldest_waiting.set(age.as_secs_f64());
+    }
+
+    /// A try of a job ended. `kind` is that of `Job::kind`.
+    pub fn job(&self, exchange: &Slug, kind: &'static str, result: JobResult, took: Duration) {
+        self.job_duration.with_label_values(&[kind]).observe(took.as_secs_f64());
+        let jobs = self.exchanges.get(exchange).map(|of| &of.jobs);
+        let at = JobResult::ALL.iter().position(|one| *one == result);
+        if let Some(counter) = at.and_then(|at| jobs?.get(at)) {
+            counter.inc();
+        }
+    }
+
+    /// An arrival is held; `job` counts the try too.
+    pub fn held(&self, reason: &Reason) {
+        self.held.with_label_values(&[reason.code()]).inc();
+    }
+
+    /// A result was put into a receiver's outbox.
+    pub fn delivered(&self, exchange: &Slug, receiver: &Slug, at: Timestamp) {
+        let Some(of) = self.exchanges.get(exchange) else { return };
+        of.last_delivery.set(seconds(at));
+        if let Some(counter) = of.deliveries.get(receiver) {
+            counter.inc();
+        }
+    }
+
+    /// What can still be written to the spool.
+    pub fn spool_free(&self, bytes: u64) {
+        self.spool_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}
+
+fn of_exchanges<'a>(
+    registry: &Registry,
+    exchanges: impl Iterator<Item = &'a Exchange>,
+) -> Result<BTreeMap<Slug, OfExchange>, MetricsError> {
+    let jobs =
+        counters(registry, ("dropzone_jobs_total", "Tries of jobs by result"), &["exchange", "result"])?;
+    let name = ("dropzone_deliveries_total", "Results put into an outbox");
+    let deliveries = counters(registry, name, &["exchange", "receiver"])?;
+    let help = "The last delivery, seconds since 1970; 0 if none since the start";
+    let last = Opts::new("dropzone_last_delivery_timestamp_seconds", help);
+    let last = prometheus::GaugeVec::new(last, &["exchange"])?;
+    add(registry, &last)?;
+    let of = |exchange: &Exchange| {
+        let (name, receivers) = (exchange.name.as_str(), exchange.flows.iter().flat_map(|flow| &flow.to));
+        let counter = |receiver: &Slug| deliveries.with_label_values(&[name, receiver.as_str()]);
+        OfExchange {
+            jobs: JobResult::ALL.map(|result| jobs.with_label_values(&[name, result.code()])),
+            deliveries: receivers.map(|receiver| (receiver.clone(), counter(receiver))).collect(),
+            last_delivery: last.with_label_values(&[name]),
+        }
+    };
+    Ok(exchanges.map(|exchange| (exchange.name.clone(), of(exchange))).collect())
+}

@@ -1,0 +1,89 @@
+//! What is known about one TCP connection beside its SSH state: when it began, whether it has logged in, when it last moved
+//! something, and how to cut it whatever the peer or the library is doing.
+
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::session::Session;
+use crate::config::Limits;
+use crate::policy::account::LoginRefusal;
+
+/// A connection, shared by its tasks.
+#[derive(Debug)]
+pub struct Connection {
+    /// Unique; records call it the session.
+    pub id: String,
+    /// The peer.
+    pub peer: SocketAddr,
+    socket: TcpStream,
+    began: Instant,
+    /// Milliseconds after `began`.
+    progress: AtomicU64,
+    login: Mutex<Login>,
+}
+
+/// How far the login has come.
+#[derive(Debug, Default, Clone)]
+pub struct Login {
+    /// Once it succeeded.
+    pub session: Option<Arc<Session>>,
+    /// The last user name and the last refusal, for the record of a connection that never logged in.
+    pub refused: Option<(String, LoginRefusal, Option<String>)>,
+}
+
+impl Connection {
+    /// `socket` is a second descriptor of the connection: shutting it down reaches the first, even where the library
+    /// waits.
+    pub fn new(id: String, peer: SocketAddr, socket: TcpStream) -> Self {
+        Self {
+            id,
+            peer,
+            socket,
+            began: Instant::now(),
+            progress: AtomicU64::new(0),
+            login: Mutex::new(Login::default()),
+        }
+    }
+
+    /// Ends it at once.
+    pub fn cut(&self) {
+        // It may be closed already, which is what we want.
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Something of a file or an answer moved.
+    pub fn made_progress(&self) {
+        self.progress
+            .store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How far the login has come.
+    pub fn login(&self) -> Login {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The login succeeded.
+    pub fn logged_in(&self, session: Arc<Session>) {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner).session = Some(session);
+        self.made_progress();
+    }
+
+    /// An offered key was refused.
+    pub fn refused(&self, user: &str, refusal: LoginRefusal, fingerprint: Option<String>) {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner).refused =
+            Some((user.to_owned(), refusal, fingerprint));
+    }
+
+    /// When it must be cut if nothing happens until then, and why.
+    pub fn deadline(&self, limits: &Limits) -> (Instant, &'static str) {
+        if self.login().session.is_none() {
+            return (self.began + limits.login_grace, "login grace");
+        }
+        let progress = Duration::from_millis(self.progress.load(Ordering::Relaxed));
+        (self.began + progress + limits.idle, "idle")
+    }
+}

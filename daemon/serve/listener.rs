@@ -1,0 +1,146 @@
+//! The accept loop: one task per connection, a bound on their number, a deadline on each, and an end that waits for all.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::Server;
+use super::connection::Connection;
+use super::ssh::{ConnectionError, Peer, say_goodbye};
+use crate::host::metrics::ConnectionRefusal;
+use crate::host::spool::random;
+use crate::policy::account::LoginRefusal;
+use crate::policy::record::{Event, Outcome, Record};
+
+/// After an accept that failed (no descriptors, most likely), before the next.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// What connections have to end by themselves when the server stops.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Accepts on one address until `stop` says so, then ends all connections it accepted.
+pub async fn accept(
+    server: Arc<Server>,
+    ssh: Arc<russh::server::Config>,
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = told_to_stop(&mut stop) => break,
+        };
+        let (socket, _) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection failed");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            server.metrics.connection_refused(ConnectionRefusal::Full);
+            continue;
+        };
+        let (server, ssh, stop) = (Arc::clone(&server), Arc::clone(&ssh), stop.clone());
+        connections.spawn(async move {
+            let _counted = server.metrics.connection();
+            if let Err(error) = attend(&server, ssh, socket, stop).await {
+                tracing::debug!(%error, "connection ended");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    let ended = timeout(STOP_GRACE, async { while connections.join_next().await.is_some() {} }).await;
+    if ended.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+/// Also when the one who would say so is gone.
+async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// One connection, from its first byte to its record.
+async fn attend(
+    server: &Arc<Server>,
+    ssh: Arc<russh::server::Config>,
+    socket: TcpStream,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), ConnectionError> {
+    let peer = socket.peer_addr()?;
+    socket.set_nodelay(true)?;
+    let socket = socket.into_std()?;
+    let second = socket.try_clone()?;
+    let socket = TcpStream::from_std(socket)?;
+    let connection = Arc::new(Connection::new(format!("{:016x}", random()), peer, second));
+    let handler = Peer::new(Arc::clone(server), Arc::clone(&connection));
+    let limits = &server.config.machine.limits;
+    let running = match timeout(limits.login_grace, russh::server::run_stream(ssh, socket, handler)).await {
+        Ok(running) => running?,
+        Err(_) => {
+            server.metrics.connection_refused(ConnectionRefusal::LoginGrace);
+            return Err(ConnectionError::NoIdentification);
+        }
+    };
+    let handle = running.handle();
+    tokio::pin!(running);
+    let ended = loop {
+        let (deadline, cause) = connection.deadline(limits);
+        tokio::select! {
+            ended = &mut running => break ended,
+            () = sleep_until(deadline) => {
+                // It may have moved on since the deadline was computed.
+                if connection.deadline(limits).0 <= Instant::now() {
+                    tracing::info!(session = connection.id, cause, "connection cut");
+                    if connection.login().session.is_none() {
+                        server.metrics.connection_refused(ConnectionRefusal::LoginGrace);
+                    }
+                    connection.cut();
+                    break running.await;
+                }
+            }
+            () = told_to_stop(&mut stop) => {
+                let _ = timeout(Duration::from_secs(1), say_goodbye(&handle)).await;
+                connection.cut();
+                break running.await;
+            }
+        }
+    };
+    record_end(server, &connection).await;
+    ended
+}
+
+/// The end of a session, or the login that never was.
+async fn record_end(server: &Server, connection: &Connection) {
+    let login = connection.login();
+    let record = match (login.session, login.refused) {
+        (Some(session), _) => session.record(Event::Logout, Outcome::Ok),
+        (None, Some((user, refusal, fingerprint))) => Record {
+            session: Some(connection.id.clone()),
+            peer: Some(connection.peer),
+            institution: Some(user.chars().filter(|c| !c.is_control()).take(64).collect()),
+            key_fingerprint: fingerprint,
+            reason: Some(refusal.code().to_owned()),
+            ..Record::new(Event::Login, Outcome::Denied)
+        },
+        (None, None) => Record {
+            session: Some(connection.id.clone()),
+            peer: Some(connection.peer),
+            reason: Some(LoginRefusal::NotProven.code().to_owned()),
+            ..Record::new(Event::Login, Outcome::Denied)
+        },
+    };
+    if let Err(error) = server.log.append_async(record).await {
+        tracing::error!(%error, "the end of a connection could not be recorded");
+    }
+}

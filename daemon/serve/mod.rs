@@ -1,0 +1,183 @@
+//! The network side. `listener` accepts, `ssh` lets people in and opens channels, `sftp` answers their requests, `session`
+//! says whose they are, `connection` cuts what must be cut, `algorithms` says how it is encrypted. It holds the SSH host
+//! key and no other secret, and runs no other program.
+
+mod algorithms;
+mod connection;
+mod listener;
+mod session;
+mod sftp;
+mod ssh;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::keys::PrivateKey;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinSet, spawn_blocking};
+
+use crate::config::Config;
+use crate::host::clock::Clock;
+use crate::host::files::{self, FileError};
+use crate::host::http::{self, HttpError};
+use crate::host::log::{AccessLog, LogError};
+use crate::host::metrics::{MetricsError, ServeMetrics};
+use crate::host::process::Shutdown;
+use crate::host::spool::{Spool, SpoolError};
+use crate::host::systemd;
+use crate::policy::record::{Event, Outcome, Record};
+
+/// An upload that nobody goes on with is removed after this.
+const PARTIALS_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// How often what has expired is looked for.
+const UPKEEP_EVERY: Duration = Duration::from_secs(600);
+
+/// What all connections share.
+pub struct Server {
+    config: Config,
+    spool: Spool,
+    log: AccessLog,
+    metrics: ServeMetrics,
+    clock: Clock,
+}
+
+/// Why `serve` cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The access log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The metrics listener.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// The metrics themselves.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// The host key's file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The host key.
+    #[error("host key {path}: {cause}; make one with `ssh-keygen -t ed25519 -N ''` or `dropzone init`")]
+    HostKey {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// An address cannot be listened on.
+    #[error(
+        "cannot listen on {address}: {cause}; is another server running there, or is the port below 1024?"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        cause: std::io::Error,
+    },
+}
+
+/// Serves until it is told to stop, then ends every connection in order.
+pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result<(), ServeError> {
+    let machine = &config.machine;
+    let host_key = read_host_key(&machine.host_key)?;
+    let ssh = Arc::new(algorithms::server_config(host_key, &machine.limits));
+    let log = AccessLog::open(&machine.log.directory, &machine.node, "serve", clock.clone())?;
+    let spool = Spool::open(&machine.spool, &config.pairs())?;
+    let metrics = ServeMetrics::new(config.institutions.keys(), &clock)?;
+    metrics.watch_log(&log)?;
+    let server = Arc::new(Server { spool, log, metrics, clock, config });
+
+    let watched = Arc::clone(&server);
+    let registry = server.metrics.registry().clone();
+    let (_, metrics_listener) =
+        http::listen(server.config.machine.metrics.serve, registry, move || watched.faults()).await?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(metrics_listener);
+    let (stop, stopped) = watch::channel(false);
+    let places = Arc::new(Semaphore::new(server.config.machine.limits.connections));
+    let mut accepting = JoinSet::new();
+    for &address in &server.config.machine.listen {
+        let listener =
+            TcpListener::bind(address).await.map_err(|cause| ServeError::Listen { address, cause })?;
+        tracing::info!(address = %listener.local_addr().unwrap_or(address), "listening for ssh");
+        let (server, ssh, places) = (Arc::clone(&server), Arc::clone(&ssh), Arc::clone(&places));
+        accepting.spawn(listener::accept(server, ssh, listener, places, stopped.clone()));
+    }
+    server.log.append_async(Record::new(Event::Start, Outcome::Ok)).await?;
+    tasks.spawn(upkeep(Arc::clone(&server)));
+    systemd::ready("serving");
+
+    let cause = shutdown.requested().await;
+    systemd::stopping();
+    tracing::info!(cause, "stopping");
+    // The receivers live in the tasks that are waited for next.
+    let _ = stop.send(true);
+    while accepting.join_next().await.is_some() {}
+    tasks.shutdown().await;
+    server.log.append_async(Record::new(Event::Stop, Outcome::Ok)).await?;
+    Ok(())
+}
+
+impl Server {
+    /// What keeps this process from being ready.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if !self.log.is_healthy() {
+            faults.push("the access log cannot be written: uploads and downloads are refused".to_owned());
+        }
+        match self.spool.free_bytes() {
+            Ok(0) => faults.push("the spool is full".to_owned()),
+            Ok(_) => {}
+            Err(error) => faults.push(error.to_string()),
+        }
+        faults
+    }
+}
+
+fn read_host_key(path: &std::path::Path) -> Result<PrivateKey, ServeError> {
+    let text = files::read_secret(path)?;
+    let refuse = |cause: String| ServeError::HostKey { path: path.to_owned(), cause };
+    let key = PrivateKey::from_openssh(text.as_slice()).map_err(|error| refuse(error.to_string()))?;
+    match key.algorithm() {
+        russh::keys::Algorithm::Ed25519 if !key.is_encrypted() => Ok(key),
+        other => Err(refuse(format!("it must be an ed25519 key without passphrase, not {other}"))),
+    }
+}
+
+/// Removes what has expired, now and then.
+async fn upkeep(server: Arc<Server>) {
+    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
+    loop {
+        ticks.tick().await;
+        let server = Arc::clone(&server);
+        let done = spawn_blocking(move || {
+            if let Err(error) = server.log.expire(server.config.machine.log.keep_days) {
+                tracing::error!(%error, "expired log days could not be deleted");
+            }
+            match server.spool.expire_partials(server.clock.now(), PARTIALS_KEPT) {
+                Ok(removed) => removed.iter().for_each(|upload| record_expiry(&server, upload)),
+                Err(error) => tracing::error!(%error, "expired uploads could not be removed"),
+            }
+        });
+        if done.await.is_err() {
+            tracing::error!("upkeep failed");
+        }
+    }
+}
+
+fn record_expiry(server: &Server, upload: &str) {
+    let record = Record {
+        path: Some(upload.to_owned()),
+        detail: Some("unfinished for too long".to_owned()),
+        ..Record::new(Event::Expire, Outcome::Ok)
+    };
+    if let Err(error) = server.log.append(&record) {
+        tracing::error!(%error, "the removal of an unfinished upload could not be recorded");
+    }
+}

@@ -1,0 +1,120 @@
+//! The open files and folders of one SFTP session. A handle is a number that this session gave out; numbers of other
+//! sessions mean nothing here.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use russh_sftp::protocol;
+
+use super::upload::Upload;
+use crate::host::spool::FileFacts;
+use crate::policy::path::{RemotePath, Slug};
+
+/// What a handle stands for.
+#[derive(Debug)]
+pub enum Open {
+    /// A file being written.
+    Upload(Box<Upload>),
+    /// A file being read.
+    Download(Download),
+    /// A folder being listed.
+    Listing(std::vec::IntoIter<protocol::File>),
+}
+
+/// A file being read. The task that reads files shares it.
+#[derive(Debug)]
+pub struct Download {
+    /// The open file.
+    pub file: Arc<File>,
+    /// Its path in the tree.
+    pub path: RemotePath,
+    /// Its exchange.
+    pub exchange: Slug,
+    /// Size and time when it was opened.
+    pub facts: FileFacts,
+    /// Bytes sent so far.
+    pub sent: Arc<AtomicU64>,
+}
+
+/// All of a session.
+#[derive(Debug)]
+pub struct Handles {
+    open: HashMap<u32, Open>,
+    next: u32,
+    limit: usize,
+}
+
+impl Handles {
+    /// At most `limit` at a time.
+    pub fn new(limit: usize) -> Self {
+        Self { open: HashMap::new(), next: 0, limit }
+    }
+
+    /// Whether another one would be too many.
+    pub fn are_full(&self) -> bool {
+        self.open.len() >= self.limit
+    }
+
+    /// Whether none is open.
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// The new handle's text.
+    pub fn insert(&mut self, open: Open) -> String {
+        while self.open.contains_key(&self.next) {
+            self.next = self.next.wrapping_add(1);
+        }
+        let number = self.next;
+        self.open.insert(number, open);
+        self.next = self.next.wrapping_add(1);
+        format!("{number:08x}")
+    }
+
+    /// What a handle stands for.
+    pub fn find(&mut self, handle: &[u8]) -> Option<&mut Open> {
+        self.open.get_mut(&number_of(handle)?)
+    }
+
+    /// Closes it.
+    pub fn remove(&mut self, handle: &[u8]) -> Option<Open> {
+        self.open.remove(&number_of(handle)?)
+    }
+
+    /// The uploads that are open.
+    pub fn uploads(&self) -> impl Iterator<Item = &Upload> {
+        self.open
+            .values()
+            .filter_map(|open| if let Open::Upload(upload) = open { Some(&**upload) } else { None })
+    }
+}
+
+/// Exactly as we gave it out: eight lower-case hexadecimal digits.
+fn number_of(handle: &[u8]) -> Option<u32> {
+    let is_ours = handle.len() == 8 && handle.iter().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b));
+    let text = std::str::from_utf8(handle).ok().filter(|_| is_ours)?;
+    u32::from_str_radix(text, 16).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_handles_that_were_given_out_mean_anything() {
+        let mut handles = Handles::new(2);
+        let first = handles.insert(Open::Listing(Vec::new().into_iter()));
+        assert!(handles.find(first.as_bytes()).is_some());
+        for wrong in ["", "0", "00000001", "+0000000", "0000000000000000", "0000000g", "\u{0}\u{0}\u{0}\u{0}"]
+        {
+            assert!(handles.find(wrong.as_bytes()).is_none(), "{wrong:?}");
+        }
+        assert!(!handles.are_full());
+        handles.insert(Open::Listing(Vec::new().into_iter()));
+        assert!(handles.are_full());
+        assert!(handles.remove(first.as_bytes()).is_some());
+        assert!(handles.remove(first.as_bytes()).is_none());
+    }
+}

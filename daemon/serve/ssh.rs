@@ -1,0 +1,295 @@
+//! The SSH side of a connection: who may log in, which channels may open, and that nothing but the sftp subsystem runs on
+//! them. SFTP itself is `sftp`'s business; it gets the channel's bytes and gives back answers.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use russh::keys::{Algorithm, HashAlg};
+use russh::server::{
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session as Ssh, VerifiedPublicKey,
+};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
+
+use super::Server;
+use super::algorithms::may_sign;
+use super::connection::Connection;
+use super::session::{Authenticated, Session};
+use super::sftp::Sftp;
+use super::sftp::framing::Violation;
+use crate::host::log::LogError;
+use crate::host::metrics::{ConnectionRefusal, Open as OpenCount};
+use crate::policy::account::{Attempt, LoginRefusal, Who, identify};
+use crate::policy::record::{Event, Outcome};
+
+/// Answers that a client does not read are held for it up to this many bytes; a client that asks on is cut.
+const UNREAD_MAX: usize = 4 << 20;
+
+/// Why a connection ends in disorder.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The SSH transport.
+    #[error(transparent)]
+    Ssh(#[from] russh::Error),
+    /// The SFTP stream.
+    #[error(transparent)]
+    Sftp(#[from] Violation),
+    /// The login could not be recorded.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// More keys offered than a person has.
+    #[error("too many keys offered")]
+    TooManyKeys,
+    /// The socket.
+    #[error("socket: {0}")]
+    Io(#[from] std::io::Error),
+    /// It did not say what it is in time.
+    #[error("no identification in time")]
+    NoIdentification,
+}
+
+/// One connection's handler. Channels without an SFTP session are open and mute.
+pub struct Peer {
+    server: Arc<Server>,
+    connection: Arc<Connection>,
+    admitted: Option<Authenticated>,
+    session: Option<Arc<Session>>,
+    /// Keeps the session in the metric of open ones.
+    counted: Option<OpenCount>,
+    channels: HashMap<ChannelId, Option<Sftp>>,
+    unread: usize,
+    probes: usize,
+}
+
+impl Peer {
+    /// Of a connection that has not said anything yet.
+    pub fn new(server: Arc<Server>, connection: Arc<Connection>) -> Self {
+        Self {
+            server,
+            connection,
+            admitted: None,
+            session: None,
+            counted: None,
+            channels: HashMap::new(),
+            unread: 0,
+            probes: 0,
+        }
+    }
+
+    fn identify(&self, user: &str, key: &russh::keys::PublicKey, algorithm: &Algorithm) -> Option<Who> {
+        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        let today = self.server.clock.today();
+        let config = &self.server.config;
+        // On a socket for both families an IPv4 peer shows up as ::ffff:a.b.c.d.
+        let peer = self.connection.peer.ip().to_canonical();
+        let attempt = Attempt { user, fingerprint: &fingerprint, peer, today };
+        // The same work is done for every user, known or not; the answer differs in the log only.
+        let known = identify(&config.institutions, |name| config.has_open_exchange(name, today), &attempt);
+        match known {
+            Ok(who) if may_sign(algorithm) => Some(who),
+            Ok(_) => {
+                self.refuse(user, LoginRefusal::NotProven, fingerprint);
+                None
+            }
+            Err(refusal) => {
+                self.refuse(user, refusal, fingerprint);
+                None
+            }
+        }
+    }
+
+    fn refuse(&self, user: &str, refusal: LoginRefusal, fingerprint: String) {
+        self.server.metrics.authentication(Some(refusal));
+        self.connection.refused(user, refusal, Some(fingerprint));
+    }
+
+    fn end_channel(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
+        self.channels.remove(&channel);
+        // Without an exit status OpenSSH's scp and sftp report a failure after a perfect transfer.
+        ssh.exit_status_request(channel, 0)?;
+        ssh.eof(channel)?;
+        ssh.close(channel)?;
+        Ok(())
+    }
+}
+
+fn refused() -> Auth {
+    Auth::reject()
+}
+
+impl Handler for Peer {
+    type Error = ConnectionError;
+
+    async fn auth_publickey_offered(
+        &mut self,
+        user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, ConnectionError> {
+        self.probes += 1;
+        if self.probes > self.server.config.machine.limits.key_probes {
+            self.server.metrics.connection_refused(ConnectionRefusal::Attempts);
+            return Err(ConnectionError::TooManyKeys);
+        }
+        let known = self.identify(user, offer.public_key, offer.algorithm).is_some();
+        Ok(if known { Auth::Accept } else { refused() })
+    }
+
+    async fn auth_publickey(
+        &mut self,
+        user: &str,
+        key: VerifiedPublicKey<'_>,
+    ) -> Result<Auth, ConnectionError> {
+        let Some(who) = self.identify(user, key.public_key, key.algorithm) else { return Ok(refused()) };
+        self.admitted = Some(Authenticated::by(who, key));
+        Ok(Auth::Accept)
+    }
+
+    /// Runs before the peer hears of its success: without a record there is none.
+    async fn auth_succeeded(&mut self, ssh: &mut Ssh) -> Result<(), ConnectionError> {
+        let Some(authenticated) = self.admitted.take() else {
+            return Err(ConnectionError::Ssh(russh::Error::NotAuthenticated));
+        };
+        let client: String = String::from_utf8_lossy(ssh.remote_sshid())
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(255)
+            .collect();
+        let session = Arc::new(Session {
+            id: self.connection.id.clone(),
+            peer: self.connection.peer,
+            client,
+            authenticated,
+        });
+        self.server.log.append_async(session.record(Event::Login, Outcome::Ok)).await?;
+        self.server.metrics.authentication(None);
+        self.counted = Some(self.server.metrics.session());
+        self.connection.logged_in(Arc::clone(&session));
+        self.session = Some(session);
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _ssh: &mut Ssh,
+    ) -> Result<(), ConnectionError> {
+        if self.session.is_none() || self.channels.len() >= self.server.config.machine.limits.channels {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        self.channels.insert(channel.id(), None);
+        reply.accept().await;
+        // The channel's own queue is not used; held, it would fill and stop the connection for good.
+        drop(channel);
+        Ok(())
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        ssh: &mut Ssh,
+    ) -> Result<(), ConnectionError> {
+        match (self.channels.get_mut(&channel), &self.session) {
+            (Some(slot @ None), Some(session)) if name == "sftp" => {
+                let sink = (ssh.handle(), channel);
+                *slot = Some(Sftp::begin(&self.server, session, &self.connection, sink));
+                ssh.channel_success(channel)?;
+            }
+            _ => ssh.channel_failure(channel)?,
+        }
+        Ok(())
+    }
+
+    async fn data(&mut self, channel: ChannelId, data: &[u8], ssh: &mut Ssh) -> Result<(), ConnectionError> {
+        let Some(Some(sftp)) = self.channels.get_mut(&channel) else { return Ok(()) };
+        let answers = match sftp.receive(data).await {
+            Ok(answers) => answers,
+            Err(violation) => {
+                tracing::info!(session = self.connection.id, %violation, "channel ended");
+                return self.end_channel(channel, ssh);
+            }
+        };
+        self.connection.made_progress();
+        if ssh.has_pending_data(channel) {
+            self.unread += answers.len();
+            if self.unread > UNREAD_MAX {
+                return Err(Violation::TooManyOutstanding.into());
+            }
+        } else {
+            self.unread = 0;
+        }
+        if !answers.is_empty() {
+            ssh.data(channel, answers)?;
+        }
+        Ok(())
+    }
+
+    async fn channel_eof(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
+        if self.channels.contains_key(&channel) { self.end_channel(channel, ssh) } else { Ok(()) }
+    }
+
+    async fn channel_close(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
+        self.channels.remove(&channel);
+        if self.channels.is_empty() {
+            // OpenSSH ends the connection itself; others leave it open for nothing.
+            self.unread = 0;
+        }
+        let _ = ssh;
+        Ok(())
+    }
+
+    async fn shell_request(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
+        Ok(ssh.channel_failure(channel)?)
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        _: &[u8],
+        ssh: &mut Ssh,
+    ) -> Result<(), ConnectionError> {
+        Ok(ssh.channel_failure(channel)?)
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        _: &str,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: &[(Pty, u32)],
+        ssh: &mut Ssh,
+    ) -> Result<(), ConnectionError> {
+        Ok(ssh.channel_failure(channel)?)
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        _: &str,
+        _: &str,
+        ssh: &mut Ssh,
+    ) -> Result<(), ConnectionError> {
+        Ok(ssh.channel_failure(channel)?)
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _: bool,
+        _: &str,
+        _: &str,
+        _: u32,
+        ssh: &mut Ssh,
+    ) -> Result<(), ConnectionError> {
+        Ok(ssh.channel_failure(channel)?)
+    }
+}
+
+/// What the peer is told when the server stops.
+pub async fn say_goodbye(handle: &russh::server::Handle) {
+    let _ = handle.disconnect(Disconnect::ByApplication, "the server is stopping".into(), "en".into()).await;
+}
