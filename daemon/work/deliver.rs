@@ -197,6 +197,7 @@ impl Workshop {
             ..record_of(Event::Deliver, Outcome::Ok, arrival)
         })?;
         claim.deliver(&delivery.to, name)?;
+        self.metrics.delivered(exchange, &delivery.to, self.clock.now());
         Ok(delivery)
     }
 }

@@ -25,7 +25,9 @@ use self::open::Identities;
 use crate::config::Config;
 use crate::host::clock::Clock;
 use crate::host::files;
+use crate::host::http;
 use crate::host::log::{AccessLog, LogError};
+use crate::host::metrics::WorkMetrics;
 use crate::host::spool::{Spool, SpoolError};
 use crate::host::systemd;
 use crate::policy::arrival::Arrival;
@@ -44,6 +46,9 @@ pub struct Workshop {
     clock: Clock,
     identities: Identities,
     cache: Cache,
+    metrics: WorkMetrics,
+    /// The last scan of the spool failed, or the last try could not be recorded.
+    is_stuck: AtomicBool,
     stop: Arc<AtomicBool>,
 }
 
@@ -65,9 +70,16 @@ pub enum Unfinished {
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let opening = tokio::task::spawn_blocking(move || Workshop::open(config, Clock::system()));
     let workshop = Arc::new(opening.await.context("opening the workshop")??);
+    let seen = Arc::clone(&workshop);
+    let address = workshop.config.machine.metrics.work;
+    let (_, monitoring) =
+        http::listen(address, workshop.metrics.registry().clone(), move || seen.ailments()).await?;
     workshop.log.append_async(Record::new(Event::Start, Outcome::Ok)).await?;
     systemd::ready("waiting for arrivals");
-    scan::run(&workshop, shutdown).await;
+    tokio::select! {
+        () = scan::run(&workshop, shutdown) => {}
+        () = async { monitoring.await; std::future::pending().await } => {}
+    }
     systemd::stopping();
     workshop.log.append_async(Record::new(Event::Stop, Outcome::Ok)).await?;
     Ok(())
@@ -83,13 +95,23 @@ impl Workshop {
         for id in spool.recover()? {
             tracing::info!(arrival = %id, "put back after an unfinished job");
         }
-        let (cache, stop) = (Cache::default(), Arc::default());
-        Ok(Self { config, spool, log, clock, identities, cache, stop })
+        let metrics = WorkMetrics::new(config.exchanges.values(), &clock)?;
+        metrics.watch_log(&log)?;
+        let (cache, is_stuck, stop) = Default::default();
+        Ok(Self { config, spool, log, clock, identities, cache, metrics, is_stuck, stop })
     }
 
     /// Ends running queries; their arrivals go back to `incoming`.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Why this process cannot do its work; nothing when it can.
+    fn ailments(&self) -> Vec<String> {
+        let log = (!self.log.is_healthy()).then_some("the access log cannot be written");
+        let stuck = self.is_stuck.load(Ordering::Relaxed);
+        let spool = stuck.then_some("the spool cannot be read or written; the program log says why");
+        [log, spool].into_iter().flatten().map(str::to_owned).collect()
     }
 
     fn is_stopping(&self) -> bool {
@@ -154,3 +176,6 @@ impl Drop for Lease<'_> {
         self.cache.leased.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;
