@@ -254,6 +254,15 @@ fn is_base64_of(text: &[u8], bytes: usize) -> bool {
     STANDARD_NO_PAD.decode(text).is_ok_and(|decoded| decoded.len() == bytes)
 }
 
+/// Letters of the alphabet, and padding at the end only.
+fn is_base64_so_far(line: &[u8]) -> bool {
+    let end = line.iter().position(|&byte| byte == b'=').unwrap_or(line.len());
+    let (text, padding) = line.split_at(end);
+    text.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/')
+        && padding.len() <= 2
+        && padding.iter().all(|&byte| byte == b'=')
+}
+
 /// Reads text armor line by line (RFC 7468 strict form): hands the decoded bytes to the header scan while that wants them,
 /// and counts all of them.
 #[derive(Debug, Default)]
@@ -297,7 +306,20 @@ impl ArmorScan {
             }
             bytes = rest.get(1..).unwrap_or_default();
         }
-        Ok(())
+        // The beginning of a line passes before its end has come, so it is judged as far as it goes.
+        if self.may_go_on() { Ok(()) } else { Err(Reason::HeaderMalformed) }
+    }
+
+    /// Whether the line that has not ended yet can still become one that is accepted.
+    fn may_go_on(&self) -> bool {
+        let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
+        let ends = ARMOR_END.starts_with(line);
+        match self.at {
+            ArmorPlace::Begin => ARMOR_BEGIN.starts_with(line),
+            ArmorPlace::Body => ends || is_base64_so_far(line),
+            ArmorPlace::LastLine => ends,
+            ArmorPlace::End => line.is_empty(),
+        }
     }
 
     fn take_line(&mut self, line: &[u8], scan: &mut HeaderScan) -> Result<ArmorPlace, Reason> {

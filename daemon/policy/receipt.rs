@@ -29,6 +29,8 @@ pub enum Content {
     Verified,
     /// Only the outer form of age was checked: the file was relayed end to end, or was never opened.
     StructureOnly,
+    /// It was refused; nothing of it was kept.
+    NotKept,
 }
 
 /// The person behind an arrival.
@@ -163,7 +165,7 @@ impl Receipt {
             received: arrival.received,
             finished: None,
             verdict,
-            content: Content::StructureOnly,
+            content: if verdict == Verdict::Refused { Content::NotKept } else { Content::StructureOnly },
             reason: arrival.refused.as_ref().map(Explanation::from),
             job: None,
             deliveries: Vec::new(),

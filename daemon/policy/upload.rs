@@ -123,6 +123,12 @@ impl Gate {
 
     /// Judges the whole file, of which `size` bytes are there.
     pub fn seal(&self, size: u64) -> Result<Envelope, Reason> {
+        let envelope = self.seal_what_passed(size)?;
+        // Bytes that are still held were acknowledged, and the file would lack them.
+        if self.early.is_empty() { Ok(envelope) } else { Err(Reason::WritesOutOfOrder) }
+    }
+
+    fn seal_what_passed(&self, size: u64) -> Result<Envelope, Reason> {
         let Some(header) = self.inspector.header() else {
             return Err(if self.inspected == 0 && self.early.is_empty() {
                 Reason::Empty
@@ -168,6 +174,10 @@ impl Gate {
         }
         let mut first = if was_open { bytes.to_vec() } else { self.settle_head() };
         first.append(&mut follow);
+        // They came before the header was known, and may lie on it.
+        if !later.iter().all(|(offset, held)| self.head_agrees(*offset, held)) {
+            return Err(Reason::HeaderRewritten);
+        }
         later.insert(0, (start, first));
         Ok(Pass::These(later))
     }
@@ -326,6 +336,54 @@ mod tests {
             assert!(matches!(first, Ok(Pass::Nothing) | Err(Reason::NotEncrypted)), "{first:?}");
             assert!(second.is_err());
         }
+    }
+
+    #[test]
+    fn a_write_held_early_cannot_rewrite_the_header_that_comes_after_it() {
+        let file = age_file(1000, false);
+        for (offset, first) in [(1_u64, 0..file.len()), (30, 0..file.len()), (30, 0..20)] {
+            let mut gate = Gate::new(BOUNDS);
+            assert_eq!(gate.write(offset, b"85.07.30-033.28 canary"), Ok(Pass::Nothing));
+            let last = first.end;
+            let mut pass = gate.write(0, &file[first]);
+            if last < file.len() {
+                pass = pass.and_then(|_| gate.write(last as u64, &file[last..]));
+            }
+            assert_eq!(pass.err(), Some(Reason::HeaderRewritten), "{offset}");
+        }
+        let mut gate = Gate::new(BOUNDS);
+        assert_eq!(gate.write(30, &file[30..60]), Ok(Pass::Nothing), "the same bytes");
+        assert!(matches!(gate.write(0, &file), Ok(Pass::These(_))));
+    }
+
+    #[test]
+    fn a_line_of_armor_that_has_not_ended_carries_no_plaintext() {
+        let file = age_file(1000, true);
+        let end = file.len();
+        let line = file[..end / 2].iter().rposition(|&byte| byte == b'\n').unwrap() + 1;
+        for (at, text, accepted) in [
+            (line, &b"85.07.30-033.28"[..], false),
+            (line, b"-----END AGE", true),
+            (line, b"-----END THE CANARY", false),
+            (line, b"abcd=abcd", false),
+            (line, b"abcd\rabcd", false),
+            (line, b"abcd==\r", true),
+            (end, b"canary", false),
+            (end, b"\r", true),
+        ] {
+            let mut gate = Gate::new(BOUNDS);
+            let _ = gate.write(0, &file[..at]).unwrap();
+            assert_eq!(gate.write(at as u64, text).is_ok(), accepted, "{:?}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
+    fn writes_that_never_found_their_place_complete_nothing() {
+        let file = age_file(1000, true);
+        let mut gate = Gate::new(BOUNDS);
+        assert_eq!(gate.write(100, b"canary"), Ok(Pass::Nothing));
+        let _ = gate.write(0, &file).unwrap();
+        assert_eq!(gate.seal(file.len() as u64), Err(Reason::WritesOutOfOrder));
     }
 
     #[test]

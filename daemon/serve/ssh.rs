@@ -112,10 +112,6 @@ impl Peer {
     }
 }
 
-fn refused() -> Auth {
-    Auth::reject()
-}
-
 impl Handler for Peer {
     type Error = ConnectionError;
 
@@ -130,7 +126,7 @@ impl Handler for Peer {
             return Err(ConnectionError::TooManyKeys);
         }
         let known = self.identify(user, offer.public_key, offer.algorithm).is_some();
-        Ok(if known { Auth::Accept } else { refused() })
+        Ok(if known { Auth::Accept } else { Auth::reject() })
     }
 
     async fn auth_publickey(
@@ -138,7 +134,7 @@ impl Handler for Peer {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, ConnectionError> {
-        let Some(who) = self.identify(user, key.public_key, key.algorithm) else { return Ok(refused()) };
+        let Some(who) = self.identify(user, key.public_key, key.algorithm) else { return Ok(Auth::reject()) };
         self.admitted = Some(Authenticated::by(who, key));
         Ok(Auth::Accept)
     }
@@ -229,13 +225,8 @@ impl Handler for Peer {
         if self.channels.contains_key(&channel) { self.end_channel(channel, ssh) } else { Ok(()) }
     }
 
-    async fn channel_close(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
+    async fn channel_close(&mut self, channel: ChannelId, _ssh: &mut Ssh) -> Result<(), ConnectionError> {
         self.channels.remove(&channel);
-        if self.channels.is_empty() {
-            // OpenSSH ends the connection itself; others leave it open for nothing.
-            self.unread = 0;
-        }
-        let _ = ssh;
         Ok(())
     }
 

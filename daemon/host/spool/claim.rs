@@ -18,7 +18,7 @@ use crate::policy::reason::Reason;
 
 /// Why an arrival is held.
 pub(super) const HOLD: &str = "hold.json";
-const TRIES: &str = "tries.json";
+pub(super) const TRIES: &str = "tries.json";
 
 /// Lies beside a held arrival.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,11 +132,11 @@ impl Claim<'_> {
         self.move_on(State::Done)
     }
 
-    /// To be tried again: to `deferred`, due at `until`.
+    /// To be tried again: to `deferred`, due at `until`, which is the modification time of its `tries.json`.
     pub fn defer(self, until: Timestamp, tries: u32) -> Result<(), SpoolError> {
         self.clear_staged()?;
         write_durably(&self.folder, TRIES, &to_json(&Tries { tries })?)?;
-        self.set_mtime(until)?;
+        self.set_due(until)?;
         self.move_on(State::Deferred)
     }
 
@@ -163,10 +163,14 @@ impl Claim<'_> {
         Ok(())
     }
 
-    fn set_mtime(&self, at: Timestamp) -> Result<(), SpoolError> {
+    /// On a file that this process made: a time can only be set by its owner, and the folder is `serve`'s.
+    fn set_due(&self, at: Timestamp) -> Result<(), SpoolError> {
         let stamp = Timespec { tv_sec: at.as_second(), tv_nsec: 0 };
         let times = Timestamps { last_access: stamp, last_modification: stamp };
-        futimens(&self.folder, &times).attempt("set the time of", || self.id.to_string())
+        self.folder
+            .file_to_write(TRIES)
+            .and_then(|file| futimens(file, &times))
+            .attempt("set the time of", || format!("{}/{TRIES}", self.id))
     }
 
     fn move_on(self, state: State) -> Result<(), SpoolError> {

@@ -179,13 +179,16 @@ impl Spool {
         Ok(ids)
     }
 
-    /// The deferred arrivals whose next try, their folder's mtime, has come.
+    /// The deferred arrivals whose next try, the mtime of their `tries.json`, has come; also those that lost the file.
     pub fn due(&self, now: Timestamp) -> Result<Vec<ArrivalId>, SpoolError> {
-        let deferred = self.state(State::Deferred);
-        let is_due = |id: &ArrivalId| {
-            deferred.stat(&id.to_string()).is_ok_and(|facts| facts.st_mtime <= now.as_second())
-        };
+        let is_due = |id: &ArrivalId| self.next_try(id).is_none_or(|next| next <= now);
         Ok(self.list(State::Deferred)?.into_iter().filter(is_due).collect())
+    }
+
+    /// When a deferred arrival is tried again.
+    pub fn next_try(&self, id: &ArrivalId) -> Option<Timestamp> {
+        let folder = self.state(State::Deferred).directory(&id.to_string()).ok()?;
+        Timestamp::from_second(folder.stat(claim::TRIES).ok()?.st_mtime).ok()
     }
 
     /// The description of an arrival.
@@ -197,7 +200,7 @@ impl Spool {
         read_arrival(&folder, id)
     }
 
-    /// When an arrival came into its state, or, for a deferred one, when it is due.
+    /// When an arrival came into its state.
     pub fn since(&self, state: State, id: &ArrivalId) -> Result<Timestamp, SpoolError> {
         let facts = self.state(state).stat(&id.to_string()).attempt("examine", || id.to_string())?;
         Ok(Timestamp::from_second(facts.st_mtime).unwrap_or(Timestamp::UNIX_EPOCH))

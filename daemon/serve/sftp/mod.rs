@@ -32,6 +32,9 @@ use crate::host::metrics::UploadOutcome;
 use crate::host::spool::FileFacts;
 use crate::policy::path::{Name, Slug};
 
+/// Answers to what came in one SSH packet. Listings are the largest, and no client asks for many of them at once.
+const REPLIES_MAX: usize = 8 << 20;
+
 const INIT: u8 = 1;
 const READ: u8 = 5;
 const WRITE: u8 = 6;
@@ -93,6 +96,9 @@ impl Sftp {
         let mut frames = std::mem::take(&mut self.frames);
         while let Some(frame) = frames.next(&mut data)? {
             self.answer(frame).await?;
+            if self.replies.len() > REPLIES_MAX {
+                return Err(Violation::TooManyOutstanding);
+            }
         }
         if self.handles.is_empty() {
             frames.release();

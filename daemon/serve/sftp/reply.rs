@@ -84,6 +84,11 @@ impl Replies {
         }
     }
 
+    /// Bytes of the answers that wait.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// All of them, for one SSH packet or a few.
     pub fn take(&mut self) -> Bytes {
         self.0.split().freeze()
@@ -109,9 +114,7 @@ pub fn encoded_end(id: u32) -> Bytes {
 
 /// A buffer for SSH_FXP_DATA with room for `length` bytes behind its fields, which [`finish_data`] fills in.
 pub fn begin_data(length: usize) -> BytesMut {
-    let mut buffer = BytesMut::zeroed(DATA_FIELDS + length);
-    buffer.truncate(DATA_FIELDS + length);
-    buffer
+    BytesMut::zeroed(DATA_FIELDS + length)
 }
 
 /// Bytes before the data: length, type, id, length of the data.

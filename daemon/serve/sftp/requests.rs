@@ -76,7 +76,9 @@ impl Sftp {
 
     /// Records a denial and hands its reason back; without a record the answer is that the server is not available.
     pub(super) async fn denied(&self, path: &str, event: Event, reason: Reason) -> Reason {
-        let shown = RemotePath::parse(path).map_or_else(|_| format!("{path:?}"), |path| path.to_string());
+        // What is no path is shown as far as it helps to see what was tried.
+        let excerpt = || format!("{:?}", path.chars().take(200).collect::<String>());
+        let shown = RemotePath::parse(path).map_or_else(|_| excerpt(), |path| path.to_string());
         let record =
             Record { path: Some(shown), ..self.session.record(event, Outcome::Denied).because(&reason) };
         self.record(record).await.err().unwrap_or(reason)
