@@ -90,6 +90,19 @@ fn a_person_shows_with_the_fingerprint_that_ssh_keygen_shows() {
 }
 
 #[test]
+fn a_key_that_systemd_hands_to_its_service_is_noted_and_not_missed() {
+    let (_parent, zone) = new_zone();
+    let key = "/run/credentials/no-such.service/zone.agekey";
+    replace(&zone.join("dropzone.yaml"), "keys/zone.agekey", key);
+
+    let checked = check(&zone, &[]);
+
+    let told = text(&checked.stdout) + &text(&checked.stderr);
+    assert!(checked.status.success(), "{told}");
+    assert!(told.contains(&format!("{key} was not examined, because systemd")), "{told}");
+}
+
+#[test]
 fn the_sample_query_works_as_its_comment_says() {
     let (_parent, zone) = new_zone();
     let recipient = fs::read_to_string(zone.join("keys/zone.agekey.pub")).unwrap();

@@ -11,6 +11,9 @@ use crate::host::files::{FileError, examine_file, read_secret};
 
 const MAIN: &str = "dropzone.yaml";
 
+/// Where systemd shows each service its own credentials, while that service runs.
+const CREDENTIALS: &str = "/run/credentials";
+
 /// What was found.
 #[derive(Debug, Default)]
 pub struct Examined {
@@ -55,19 +58,27 @@ impl Examined {
                     self.errors.push(loaded.error_in_main(key, problem, remedy));
                 }
             }
+            Err(_) if path.starts_with(CREDENTIALS) => self.not_examined(
+                key,
+                path,
+                "because systemd shows it to its own service only, while that runs",
+            ),
             Err(error) => self.not_read(loaded, key, path, &error),
         }
     }
 
     fn not_read(&mut self, loaded: &Loaded, key: &Key, path: &Path, error: &FileError) {
         if error.is_denied() {
-            let text =
-                format!("{key}: {} was not examined, because this user cannot read it", path.display());
-            self.notes.push(Note { file: MAIN.to_owned(), text });
+            self.not_examined(key, path, "because this user cannot read it");
         } else {
             let problem = format!("the file {} {error}", path.display());
             self.errors.push(loaded.error_in_main(key, problem, error.remedy()));
         }
+    }
+
+    fn not_examined(&mut self, key: &Key, path: &Path, why: &str) {
+        let text = format!("{key}: {} was not examined, {why}", path.display());
+        self.notes.push(Note { file: MAIN.to_owned(), text });
     }
 }
 

@@ -87,6 +87,13 @@ impl ArrivalId {
         &self.stamp
     }
 
+    /// When it was received, as its stamp says.
+    pub fn received(&self) -> Option<Timestamp> {
+        let digits = self.stamp.split('Z').next()?;
+        let (seconds, milliseconds) = digits.split_at_checked(digits.len().checked_sub(3)?)?;
+        format!("{seconds}.{milliseconds}Z").parse().ok()
+    }
+
     /// Whose arrival it is.
     pub fn institution(&self) -> &Slug {
         &self.institution
@@ -215,6 +222,7 @@ pub(crate) mod tests {
         assert!(text.ends_with("-00000abc.agency.pillar-3"), "{text}");
         assert_eq!(ArrivalId::parse(&text), Some(arrival.id.clone()));
         assert!(arrival.id.may_be_named(&arrival.name));
+        assert_eq!(arrival.id.received(), Some("2026-11-21T22:59:08.123Z".parse().unwrap()));
         assert!(!arrival.id.may_be_named(&Name::parse("other.age").unwrap()));
         for wrong in
             ["", ".", "..", "x.agency.p", "lost+found", &format!("{text}.tmp"), &text.replace("agency", "Ag")]

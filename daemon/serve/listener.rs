@@ -1,9 +1,10 @@
 //! The accept loop: one task per connection, a bound on their number, a deadline on each, and an end that waits for all.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -17,10 +18,29 @@ use crate::host::spool::random;
 use crate::policy::account::LoginRefusal;
 use crate::policy::record::{Event, Outcome, Record};
 
+/// Connections that the kernel holds until they are accepted.
+const BACKLOG: u32 = 1024;
 /// After an accept that failed (no descriptors, most likely), before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// What connections have to end by themselves when the server stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// Listens on an address. An IPv6 one is for IPv6 alone, so that `0.0.0.0` and `[::]` can stand beside each other, and
+/// so that an institution's IPv4 networks mean what they say.
+pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => {
+            let socket = TcpSocket::new_v6()?;
+            rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+            socket
+        }
+    };
+    // A restart must not wait for the last connections of the process before.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Accepts on one address until `stop` says so, then ends all connections it accepted.
 pub async fn accept(
@@ -142,5 +162,21 @@ async fn record_end(server: &Server, connection: &Connection) {
     };
     if let Err(error) = server.log.append_async(record).await {
         tracing::error!(%error, "the end of a connection could not be recorded");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn both_families_can_be_listened_on_at_one_port() {
+        let v4 = bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        let port = v4.local_addr().unwrap().port();
+        match bind(SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), port)) {
+            Ok(_) => {}
+            // A machine without IPv6 has nothing to show.
+            Err(error) => assert_ne!(error.kind(), std::io::ErrorKind::AddrInUse),
+        }
     }
 }

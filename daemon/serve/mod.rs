@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::keys::PrivateKey;
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -103,8 +102,7 @@ pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result
     let places = Arc::new(Semaphore::new(server.config.machine.limits.connections));
     let mut accepting = JoinSet::new();
     for &address in &server.config.machine.listen {
-        let listener =
-            TcpListener::bind(address).await.map_err(|cause| ServeError::Listen { address, cause })?;
+        let listener = listener::bind(address).map_err(|cause| ServeError::Listen { address, cause })?;
         tracing::info!(address = %listener.local_addr().unwrap_or(address), "listening for ssh");
         let (server, ssh, places) = (Arc::clone(&server), Arc::clone(&ssh), Arc::clone(&places));
         accepting.spawn(listener::accept(server, ssh, listener, places, stopped.clone()));

@@ -129,10 +129,6 @@ impl Peer {
     }
 }
 
-fn refused() -> Auth {
-    Auth::reject()
-}
-
 impl Handler for Peer {
     type Error = ConnectionError;
 
@@ -147,7 +143,7 @@ impl Handler for Peer {
             return Err(ConnectionError::TooManyKeys);
         }
         let known = self.identify(user, offer.public_key, offer.algorithm).is_some();
-        Ok(if known { Auth::Accept } else { refused() })
+        Ok(if known { Auth::Accept } else { Auth::reject() })
     }
 
     async fn auth_publickey(
@@ -155,7 +151,7 @@ impl Handler for Peer {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, ConnectionError> {
-        let Some(who) = self.identify(user, key.public_key, key.algorithm) else { return Ok(refused()) };
+        let Some(who) = self.identify(user, key.public_key, key.algorithm) else { return Ok(Auth::reject()) };
         self.admitted = Some(Authenticated::by(who, key));
         Ok(Auth::Accept)
     }
@@ -257,10 +253,6 @@ impl Handler for Peer {
         if ssh.has_pending_data(channel) {
             // Its client will never make room, and the library sends no read on any channel while one has none.
             return Err(ConnectionError::AnswersUnread);
-        }
-        if self.channels.is_empty() {
-            // OpenSSH ends the connection itself; others leave it open for nothing.
-            self.unread = 0;
         }
         Ok(())
     }

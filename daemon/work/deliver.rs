@@ -7,8 +7,9 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::encrypt::{self, EncryptError, hex};
+use super::join::{List, Source};
 use super::open::{self, OpenError};
-use super::query::{Engine, QueryError};
+use super::query::QueryError;
 use super::{Workshop, record_of};
 use crate::config::Database;
 use crate::host::log::LogError;
@@ -148,14 +149,13 @@ impl Workshop {
         let plaintext = open::open(payload, size, arrival.armored, &self.identities)?;
         progress.content = Content::Verified;
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
-        let (mut engine, dialect) = (Engine::load(&table)?, table.dialect());
-        drop(plaintext);
-        progress.rows_in = Some(engine.rows_in);
+        let list = List::measure(&table)?;
+        progress.rows_in = Some(list.rows());
         let Some(Database::Sqlite(register)) = self.config.machine.databases.get(&query.database) else {
             return Err(JobError::Setup(format!("database {} is not in dropzone.yaml", query.database)));
         };
-        let cache = self.cache.lease();
-        engine.attach(register, cache.bytes())?;
+        let memory = self.memory.lease();
+        let source = Source { query, register, mapped: memory.bytes(), stop: Arc::clone(&self.stop) };
         let outputs = flow.to.iter().map(|to| {
             let recipients =
                 self.config.institutions.get(to).map(|institution| institution.recipients.as_slice());
@@ -163,8 +163,7 @@ impl Workshop {
             Ok((encryptor, claim.stage(to)?))
         });
         let outputs = outputs.collect::<Result<Vec<_>, JobError>>()?;
-        let stop = Arc::clone(&self.stop);
-        let (rows, sealed) = encrypt::encrypt(outputs, |pipe| engine.run(query, dialect, stop, pipe))?;
+        let (rows, sealed) = encrypt::encrypt(outputs, |pipe| list.join(&source, pipe))?;
         progress.rows_out = Some(rows);
         let staged = flow.to.iter().zip(sealed).map(|(to, sealed)| {
             sealed.output.sync_all()?;
@@ -197,6 +196,7 @@ impl Workshop {
             ..record_of(Event::Deliver, Outcome::Ok, arrival)
         })?;
         claim.deliver(&delivery.to, name)?;
+        self.metrics.delivered(exchange, &delivery.to, self.clock.now());
         Ok(delivery)
     }
 }

@@ -8,6 +8,8 @@ use age::{Encryptor, Recipient};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use super::query::Sink;
+
 /// Bytes a buffer is handed over with.
 pub const BUFFER: usize = 1 << 20;
 /// What a buffer may hold beyond that before its owner hands it over.
@@ -50,24 +52,29 @@ pub struct Pipe {
     made: usize,
 }
 
-impl Pipe {
-    /// An empty buffer to fill; waits while too many are under way.
-    pub fn buffer(&mut self) -> io::Result<Buffer> {
+impl Sink for Pipe {
+    /// Waits while too many are under way.
+    fn buffer(&mut self) -> io::Result<Buffer> {
         if self.made < BUFFERS {
             self.made += 1;
-            return Ok(Zeroizing::new(Vec::with_capacity(BUFFER + SLACK)));
+            return Ok(new_buffer());
         }
         self.empty.recv().map_err(|_| closed())
     }
 
-    /// Hands a buffer over. Fails once encryption or writing has failed.
-    pub fn send(&mut self, buffer: Buffer) -> io::Result<()> {
+    /// Fails once encryption or writing has failed.
+    fn send(&mut self, buffer: Buffer) -> io::Result<()> {
         self.full.send(buffer).map_err(|_| closed())
     }
 }
 
+/// An empty buffer with room for what is handed over at a time.
+pub fn new_buffer() -> Buffer {
+    Zeroizing::new(Vec::with_capacity(BUFFER + SLACK))
+}
+
 /// The other side's own error says why; this one never reaches anybody.
-fn closed() -> io::Error {
+pub fn closed() -> io::Error {
     io::Error::from(io::ErrorKind::BrokenPipe)
 }
 

@@ -1,16 +1,19 @@
 //! The job side: claims arrivals, decrypts, joins, encrypts and delivers, and writes the receipts. It listens on no
 //! network but the loopback of its metrics, and alone holds age identities and databases.
 //!
-//! `claim` says whose turn it is, `worker` is the life of one arrival, `deliver` its job with `open`, `query` and
+//! `claim` says whose turn it is, `worker` is the life of one arrival, `deliver` its job with `open`, `join` and
 //! `encrypt` as steps, `receipts` what its sender reads, `watch` what wakes the scan.
 
 pub mod claim;
 pub mod deliver;
 pub mod encrypt;
+pub mod join;
 pub mod open;
 pub mod query;
+mod query_error;
 pub mod receipts;
 mod scan;
+mod split;
 pub mod watch;
 pub mod worker;
 
@@ -25,16 +28,18 @@ use self::open::Identities;
 use crate::config::Config;
 use crate::host::clock::Clock;
 use crate::host::files;
+use crate::host::http;
 use crate::host::log::{AccessLog, LogError};
+use crate::host::metrics::WorkMetrics;
 use crate::host::spool::{Spool, SpoolError};
 use crate::host::systemd;
 use crate::policy::arrival::Arrival;
 use crate::policy::record::{Event, Outcome, Record};
 
-/// Pages of registers that all jobs together may keep in memory, in bytes.
-const CACHE: u64 = 192 << 20;
+/// What of registers all jobs together may keep mapped, in bytes: it counts as memory of this process.
+const MAPPED: u64 = 256 << 20;
 /// What a job gets of it at least.
-const SMALLEST_CACHE: u64 = 8 << 20;
+const LEAST_MAPPED: u64 = 8 << 20;
 
 /// What every job needs.
 pub struct Workshop {
@@ -43,7 +48,10 @@ pub struct Workshop {
     log: AccessLog,
     clock: Clock,
     identities: Identities,
-    cache: Cache,
+    memory: Memory,
+    metrics: WorkMetrics,
+    /// The last scan of the spool failed, or the last try could not be recorded.
+    is_stuck: AtomicBool,
     stop: Arc<AtomicBool>,
 }
 
@@ -65,9 +73,16 @@ pub enum Unfinished {
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let opening = tokio::task::spawn_blocking(move || Workshop::open(config, Clock::system()));
     let workshop = Arc::new(opening.await.context("opening the workshop")??);
+    let seen = Arc::clone(&workshop);
+    let address = workshop.config.machine.metrics.work;
+    let (_, monitoring) =
+        http::listen(address, workshop.metrics.registry().clone(), move || seen.ailments()).await?;
     workshop.log.append_async(Record::new(Event::Start, Outcome::Ok)).await?;
     systemd::ready("waiting for arrivals");
-    scan::run(&workshop, shutdown).await;
+    tokio::select! {
+        () = scan::run(&workshop, shutdown) => {}
+        () = async { monitoring.await; std::future::pending().await } => {}
+    }
     systemd::stopping();
     workshop.log.append_async(Record::new(Event::Stop, Outcome::Ok)).await?;
     Ok(())
@@ -83,13 +98,23 @@ impl Workshop {
         for id in spool.recover()? {
             tracing::info!(arrival = %id, "put back after an unfinished job");
         }
-        let (cache, stop) = (Cache::default(), Arc::default());
-        Ok(Self { config, spool, log, clock, identities, cache, stop })
+        let metrics = WorkMetrics::new(config.exchanges.values(), &clock)?;
+        metrics.watch_log(&log)?;
+        let (memory, is_stuck, stop) = Default::default();
+        Ok(Self { config, spool, log, clock, identities, memory, metrics, is_stuck, stop })
     }
 
     /// Ends running queries; their arrivals go back to `incoming`.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Why this process cannot do its work; nothing when it can.
+    fn ailments(&self) -> Vec<String> {
+        let log = (!self.log.is_healthy()).then_some("the access log cannot be written");
+        let stuck = self.is_stuck.load(Ordering::Relaxed);
+        let spool = stuck.then_some("the spool cannot be read or written; the program log says why");
+        [log, spool].into_iter().flatten().map(str::to_owned).collect()
     }
 
     fn is_stopping(&self) -> bool {
@@ -121,25 +146,25 @@ fn record_of(event: Event, outcome: Outcome, arrival: &Arrival) -> Record {
     .by(&arrival.by)
 }
 
-/// The memory for registers' pages, which jobs share: the first takes what is left, down to the smallest share. So a
+/// The memory for registers, which jobs share: the first takes what is left, down to the smallest share. So a
 /// job alone is quick, and two do not take twice as much.
 #[derive(Debug, Default)]
-struct Cache {
+struct Memory {
     leased: AtomicU64,
 }
 
-impl Cache {
+impl Memory {
     fn lease(&self) -> Lease<'_> {
-        let share = |leased: u64| CACHE.saturating_sub(leased).max(SMALLEST_CACHE);
+        let share = |leased: u64| MAPPED.saturating_sub(leased).max(LEAST_MAPPED);
         let add = |leased: u64| Some(leased + share(leased));
-        let before = self.leased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or(CACHE);
-        Lease { cache: self, bytes: share(before) }
+        let before = self.leased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or(MAPPED);
+        Lease { memory: self, bytes: share(before) }
     }
 }
 
 /// A job's share, until it is dropped.
 struct Lease<'a> {
-    cache: &'a Cache,
+    memory: &'a Memory,
     bytes: u64,
 }
 
@@ -151,6 +176,9 @@ impl Lease<'_> {
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        self.cache.leased.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory.leased.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,10 @@
-//! Runs an exchange's SQL: the list becomes the table `arrival` of a database in memory, the register is attached
-//! read-only beside it, and the rows of one SELECT go out as CSV. What a list is, `policy::table` says; who receives the
-//! result is `worker`'s business.
+//! The database that an exchange's SQL runs in: a list becomes the table `arrival` in memory, the register is attached
+//! read-only beside it, and the rows of one SELECT go out as CSV. What a list is, `policy::table` says; how one is shared
+//! out among several of these, `join`.
 //!
-//! Memory is bounded by the list and by the page cache given, not by the register.
+//! Memory is bounded by the list and by what of the register may be mapped, not by the register.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,13 +13,14 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, params_from_iter};
+use rusqlite::{Connection, OpenFlags, Statement, params_from_iter};
 
-use super::encrypt::{self, BUFFER, EncryptError, Pipe};
+use super::encrypt::{BUFFER, Buffer, EncryptError};
+pub use super::query_error::QueryError;
+use super::query_error::{attempt, sql_error};
+use super::split::{Instruction, is_row_by_row};
 use crate::policy::agreement::Query;
-use crate::policy::job::Failure;
-use crate::policy::reason::Reason;
-use crate::policy::table::{Dialect, Table};
+use crate::policy::table::{Dialect, Rows};
 
 /// How long a database that another program is writing is waited for, before the arrival is deferred.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
@@ -26,100 +28,36 @@ const BUSY_WAIT: Duration = Duration::from_secs(10);
 const STEPS_BETWEEN_LOOKS: i32 = 20_000;
 /// Values bound at a time: rows go in by the bundle, which saves most of the cost of a statement.
 const VALUES_AT_A_TIME: usize = 64;
+/// Pages of a register beyond what is mapped that a connection keeps.
+const CACHE_KIB: u32 = 4096;
 
-/// Why a query came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum QueryError {
-    /// The list cannot be read.
-    #[error("the list cannot be read: {}", .0.code())]
-    List(Reason),
-    /// SQLite failed.
-    #[error("cannot {attempted}: {cause}")]
-    Sql {
-        /// What was attempted.
-        attempted: &'static str,
-        /// What SQLite said.
-        cause: rusqlite::Error,
-    },
-    /// The columns of the result are not those agreed.
-    #[error(
-        "the query gives the columns {found:?}, agreed are {agreed:?}: correct `sql` or `columns` of the flow"
-    )]
-    Columns {
-        /// Of the result.
-        found: Vec<String>,
-        /// In the configuration.
-        agreed: Vec<String>,
-    },
-    /// The query is no single SELECT.
-    #[error("the query is not one SELECT without parameters: correct `sql` of the flow")]
-    NotASelect,
-    /// A value has no form in CSV.
-    #[error(
-        "column {column} of the result holds {what}, which a CSV list cannot hold: correct `sql` of the flow"
-    )]
-    Value {
-        /// From 1.
-        column: usize,
-        /// What it is.
-        what: &'static str,
-    },
-    /// The result cannot be encrypted or written.
-    #[error(transparent)]
-    Encrypt(#[from] EncryptError),
-    /// The process is stopping.
-    #[error("interrupted because the process is stopping")]
-    Stopped,
+/// Set when the process stops.
+pub type Stop = Arc<AtomicBool>;
+
+/// Takes the bytes of a result.
+pub trait Sink {
+    /// An empty buffer to fill.
+    fn buffer(&mut self) -> io::Result<Buffer>;
+    /// Hands a buffer over; rows end where buffers end.
+    fn send(&mut self, buffer: Buffer) -> io::Result<()>;
 }
 
-impl QueryError {
-    /// Whether another try may help.
-    pub fn failure(&self) -> Failure {
-        match self {
-            Self::List(reason) => Failure::Lasting(reason.clone()),
-            Self::Columns { .. } => Failure::Lasting(Reason::ColumnsNotAgreed),
-            Self::NotASelect | Self::Value { .. } => Failure::Lasting(Reason::JobFailed),
-            Self::Encrypt(EncryptError::Io(_)) | Self::Stopped => Failure::Passing,
-            Self::Encrypt(EncryptError::Recipient(_) | EncryptError::NoRecipient) => {
-                Failure::Lasting(Reason::JobFailed)
-            }
-            Self::Sql { cause, .. } if may_pass(cause) => Failure::Passing,
-            Self::Sql { .. } => Failure::Lasting(Reason::JobFailed),
-        }
-    }
-}
-
-/// A register that is locked, away, or being replaced by another file.
-fn may_pass(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(
-            ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::CannotOpen
-                | ErrorCode::SystemIoFailure
-                | ErrorCode::FileLockingProtocolFailed
-                | ErrorCode::SchemaChanged
-                | ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
-                | ErrorCode::DiskFull
-                | ErrorCode::OutOfMemory
-                | ErrorCode::PermissionDenied
-                | ErrorCode::OperationInterrupted
-        )
-    )
-}
-
-/// The database of one job, in memory.
+/// One database in memory, for a list or a part of one.
 pub struct Engine {
     connection: Connection,
-    /// Rows of the list.
-    pub rows_in: u64,
+}
+
+/// What is known of a query before it runs.
+pub struct Examined {
+    /// The names of its result's columns.
+    pub columns: Vec<String>,
+    /// Whether parts of a list can be joined apart.
+    pub is_row_by_row: bool,
 }
 
 impl Engine {
-    /// Takes a list in as the table `arrival`: its columns verbatim, all values text, `rowid` the order of the list.
-    pub fn load(table: &Table<'_>) -> Result<Self, QueryError> {
+    /// An empty table `arrival` with these columns, verbatim, all of them text.
+    pub fn new(columns: &[String]) -> Result<Self, QueryError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_MEMORY
@@ -130,65 +68,88 @@ impl Engine {
         // Sorting and automatic indexes stay in memory too: no value of a list reaches a disk unencrypted.
         connection
             .execute_batch(
-                "PRAGMA page_size=16384; PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;
-                 PRAGMA locking_mode=EXCLUSIVE; PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;",
+                "PRAGMA main.page_size=16384; PRAGMA main.journal_mode=OFF; PRAGMA main.synchronous=OFF;
+                 PRAGMA temp_store=MEMORY; PRAGMA trusted_schema=OFF;",
             )
             .map_err(attempted)?;
-        let columns: Vec<String> =
-            table.columns().iter().map(|name| format!("{} TEXT", quoted(name))).collect();
+        let columns: Vec<String> = columns.iter().map(|name| format!("{} TEXT", quoted(name))).collect();
         connection
-            .execute_batch(&format!("CREATE TABLE main.arrival ({}); BEGIN;", columns.join(", ")))
+            .execute_batch(&format!("CREATE TABLE main.arrival ({});", columns.join(", ")))
             .map_err(attempt("make the table arrival"))?;
-        let rows_in = insert_all(&connection, table)?;
-        connection.execute_batch("COMMIT;").map_err(attempt("fill the table arrival"))?;
-        Ok(Self { connection, rows_in })
+        Ok(Self { connection })
     }
 
-    /// Attaches a register, read-only, as the schema `register`. Names that only it has need no prefix.
-    pub fn attach(&self, register: &Path, cache_bytes: u64) -> Result<(), QueryError> {
+    /// Takes in the next rows of a list, `most` of them or as many as are left; `rowid` is their order.
+    pub fn load(&self, rows: &mut Rows<'_>, width: usize, most: usize) -> Result<(), QueryError> {
+        let failed = attempt("fill the table arrival");
+        self.connection.execute_batch("BEGIN;").map_err(failed)?;
+        insert(&self.connection, rows, width, most)?;
+        self.connection.execute_batch("COMMIT;").map_err(failed)
+    }
+
+    /// Attaches a register, read-only, as the schema `register`. Names that only it has need no prefix. At most `mapped`
+    /// bytes of it are mapped into memory. Replace a register by renaming a new file over it: one that is overwritten in
+    /// place gives any reader nonsense, and ends a process that has mapped it with SIGBUS.
+    pub fn attach(&self, register: &Path, mapped: u64) -> Result<(), QueryError> {
         let attempted = attempt("open the register");
         self.connection.busy_timeout(BUSY_WAIT).map_err(attempted)?;
         let uri = format!("file:{}?mode=ro", percent_encoded(register));
         self.connection.execute("ATTACH DATABASE ?1 AS register", [uri]).map_err(attempted)?;
-        // A cache and not a memory map: a register that is overwritten in place would kill the process with SIGBUS.
-        let cache =
-            format!("PRAGMA register.mmap_size=0; PRAGMA register.cache_size=-{};", cache_bytes / 1024);
-        self.connection.execute_batch(&cache).map_err(attempted)?;
+        let sizes = format!("PRAGMA register.mmap_size={mapped}; PRAGMA register.cache_size=-{CACHE_KIB};");
+        self.connection.execute_batch(&sizes).map_err(attempted)?;
         // The first read: a register that is no database or is locked shows itself here.
         self.connection
             .query_row("SELECT count(*) FROM register.sqlite_schema", [], |_| Ok(()))
             .map_err(attempted)
     }
 
-    /// Runs the SQL, which can do nothing but read, and writes its rows in `dialect`, with a header line. Gives the number
-    /// of rows. `stop` ends it early.
+    /// Keeps the register as it is now until this is dropped, for all connections of this process. Gives its size in
+    /// bytes; `None` for one that is written ahead (WAL), where each connection sees a moment of its own.
+    pub fn hold(&self) -> Result<Option<u64>, QueryError> {
+        let held = || {
+            self.connection.execute_batch("BEGIN; SELECT count(*) FROM register.sqlite_schema;")?;
+            let number = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+            let bytes =
+                number("PRAGMA register.page_count")?.saturating_mul(number("PRAGMA register.page_size")?);
+            let mode: String =
+                self.connection.query_row("PRAGMA register.journal_mode", [], |row| row.get(0))?;
+            Ok((mode != "wal").then_some(bytes.unsigned_abs()))
+        };
+        held().map_err(attempt("hold the register"))
+    }
+
+    /// Looks at a query without running it: one SELECT, with the agreed columns.
+    pub fn examine(&mut self, query: &Query, stop: &Stop) -> Result<Examined, QueryError> {
+        self.restrict(stop).map_err(attempt("restrict the query"))?;
+        let statement = self.prepare(query, stop)?;
+        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
+        if let Some(agreed) = query.columns.as_ref().filter(|agreed| **agreed != columns) {
+            return Err(QueryError::Columns { found: columns, agreed: agreed.clone() });
+        }
+        let program = self.program(&query.sql).map_err(attempt("explain the query"))?;
+        Ok(Examined { columns, is_row_by_row: is_row_by_row(&program) })
+    }
+
+    /// Runs the SQL, which can do nothing but read, and writes its rows in `dialect`, without a header line. Gives the
+    /// number of rows. `stop` ends it early.
     pub fn run(
         &mut self,
         query: &Query,
         dialect: Dialect,
-        stop: Arc<AtomicBool>,
-        out: &mut Pipe,
+        stop: &Stop,
+        out: &mut impl Sink,
     ) -> Result<u64, QueryError> {
-        self.restrict(Arc::clone(&stop)).map_err(attempt("restrict the query"))?;
-        let failed = |cause| sql_error("run the query", cause, &stop);
+        self.restrict(stop).map_err(attempt("restrict the query"))?;
+        let failed = |cause| sql_error("run the query", cause, stop);
         let mut as_text = self.connection.prepare("SELECT CAST(?1 AS TEXT)").map_err(failed)?;
-        let mut statement = self.connection.prepare(&query.sql).map_err(failed)?;
-        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
-        let reads = statement.readonly() && statement.is_explain() == 0 && statement.parameter_count() == 0;
-        if columns.is_empty() || !reads {
-            return Err(QueryError::NotASelect);
-        }
-        if let Some(agreed) = query.columns.as_ref().filter(|agreed| **agreed != columns) {
-            return Err(QueryError::Columns { found: columns, agreed: agreed.clone() });
-        }
+        let mut statement = self.prepare(query, stop)?;
+        let width = statement.column_count();
         let mut buffer = out.buffer().map_err(EncryptError::Io)?;
-        buffer.extend_from_slice(dialect.beginning());
-        dialect.write_row(&mut buffer, columns.iter().map(String::as_bytes));
         let mut count = 0;
         let mut rows = statement.raw_query();
         while let Some(row) = rows.next().map_err(failed)? {
             let start = buffer.len();
-            for column in 0..columns.len() {
+            for column in 0..width {
                 if column > 0 {
                     buffer.push(dialect.delimiter);
                 }
@@ -204,7 +165,7 @@ impl Engine {
                     }
                 }
             }
-            if columns.len() == 1 && buffer.len() == start {
+            if width == 1 && buffer.len() == start {
                 buffer.extend_from_slice(b"\"\"");
             }
             dialect.end_row(&mut buffer);
@@ -218,10 +179,39 @@ impl Engine {
         Ok(count)
     }
 
+    fn prepare(&self, query: &Query, stop: &Stop) -> Result<Statement<'_>, QueryError> {
+        let statement = self
+            .connection
+            .prepare(&query.sql)
+            .map_err(|cause| sql_error("prepare the query", cause, stop))?;
+        let reads = statement.readonly() && statement.is_explain() == 0 && statement.parameter_count() == 0;
+        if reads && statement.column_count() > 0 { Ok(statement) } else { Err(QueryError::NotASelect) }
+    }
+
+    fn program(&self, sql: &str) -> rusqlite::Result<Vec<Instruction>> {
+        let mut explain = self.connection.prepare(&format!("EXPLAIN {sql}"))?;
+        let instruction = |row: &rusqlite::Row<'_>| {
+            Ok(Instruction {
+                opcode: row.get(1)?,
+                p1: row.get(2)?,
+                p2: row.get(3)?,
+                p3: row.get(4)?,
+                // Text of the query's own, which need not be UTF-8.
+                p4: match row.get_ref(5)? {
+                    ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
+                    _ => String::new(),
+                },
+                p5: row.get(6)?,
+            })
+        };
+        explain.query_map([], instruction)?.collect()
+    }
+
     /// From here on the connection reads and does nothing else.
-    fn restrict(&mut self, stop: Arc<AtomicBool>) -> rusqlite::Result<()> {
+    fn restrict(&mut self, stop: &Stop) -> rusqlite::Result<()> {
         self.connection.execute_batch("PRAGMA query_only=ON;")?;
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        let stop = Arc::clone(stop);
         self.connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || stop.load(Ordering::Relaxed)))?;
         self.connection.authorizer(Some(authorize))
     }
@@ -240,9 +230,8 @@ fn authorize(context: AuthContext<'_>) -> Authorization {
     }
 }
 
-fn insert_all(connection: &Connection, table: &Table<'_>) -> Result<u64, QueryError> {
+fn insert(connection: &Connection, rows: &mut Rows<'_>, width: usize, most: usize) -> Result<(), QueryError> {
     let failed = attempt("fill the table arrival");
-    let width = table.columns().len();
     let at_a_time = (VALUES_AT_A_TIME / width).max(1);
     let row = format!("({})", vec!["?"; width].join(","));
     let insert = |rows: usize| {
@@ -250,10 +239,11 @@ fn insert_all(connection: &Connection, table: &Table<'_>) -> Result<u64, QueryEr
         connection.prepare(&sql).map_err(failed)
     };
     let (mut many, mut one) = (insert(at_a_time)?, insert(1)?);
-    let (mut rows, mut fields, mut bundle) = (table.rows(), Vec::new(), Vec::new());
-    let mut count = 0;
-    while rows.read(&mut fields).map_err(QueryError::List)? {
-        count += 1;
+    let (mut fields, mut bundle) = (Vec::new(), Vec::new());
+    for _ in 0..most {
+        if !rows.read(&mut fields).map_err(QueryError::List)? {
+            break;
+        }
         bundle.append(&mut fields);
         if bundle.len() == at_a_time * width {
             many.execute(params_from_iter(bundle.iter().map(AsRef::as_ref))).map_err(failed)?;
@@ -263,11 +253,11 @@ fn insert_all(connection: &Connection, table: &Table<'_>) -> Result<u64, QueryEr
     for rest in bundle.chunks(width) {
         one.execute(params_from_iter(rest.iter().map(AsRef::as_ref))).map_err(failed)?;
     }
-    Ok(count)
+    Ok(())
 }
 
 /// A result is UTF-8 as a whole, or the job fails: rows end where buffers end.
-fn hand_over(buffer: encrypt::Buffer, out: &mut Pipe) -> Result<(), QueryError> {
+fn hand_over(buffer: Buffer, out: &mut impl Sink) -> Result<(), QueryError> {
     if std::str::from_utf8(&buffer).is_err() {
         return Err(QueryError::Value { column: 0, what: "text that is not UTF-8" });
     }
@@ -295,19 +285,6 @@ fn write_real(
     })
 }
 
-fn attempt(attempted: &'static str) -> impl Fn(rusqlite::Error) -> QueryError + Copy {
-    move |cause| QueryError::Sql { attempted, cause }
-}
-
-fn sql_error(attempted: &'static str, cause: rusqlite::Error, stop: &AtomicBool) -> QueryError {
-    let interrupted = cause.sqlite_error_code() == Some(ErrorCode::OperationInterrupted);
-    match cause {
-        rusqlite::Error::MultipleStatement => QueryError::NotASelect,
-        _ if interrupted && stop.load(Ordering::Relaxed) => QueryError::Stopped,
-        cause => QueryError::Sql { attempted, cause },
-    }
-}
-
 /// A name as an SQL identifier.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -329,8 +306,13 @@ fn percent_encoded(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::encrypt;
+    use super::super::join::{List, Source};
     use super::*;
+    use crate::policy::job::Failure;
     use crate::policy::path::Slug;
+    use crate::policy::reason::Reason;
+    use crate::policy::table::Table;
 
     fn query(sql: &str, columns: Option<&[&str]>) -> Query {
         Query {
@@ -364,12 +346,9 @@ mod tests {
         let identity = age::x25519::Identity::generate();
         let encryptor = encrypt::begin(&[identity.to_public().to_string()]).unwrap();
         let table = Table::parse(list.as_bytes()).map_err(QueryError::List)?;
-        let mut engine = Engine::load(&table)?;
-        engine.attach(path, 1 << 20)?;
-        let stop = Arc::new(AtomicBool::new(stop));
-        let (_, sealed) = encrypt::encrypt(vec![(encryptor, Vec::new())], |pipe| {
-            engine.run(query, table.dialect(), stop, pipe)
-        })?;
+        let list = List::measure(&table)?;
+        let source = Source { query, register: path, mapped: 1 << 20, stop: Arc::new(AtomicBool::new(stop)) };
+        let (_, sealed) = encrypt::encrypt(vec![(encryptor, Vec::new())], |pipe| list.join(&source, pipe))?;
         Ok(String::from_utf8(age::decrypt(&identity, &sealed[0].output).unwrap()).unwrap())
     }
 
@@ -405,7 +384,8 @@ mod tests {
         let photo = query("SELECT photo FROM jobseekers ORDER BY insz", None);
         assert!(matches!(joined("insz\n", &photo), Err(QueryError::Value { column: 1, .. })));
         let broken = query("SELECT CAST(x'ff' AS TEXT) AS t", None);
-        assert!(matches!(joined("insz\n", &broken), Err(QueryError::Value { .. })));
+        let error = joined("insz\n", &broken).unwrap_err();
+        assert!(matches!(error, QueryError::Value { .. }), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -13,10 +14,13 @@ use super::claim::{Turns, Waiting};
 use super::watch::watch;
 use super::worker::{End, Tried};
 use super::{Unfinished, Workshop};
+use crate::host::metrics::JobResult;
 use crate::policy::arrival::{ArrivalId, State};
 
 /// Between two scans while arrivals wait anyway: a listing of many thousands is not free.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+/// Between two counts of what lies in the spool, where `done` may hold very much.
+const MEASURE: Duration = Duration::from_secs(1);
 /// How long jobs may take to put their arrivals back when the process stops.
 const STOP_WAIT: Duration = Duration::from_secs(30);
 /// Between two looks for log days whose time has passed.
@@ -55,6 +59,7 @@ struct Floor {
     /// Refusals that have their receipt.
     told: BTreeSet<ArrivalId>,
     scanned: Option<Instant>,
+    measured: Option<Instant>,
     expired: Option<Instant>,
     /// After a failure of log or spool, nothing is started before this.
     paused_until: Option<Instant>,
@@ -70,6 +75,7 @@ impl Floor {
             jobs: JoinSet::new(),
             told: BTreeSet::new(),
             scanned: None,
+            measured: None,
             expired: None,
             paused_until: None,
             is_woken: true,
@@ -103,12 +109,20 @@ impl Floor {
     }
 
     fn pause(&mut self) {
+        self.workshop.is_stuck.store(true, Ordering::Relaxed);
         self.paused_until = Some(Instant::now() + self.workshop.config.machine.work.scan_every);
     }
 
     async fn scan(&mut self) {
         let (workshop, told) = (Arc::clone(&self.workshop), std::mem::take(&mut self.told));
+        let measure = self.measured.is_none_or(|at| at.elapsed() >= MEASURE);
+        if measure {
+            self.measured = Some(Instant::now());
+        }
         let scanned = tokio::task::spawn_blocking(move || {
+            if measure {
+                workshop.measure();
+            }
             let waiting = workshop.waiting();
             let (told, refusals) = workshop.tell_refusals(told);
             (waiting.and_then(|waiting| refusals.map(|()| waiting)), told)
@@ -118,7 +132,10 @@ impl Floor {
             Ok((result, told)) => {
                 self.told = told;
                 match result {
-                    Ok(found) => self.turns.refill(found, &self.running),
+                    Ok(found) => {
+                        self.workshop.is_stuck.store(false, Ordering::Relaxed);
+                        self.turns.refill(found, &self.running);
+                    }
                     Err(error) => {
                         tracing::error!(%error, "the spool could not be scanned; trying again at the next scan");
                         self.pause();
@@ -146,6 +163,7 @@ impl Floor {
                 match tried {
                     Ok(Tried { end: End::Gone, .. }) => {}
                     Ok(Tried { end, kind }) => {
+                        self.workshop.count(&id, kind, &end, took);
                         tracing::info!(arrival = %id, kind, ?end, seconds = took.as_secs_f64(), "job ended");
                     }
                     Err(error) => {
@@ -180,6 +198,36 @@ impl Floor {
 }
 
 impl Workshop {
+    /// Shows monitoring what lies in the spool. What cannot be read now stays as it was shown.
+    fn measure(&self) {
+        let mut oldest = None;
+        for state in State::ALL {
+            let Ok(ids) = self.spool.list(state) else { continue };
+            self.metrics.arrivals(state, ids.len());
+            if matches!(state, State::Incoming | State::Active | State::Deferred) {
+                oldest = oldest.into_iter().chain(ids.first().and_then(ArrivalId::received)).min();
+            }
+        }
+        let age = oldest.map_or(jiff::SignedDuration::ZERO, |oldest| self.clock.now().duration_since(oldest));
+        self.metrics.oldest_waiting(age.unsigned_abs());
+        if let Ok(bytes) = self.spool.free_bytes() {
+            self.metrics.spool_free(bytes);
+        }
+    }
+
+    fn count(&self, id: &ArrivalId, kind: &'static str, end: &End, took: Duration) {
+        let result = match end {
+            End::Done => JobResult::Done,
+            End::Deferred => JobResult::Deferred,
+            End::Held(reason) => {
+                self.metrics.held(reason);
+                JobResult::Held
+            }
+            End::Gone | End::Stopped => return,
+        };
+        self.metrics.job(id.exchange(), kind, result, took);
+    }
+
     /// What may be claimed, oldest first.
     fn waiting(&self) -> Result<Vec<Waiting>, Unfinished> {
         let of = |state: State| move |id: ArrivalId| Waiting { state, id };

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use age::secrecy::ExposeSecret;
 use anyhow::Context;
 use comfy_table::Table;
 use serde_json::Value;
@@ -84,7 +83,6 @@ async fn collect(zone: &DemoZone, client: &Client, out: &mut impl Write) -> anyh
     let text = std::str::from_utf8(&secret)?;
     let line = text.lines().find(|line| line.starts_with("AGE-SECRET-KEY-")).context("no identity")?;
     let identity: age::x25519::Identity = line.parse().map_err(|error: &str| anyhow::anyhow!(error))?;
-    debug_assert_eq!(identity.to_string().expose_secret(), line);
     let plain = String::from_utf8(age::decrypt(&identity, &encrypted)?)?;
     writeln!(out, "   get {name}: {} bytes, encrypted to the agency's own key", encrypted.len())?;
     let mut table = Table::new();
@@ -178,21 +176,22 @@ async fn evidence(zone: &DemoZone, out: &mut impl Write) -> anyhow::Result<()> {
 }
 
 fn farewell(zone: &DemoZone, out: &mut impl Write) -> anyhow::Result<()> {
-    let (folder, port) = (zone.directory.display(), zone.ssh.port());
+    let (folder, port, people) = (zone.directory.display(), zone.ssh.port(), zone.people_folder());
+    let people = people.display();
+    let program =
+        std::env::current_exe().map_or_else(|_| "dropzone".into(), |path| path.display().to_string());
+    let ssh = format!("-P {port} -i {people}/an.agency -o UserKnownHostsFile={people}/known_hosts");
     step(out, 10, "To repeat it by hand")?;
-    writeln!(out, "   dropzone --config {folder} run &")?;
-    writeln!(out, "   age -r {} -o list.csv.age <<< $'insz\\n{}'", zone.keys.recipient, people::insz(1))?;
+    writeln!(out, "   {program} --config {folder} run &    # not needed after `demo --keep`")?;
     writeln!(
         out,
-        "   echo 'put list.csv.age' | sftp -b - -i {} -P {port} -o StrictHostKeyChecking=accept-new agency@127.0.0.1:/pillar-3/in/",
-        zone.agency_key_file().display()
+        "   printf 'insz\\n{}\\n' | age -r {} > list.csv.age",
+        people::insz(1),
+        zone.keys.recipient
     )?;
-    writeln!(
-        out,
-        "   sftp -i {} -P {port} 'agency@127.0.0.1:/pillar-3/out/list.*' .",
-        zone.agency_key_file().display()
-    )?;
-    writeln!(out, "   age -d -i {} list.*.csv.age", zone.agency_identity_file().display())?;
+    writeln!(out, "   echo 'put list.csv.age' | sftp {ssh} -b - agency@127.0.0.1:/pillar-3/in/")?;
+    writeln!(out, "   sftp {ssh} 'agency@127.0.0.1:/pillar-3/out/list.*' .    # a moment later")?;
+    writeln!(out, "   age -d -i {people}/agency.agekey list.*.csv.age")?;
     writeln!(out, "   curl -s http://{}/metrics | grep ^dropzone_", zone.serve_metrics)?;
     writeln!(out, "   rm -r {folder}    # when you have seen enough")?;
     Ok(())

@@ -34,9 +34,9 @@ pub struct DemoZone {
 }
 
 impl DemoZone {
-    /// The agency person's private key, for `sftp -i`.
-    pub fn agency_key_file(&self) -> PathBuf {
-        self.directory.join("people/an.agency")
+    /// The keys of the made-up people.
+    pub fn people_folder(&self) -> PathBuf {
+        self.directory.join("people")
     }
 
     /// The agency's age identity, for `age -d -i`.
@@ -75,6 +75,8 @@ pub fn make(directory: &Path) -> anyhow::Result<DemoZone> {
         ("exchanges/city-lists.yaml", CITY_LISTS),
     ];
     let keys = init::make_zone(directory, &texts)?;
+    let known_hosts = format!("[{}]:{} {}\n", ssh.ip(), ssh.port(), keys.host_key);
+    crate::host::files::write_new(&people_folder.join("known_hosts"), known_hosts.as_bytes(), 0o600)?;
     let known = people::write_register(&directory.join("register.db"), PEOPLE)?;
     let directory = directory.to_owned();
     Ok(DemoZone { directory, keys, ssh, serve_metrics, work_metrics, agency_key, city_key, known })

@@ -114,9 +114,7 @@ pub fn encoded_end(id: u32) -> Bytes {
 
 /// A buffer for SSH_FXP_DATA with room for `length` bytes behind its fields, which [`finish_data`] fills in.
 pub fn begin_data(length: usize) -> BytesMut {
-    let mut buffer = BytesMut::zeroed(DATA_FIELDS + length);
-    buffer.truncate(DATA_FIELDS + length);
-    buffer
+    BytesMut::zeroed(DATA_FIELDS + length)
 }
 
 /// Bytes before the data: length, type, id, length of the data.

@@ -1,0 +1,384 @@
+//! The job side as a whole: arrivals published into a real spool, worked on, and looked at from outside.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use age::x25519::Identity;
+use jiff::Timestamp;
+use jiff::civil::date;
+
+use super::claim::Waiting;
+use super::worker::End;
+use super::*;
+use crate::config::{Database, Limits, Log, Machine, MetricsListen, Work};
+use crate::policy::account::{Institution, Who};
+use crate::policy::agreement::{Accept, Agreement, Exchange, Flow, Job, Party, Query};
+use crate::policy::arrival::{Arrival, ArrivalId, State, delivery_name, receipt_name};
+use crate::policy::envelope::Inspector;
+use crate::policy::path::{Folder, Name, Slug};
+use crate::policy::reason::Reason;
+use crate::policy::receipt::{Content, Receipt, Verdict};
+use crate::policy::record::Line;
+
+const JOIN: &str =
+    "SELECT arrival.insz, j.category FROM arrival LEFT JOIN jobseekers j ON j.insz = arrival.insz
+                    ORDER BY arrival.rowid";
+const NOW: &str = "2026-11-21T12:00:00Z";
+
+fn slug(text: &str) -> Slug {
+    Slug::parse(text).unwrap()
+}
+
+struct Zone {
+    folder: tempfile::TempDir,
+    zone_key: Identity,
+    receiver_key: Identity,
+    workshop: Workshop,
+}
+
+fn flow(name: &str, job: Job, to: &[&str]) -> Flow {
+    let accept = Accept { names: Vec::new(), max_size: 1 << 30, armored: true };
+    Flow {
+        name: slug(name),
+        from: vec![slug("agii")],
+        accept,
+        job,
+        to: to.iter().map(|name| slug(name)).collect(),
+    }
+}
+
+fn config(folder: &Path, receiver: &Identity) -> Config {
+    let institution = |name: &str| Institution {
+        name: slug(name),
+        title: name.to_owned(),
+        contact: None,
+        people: Vec::new(),
+        recipients: vec![receiver.to_public().to_string()],
+        networks: Vec::new(),
+    };
+    let query = Query {
+        database: slug("register"),
+        sql: JOIN.to_owned(),
+        columns: Some(vec!["insz".into(), "category".into()]),
+    };
+    let exchange = |name: &str, until| Exchange {
+        name: slug(name),
+        agreement: Agreement {
+            reference: "P-3".into(),
+            title: String::new(),
+            legal_basis: String::new(),
+            from: date(2023, 3, 3),
+            until: Some(until),
+        },
+        parties: BTreeMap::from([(slug("agii"), Party::default()), (slug("atlas"), Party::default())]),
+        flows: vec![
+            flow("enrich", Job::Query(query.clone()), &["agii", "atlas"]),
+            flow("hand-on", Job::Relay, &["atlas"]),
+        ],
+    };
+    let at = "127.0.0.1:0".parse().unwrap();
+    Config {
+        directory: folder.to_owned(),
+        machine: Machine {
+            node: slug("test"),
+            listen: Vec::new(),
+            host_key: folder.join("host"),
+            identities: vec![folder.join("zone.agekey")],
+            signing_key: folder.join("sign"),
+            spool: folder.join("spool"),
+            log: Log { directory: folder.join("log"), keep_days: 31 },
+            metrics: MetricsListen { serve: at, work: at },
+            databases: BTreeMap::from([(slug("register"), Database::Sqlite(folder.join("register.db")))]),
+            work: Work { scan_every: Duration::from_millis(200), jobs: 2, tries: 2 },
+            limits: Limits::default(),
+        },
+        institutions: ["agii", "atlas"].iter().map(|name| (slug(name), institution(name))).collect(),
+        exchanges: BTreeMap::from([
+            (slug("pillar-3"), exchange("pillar-3", date(2028, 3, 2))),
+            (slug("over"), exchange("over", date(2026, 11, 20))),
+        ]),
+    }
+}
+
+impl Zone {
+    fn new() -> Self {
+        use age::secrecy::ExposeSecret;
+        let folder = tempfile::tempdir().unwrap();
+        let (zone_key, receiver_key) = (Identity::generate(), Identity::generate());
+        std::fs::create_dir_all(folder.path().join("spool")).unwrap();
+        std::fs::create_dir_all(folder.path().join("log")).unwrap();
+        let secret = zone_key.to_string();
+        files::write_new(&folder.path().join("zone.agekey"), secret.expose_secret().as_bytes(), 0o600)
+            .unwrap();
+        rusqlite::Connection::open(folder.path().join("register.db"))
+            .unwrap()
+            .execute_batch(
+                "CREATE TABLE jobseekers (insz TEXT PRIMARY KEY, category TEXT);
+                 INSERT INTO jobseekers VALUES ('1', 'sought'), ('2', 'found, \"well\"');",
+            )
+            .unwrap();
+        let config = config(folder.path(), &receiver_key);
+        let clock = Clock::fixed(NOW.parse().unwrap());
+        let workshop = Workshop::open(config, clock).unwrap();
+        Self { folder, zone_key, receiver_key, workshop }
+    }
+
+    fn arrival(&self, exchange: &str, flow: Option<&str>, name: &str, payload: &[u8]) -> Arrival {
+        let name = Name::parse(name).unwrap();
+        let now: Timestamp = NOW.parse().unwrap();
+        Arrival {
+            id: ArrivalId::new(now, &name, payload.len() as u32, &slug("agii"), &slug(exchange)),
+            name,
+            flow: flow.map(slug),
+            size: payload.len() as u64,
+            sha256: Some(encrypt::hex(&<sha2::Sha256 as sha2::Digest>::digest(payload))),
+            armored: false,
+            by: Who { institution: slug("agii"), label: "an".into(), fingerprint: "SHA256:an".into() },
+            session: "s1".into(),
+            opened: now,
+            received: now,
+            mtime: None,
+            refused: None,
+        }
+    }
+
+    fn publish(&self, exchange: &str, flow: Option<&str>, name: &str, payload: &[u8]) -> Arrival {
+        let arrival = self.arrival(exchange, flow, name, payload);
+        let spool = &self.workshop.spool;
+        let partial =
+            spool.create_partial(arrival.id.institution(), arrival.id.exchange(), &arrival.name).unwrap();
+        partial.write_at(payload, 0).unwrap();
+        let mut inspector = Inspector::default();
+        inspector.feed(payload).unwrap();
+        spool.publish(partial, &inspector.seal().unwrap(), &arrival).unwrap();
+        arrival
+    }
+
+    fn drop_list(&self, list: &[u8]) -> Arrival {
+        self.publish("pillar-3", Some("enrich"), "list.csv.age", &self.encrypted(list))
+    }
+
+    fn encrypted(&self, list: &[u8]) -> Vec<u8> {
+        age::encrypt(&self.zone_key.to_public(), list).unwrap()
+    }
+
+    fn work(&self, arrival: &Arrival) -> End {
+        self.work_from(State::Incoming, arrival)
+    }
+
+    fn work_from(&self, state: State, arrival: &Arrival) -> End {
+        self.workshop.work_on(&Waiting { state, id: arrival.id.clone() }).unwrap().end
+    }
+
+    fn result(&self, to: &str, arrival: &Arrival) -> Vec<u8> {
+        let name = delivery_name(arrival);
+        let mut file =
+            self.workshop.spool.open_file(&slug(to), arrival.id.exchange(), Folder::Out, &name).unwrap();
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
+        bytes
+    }
+
+    fn receipt(&self, arrival: &Arrival) -> Receipt {
+        let name = receipt_name(arrival);
+        let path = self.folder.path().join("spool/receipts/agii").join(arrival.id.exchange().as_str());
+        serde_json::from_slice(&std::fs::read(path.join(name.as_str())).unwrap()).unwrap()
+    }
+
+    fn events(&self) -> Vec<(Event, Outcome, Option<String>)> {
+        let mut lines = Vec::new();
+        for entry in std::fs::read_dir(self.folder.path().join("log")).unwrap() {
+            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            lines.extend(text.lines().map(|line| serde_json::from_str::<Line>(line).unwrap().record));
+        }
+        lines.into_iter().map(|record| (record.event, record.outcome, record.reason)).collect()
+    }
+
+    fn state_of(&self, arrival: &Arrival) -> State {
+        let holds = |state: &State| self.workshop.spool.list(*state).unwrap().contains(&arrival.id);
+        State::ALL.into_iter().find(holds).unwrap()
+    }
+}
+
+#[test]
+fn a_list_goes_in_and_every_receiver_gets_the_joined_result() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n2\n9\n\n1\n");
+    assert_eq!(zone.work(&arrival), End::Done);
+    assert_eq!(zone.state_of(&arrival), State::Done);
+    for to in ["agii", "atlas"] {
+        let result = age::decrypt(&zone.receiver_key, &zone.result(to, &arrival)).unwrap();
+        assert_eq!(
+            String::from_utf8(result).unwrap(),
+            "insz,category\n2,\"found, \"\"well\"\"\"\n9,\n,\n1,sought\n"
+        );
+    }
+    let receipt = zone.receipt(&arrival);
+    assert_eq!((receipt.verdict, receipt.content), (Verdict::Delivered, Content::Verified));
+    let job = receipt.job.unwrap();
+    assert_eq!((job.kind.as_str(), job.tries, job.rows_in, job.rows_out), ("query", 1, Some(4), Some(4)));
+    let [one, other] = &receipt.deliveries[..] else { panic!("{:?}", receipt.deliveries) };
+    assert_eq!((one.to.as_str(), other.to.as_str()), ("agii", "atlas"));
+    assert_eq!(one.size, zone.result("agii", &arrival).len() as u64);
+    assert_eq!(
+        one.sha256,
+        encrypt::hex(&<sha2::Sha256 as sha2::Digest>::digest(zone.result("agii", &arrival)))
+    );
+    let ok = |event| (event, Outcome::Ok, None);
+    assert_eq!(
+        zone.events(),
+        [Event::Claim, Event::Receipt, Event::Deliver, Event::Deliver, Event::Receipt, Event::Job].map(ok)
+    );
+    assert_eq!(zone.work(&arrival), End::Gone, "a second worker comes too late");
+}
+
+#[test]
+fn a_relayed_file_arrives_as_it_was_dropped() {
+    let zone = Zone::new();
+    let payload = age::encrypt(&zone.receiver_key.to_public(), b"end to end").unwrap();
+    let arrival = zone.publish("pillar-3", Some("hand-on"), "letter.age", &payload);
+    assert_eq!(zone.work(&arrival), End::Done);
+    assert_eq!(zone.result("atlas", &arrival), payload);
+    assert_eq!(zone.receipt(&arrival).content, Content::StructureOnly);
+    let altered = zone.publish("pillar-3", Some("hand-on"), "letter.age", &[&payload[..], b"!"].concat());
+    let path = zone.workshop.spool.incoming_path().join(altered.id.to_string()).join("payload.age");
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(zone.work(&altered), End::Held(Reason::Damaged));
+}
+
+#[test]
+fn what_cannot_be_worked_on_is_held_with_its_own_reason_and_a_receipt() {
+    let zone = Zone::new();
+    let good = zone.encrypted(b"insz\n1\n");
+    let long = zone.encrypted(&b"insz\n1\n".repeat(30_000));
+    let mut flipped = long.clone();
+    flipped[1000] ^= 1;
+    let foreign = age::encrypt(&Identity::generate().to_public(), b"insz\n1\n").unwrap();
+    let wide = zone.encrypted(b"a,b\n1,2\n3\n");
+    let columns = zone.encrypted(b"name\nx\n");
+    let ended = Reason::AgreementEnded { on: date(2026, 11, 20) };
+    let cases = [
+        ("pillar-3", Some("enrich"), &foreign, Reason::NotForUs),
+        ("pillar-3", Some("enrich"), &flipped, Reason::Damaged),
+        ("pillar-3", Some("enrich"), &long[..long.len() - 1].to_vec(), Reason::CutShort),
+        ("pillar-3", Some("enrich"), &wide, Reason::NotATable { row: 3 }),
+        ("pillar-3", Some("enrich"), &columns, Reason::JobFailed),
+        ("pillar-3", Some("no-more"), &good, Reason::NoLongerConfigured),
+        ("pillar-3", None, &good, Reason::NoLongerConfigured),
+        ("unknown", Some("enrich"), &good, Reason::NoLongerConfigured),
+        ("over", Some("enrich"), &good, ended),
+    ];
+    for (at, (exchange, flow, payload, reason)) in cases.into_iter().enumerate() {
+        std::fs::create_dir_all(zone.folder.path().join(format!("spool/partial/agii.{exchange}"))).unwrap();
+        let arrival = zone.publish(exchange, flow, &format!("{at}.age"), payload);
+        assert_eq!(zone.work(&arrival), End::Held(reason.clone()), "{exchange} {flow:?}");
+        assert_eq!(zone.workshop.spool.hold_note(&arrival.id).unwrap().reason, reason);
+        let receipt = zone.receipt(&arrival);
+        assert_eq!(receipt.verdict, Verdict::Held);
+        assert_eq!(receipt.reason.unwrap().code, reason.code());
+        assert!(receipt.deliveries.is_empty());
+        let last = zone.events().pop().unwrap();
+        assert_eq!(last, (Event::Job, Outcome::Failed, Some(reason.code().to_owned())));
+    }
+    let nothing = zone.workshop.spool.files(&slug("atlas"), &slug("pillar-3"), Folder::Out).unwrap();
+    assert_eq!(nothing, []);
+}
+
+#[test]
+fn a_database_that_is_away_defers_and_in_the_end_holds() {
+    let zone = Zone::new();
+    let register = zone.folder.path().join("register.db");
+    std::fs::rename(&register, zone.folder.path().join("away")).unwrap();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    assert_eq!(zone.work(&arrival), End::Deferred);
+    let receipt = zone.receipt(&arrival);
+    assert_eq!(receipt.verdict, Verdict::InProgress);
+    assert_eq!(receipt.reason.unwrap().code, "job-deferred");
+    let now: Timestamp = NOW.parse().unwrap();
+    assert_eq!(zone.workshop.spool.due(now).unwrap(), []);
+    let later = now + jiff::SignedDuration::from_secs(30);
+    assert_eq!(zone.workshop.spool.due(later).unwrap(), std::slice::from_ref(&arrival.id));
+    let other = zone.publish("pillar-3", Some("enrich"), "other.age", &zone.encrypted(b"insz\n2\n"));
+    assert_eq!(zone.work_from(State::Deferred, &arrival), End::Held(Reason::TriesExhausted));
+    std::fs::rename(zone.folder.path().join("away"), register).unwrap();
+    assert_eq!(zone.work(&other), End::Done);
+}
+
+#[test]
+fn an_arrival_without_readable_description_is_held() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    let path = zone.workshop.spool.incoming_path().join(arrival.id.to_string()).join("arrival.json");
+    std::fs::write(path, "{").unwrap();
+    assert_eq!(zone.work(&arrival), End::Held(Reason::ArrivalUnreadable));
+}
+
+#[test]
+fn a_job_that_ran_before_a_crash_delivers_nothing_twice() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    let copy = zone.workshop.spool.incoming_path().join(arrival.id.to_string());
+    let kept = zone.folder.path().join("kept");
+    std::fs::create_dir(&kept).unwrap();
+    for file in ["payload.age", "arrival.json"] {
+        std::fs::copy(copy.join(file), kept.join(file)).unwrap();
+    }
+    assert_eq!(zone.work(&arrival), End::Done);
+    let first = zone.result("atlas", &arrival);
+    // As if the crash had come before the move to `done`.
+    std::fs::remove_dir_all(zone.folder.path().join("spool/done").join(arrival.id.to_string())).unwrap();
+    std::fs::rename(&kept, &copy).unwrap();
+    assert_eq!(zone.work(&arrival), End::Done);
+    assert_eq!(zone.result("atlas", &arrival), first);
+    let told = &zone.receipt(&arrival).deliveries[1].sha256;
+    assert_eq!(
+        told,
+        &encrypt::hex(&<sha2::Sha256 as sha2::Digest>::digest(&first)),
+        "the receipt tells what lies there"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_loop_finds_what_is_there_what_comes_and_what_was_refused() {
+    let zone = Zone::new();
+    let before = zone.drop_list(b"insz\n1\n");
+    let mut refused = zone.arrival("pillar-3", None, "plain.csv", b"insz");
+    refused.refused = Some(Reason::NotEncrypted);
+    zone.workshop.spool.refuse(None, &refused).unwrap();
+    let Zone { folder, zone_key, receiver_key, workshop } = zone;
+    let workshop = Arc::new(workshop);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let running = Arc::clone(&workshop);
+    let work = tokio::spawn(async move {
+        scan::run(&running, async {
+            let _ = stopped.await;
+        })
+        .await;
+    });
+    let wait_for = |arrival: ArrivalId| {
+        let workshop = Arc::clone(&workshop);
+        async move {
+            for _ in 0..500 {
+                if workshop.spool.list(State::Done).unwrap().contains(&arrival) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            panic!("{arrival} was not done in time");
+        }
+    };
+    wait_for(before.id.clone()).await;
+    stop.send(()).unwrap();
+    work.await.unwrap();
+    let zone = Zone { folder, zone_key, receiver_key, workshop: Arc::try_unwrap(workshop).ok().unwrap() };
+    let receipt = zone.receipt(&refused);
+    assert_eq!(receipt.verdict, Verdict::Refused);
+    assert_eq!(receipt.reason.unwrap().code, "not-encrypted");
+    let receipts = |zone: &Zone| zone.events().iter().filter(|event| event.0 == Event::Receipt).count();
+    let told = receipts(&zone);
+    zone.workshop.write_refusal(&refused).unwrap();
+    assert_eq!(receipts(&zone), told, "a refusal is told once");
+}

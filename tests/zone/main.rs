@@ -1,0 +1,24 @@
+//! The promises of the drop zone, kept by the real program: each test lays out a zone of its own, starts `dropzone run` on
+//! a loopback address of its own, and drives it with the programs that institutions and operators use.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test stops at the first surprise, and tells what it saw"
+)]
+
+mod delivery;
+mod gate;
+mod harness;
+mod isolation;
+mod jobs;
+mod logins;
+mod operations;
+mod paramiko;
+mod paths;
+mod receipts;
+mod record;
+mod refusals;
+mod smuggling;

@@ -1,0 +1,102 @@
+//! No record, no reply: while the access log cannot be written, nobody gets in and nothing moves.
+
+use std::fs;
+use std::process::Command;
+
+use crate::harness::programs::run;
+use crate::harness::{AN, Daemon, Zone};
+
+/// Logs in and says so, waits to be told to go on, and tries what would have to be recorded.
+const IN_A_SESSION: &str = r#"
+import time
+client = sftp()
+started = client.open("/pillar-3/in/started.csv.age", "wb")
+started.write(read("list"))
+open("logged-in", "w").close()
+for _ in range(2000):
+    if os.path.exists("go-on"):
+        break
+    time.sleep(0.02)
+print(json.dumps({
+    "close": outcome(lambda: client._request(paramiko.sftp.CMD_CLOSE, started.handle)),
+    "write": outcome(lambda: client.open("/pillar-3/in/other.csv.age", "wb")),
+    "read": outcome(lambda: client.open("/pillar-3/out/waiting.age", "rb")),
+    "list": outcome(lambda: client.listdir("/")),
+    "remove": outcome(lambda: client.remove("/pillar-3/out/waiting.age")),
+}))
+"#;
+
+#[test]
+fn without_a_log_nothing_is_done_and_with_it_the_zone_recovers_by_itself() {
+    let zone = Zone::new();
+    zone.put_here("list", zone.encrypt("insz\n85073003328\n"));
+    let waiting = zone.folder_of("outbox", "agency", "pillar-3").join("waiting.age");
+    fs::write(&waiting, "a result").unwrap();
+    let aside = zone.directory().join("log-aside");
+    let told = std::thread::scope(|scope| {
+        let session = scope.spawn(|| zone.python(AN, IN_A_SESSION));
+        if std::env::var_os("DROPZONE_TEST_PYTHON").is_some() {
+            zone.wait_for("the session", || zone.here().join("logged-in").exists().then_some(()));
+        }
+        fs::rename(zone.log(), &aside).unwrap();
+        fs::write(zone.log(), "no folder").unwrap();
+        zone.put_here("go-on", "");
+        session.join().unwrap()
+    });
+    if let Some(told) = told {
+        let told: serde_json::Value = serde_json::from_str(&told.must_succeed().text()).unwrap();
+        for (request, answer) in told.as_object().unwrap() {
+            assert_eq!(answer[0], "refused", "{request}: {answer}");
+        }
+    }
+    zone.sftp(AN, "ls /").must_fail();
+    assert_eq!(zone.http_status(Daemon::Serve, "/readyz"), "503");
+    assert_eq!(zone.http_status(Daemon::Serve, "/healthz"), "200", "it lives, it only cannot work");
+    assert!(zone.http(Daemon::Serve, "/readyz").contains("access log"));
+    assert!(zone.metric(Daemon::Serve, "dropzone_access_log_healthy").abs() < 0.1);
+    assert!(zone.metric(Daemon::Serve, "dropzone_access_log_errors_total") >= 1.0);
+    assert!(waiting.exists(), "nothing was collected that nobody recorded");
+    assert!(zone.results("agency", "pillar-3") == ["waiting.age"], "no delivery either");
+    fs::remove_file(zone.log()).unwrap();
+    fs::rename(&aside, zone.log()).unwrap();
+    zone.wait_until_ready();
+    zone.upload(AN, "/pillar-3/in/after.csv.age", &zone.encrypt("insz\n85073003328\n"));
+    zone.receipt("pillar-3", "after.csv.age", "delivered");
+    let resumed = zone.log_lines().into_iter().find(|line| {
+        line["detail"].as_str().is_some_and(|detail| detail.contains("could not be written for a while"))
+    });
+    assert!(resumed.is_some(), "the log itself says that there was a gap");
+}
+
+#[test]
+fn a_full_log_disk_refuses_logins_until_there_is_room() {
+    let mut zone = Zone::lay_out();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=64k,mode=2770", "tmpfs"]).arg(zone.log());
+    let mounted = run(&mut mount);
+    if !mounted.succeeded() {
+        eprintln!("SKIPPED: only root can mount a small disk for the log: {}", mounted.stderr.trim());
+        return;
+    }
+    let _unmount = Unmount(zone.log());
+    zone.start();
+    zone.sftp(AN, "ls /").must_succeed();
+    let filler = zone.log().join("filler");
+    run(Command::new("dd").args(["if=/dev/zero", "bs=4096"]).arg(format!("of={}", filler.display())))
+        .must_fail();
+    // What is left of the last block of the log takes a few records yet.
+    zone.wait_for("a refused login", || (!zone.sftp(AN, "ls /").succeeded()).then_some(()));
+    assert_eq!(zone.http_status(Daemon::Serve, "/readyz"), "503");
+    fs::remove_file(filler).unwrap();
+    zone.wait_until_ready();
+    zone.sftp(AN, "ls /").must_succeed();
+    zone.log_lines();
+}
+
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("--lazy").arg(&self.0));
+    }
+}
