@@ -236,6 +236,12 @@ mod tests {
             file[at] ^= 1;
             file
         };
+        // Another letter of the alphabet, so that the header keeps its form.
+        let relettered = |at: usize| {
+            let mut file = file.clone();
+            file[at] = if file[at] == b'A' { b'B' } else { b'A' };
+            file
+        };
         let phrase = age::Encryptor::with_user_passphrase(SecretString::from("phrase".to_owned()));
         let mut by_phrase = Vec::new();
         phrase.wrap_output(&mut by_phrase).unwrap().finish().unwrap();
@@ -249,7 +255,7 @@ mod tests {
             ("cut in the header", file[..40].to_vec(), Reason::CutShort),
             ("cut in the magic", file[..10].to_vec(), Reason::CutShort),
             ("cut in the nonce", file[..payload - 1].to_vec(), Reason::CutShort),
-            ("altered header", flipped(payload - 40), Reason::Damaged),
+            ("altered header", relettered(payload - 40), Reason::Damaged),
             ("other version", flipped(20), Reason::NotEncrypted),
             ("for another", encrypted(&other, b"x", false), Reason::NotForUs),
             ("passphrase", by_phrase, Reason::PassphraseEncrypted),

@@ -124,3 +124,17 @@ async fn what_a_session_holds_in_memory_is_bounded_over_all_its_uploads() {
     let listing = channel.call(OPENDIR, &string("/")).await.handle();
     assert_eq!(listing.len(), 8, "the session goes on");
 }
+
+#[tokio::test]
+async fn of_two_sessions_that_upload_one_name_only_the_first_publishes() {
+    let zone = Zone::start();
+    let (one, other) = (zone.log_in(1 << 20).await, zone.log_in(1 << 20).await);
+    let (mut one, mut other) = (zone.sftp(&one).await.unwrap(), zone.sftp(&other).await.unwrap());
+    let request = open("/pillar-3/in/list.age", 0x1a);
+    let (first, second) =
+        (one.call(OPEN, &request).await.handle(), other.call(OPEN, &request).await.handle());
+    assert_eq!(one.call(WRITE, &write(&first, 0, &age_file())).await.status(), 0);
+    assert_eq!(one.call(CLOSE, &string(&first)).await.status(), 0);
+    assert_eq!(other.call(WRITE, &write(&second, 0, &age_file())).await.status(), 0);
+    assert_ne!(other.call(CLOSE, &string(&second)).await.status(), 0, "the name is taken by now");
+}

@@ -34,7 +34,8 @@ impl Sftp {
             size: sealed.envelope.length(),
             opened: sealed.opened,
         };
-        let flow = match self.flow_taking(exchange, name, &sealed.envelope) {
+        let flow = self.flow_taking(exchange, name, &sealed.envelope);
+        let flow = match flow.and_then(|flow| self.require_free(exchange, name).map(|()| flow)) {
             Ok(flow) => flow,
             Err(reason) => {
                 return Err(self
@@ -77,6 +78,17 @@ impl Sftp {
             self.published.insert((exchange.clone(), name.clone()), FileFacts::of(&arrival));
         }
         Ok(())
+    }
+
+    /// No arrival of this name is in progress. Asked again when an upload is published: another session may have been
+    /// first.
+    pub(super) fn require_free(&self, exchange: &Slug, name: &Name) -> Result<(), Reason> {
+        let (spool, institution) = (&self.server.spool, self.session.institution());
+        match block_in_place(|| spool.in_progress(institution, exchange, name)) {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(Reason::NameInUse),
+            Err(error) => Err(fault_of(&error)),
+        }
     }
 
     /// The flow that takes a file under its final name; a temporary one was judged by the widest flow only.
@@ -143,20 +155,14 @@ impl Sftp {
     }
 
     async fn rename_upload(&mut self, exchange: &Slug, from: &Name, to: &Name) -> Result<(), Fault> {
-        let institution = self.session.institution().clone();
         let is_open = |name: &Name| {
             self.handles.uploads().any(|upload| &upload.exchange == exchange && &upload.name == name)
         };
         if is_open(from) || is_open(to) {
             return Err(Reason::NameInUse.into());
         }
-        let spool = &self.server.spool;
-        if !is_temporary(to)
-            && block_in_place(|| spool.in_progress(&institution, exchange, to))
-                .map_err(|e| fault_of(&e))?
-                .is_some()
-        {
-            return Err(Reason::NameInUse.into());
+        if !is_temporary(to) {
+            self.require_free(exchange, to)?;
         }
         let sealed = match self.sealed.remove(&(exchange.clone(), from.clone())) {
             Some(sealed) => sealed,

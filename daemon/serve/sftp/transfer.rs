@@ -66,10 +66,8 @@ impl Sftp {
         if self.handles.uploads().any(is_ours) {
             return Err(Reason::NameInUse);
         }
-        if !is_temporary(name)
-            && spool.in_progress(institution, exchange, name).map_err(|e| fault_of(&e))?.is_some()
-        {
-            return Err(Reason::NameInUse);
+        if !is_temporary(name) {
+            self.require_free(exchange, name)?;
         }
         match spool.open_partial(institution, exchange, name).map_err(|e| fault_of(&e))? {
             Some(_) if flags.contains(OpenFlags::EXCLUDE) => Err(Reason::NameInUse),
