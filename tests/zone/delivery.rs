@@ -143,7 +143,8 @@ fn a_list_with_crlf_armor_is_taken_too() {
     let armored = zone.age(PLAIN.write(&list).as_bytes(), &["-a", "-r", &zone.recipient()]);
     let as_windows_writes_it = String::from_utf8(armored).unwrap().replace('\n', "\r\n");
     zone.upload(AN, "/pillar-3/in/list.csv.age", as_windows_writes_it.as_bytes());
-    assert_eq!(collected(&zone, "pillar-3").lines().count(), 103, "one value has a line end in it, twice");
+    let expected = PLAIN.write(&joined(&list, &["insz", "category", "registered"], 2));
+    assert_eq!(collected(&zone, "pillar-3"), expected);
 }
 
 #[test]

@@ -44,6 +44,13 @@ impl Zone {
         names(&self.spool().join(state))
     }
 
+    /// The uploads that are not complete, as far as they are on the disk.
+    pub fn partials(&self) -> Vec<String> {
+        let mut find = Command::new("find");
+        find.arg(self.spool().join("partial")).args(["-type", "f", "-printf", "%P\n"]);
+        run(&mut find).text().lines().map(str::to_owned).collect()
+    }
+
     /// How many arrivals there are that a worker may ever see.
     pub fn accepted(&self) -> usize {
         ["incoming", "active", "deferred", "hold", "done"]
