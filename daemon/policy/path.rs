@@ -71,7 +71,7 @@ impl Name {
             || text.len() > NAME_MAX
             || text == "."
             || text == ".."
-            || text.chars().any(|c| c == '/' || c == '\u{FFFD}' || c.is_control() || is_direction_mark(c));
+            || text.chars().any(|c| c == '/' || c == '\u{FFFD}' || c.is_control() || is_deceptive(c));
         if bad { Err(Reason::BadName) } else { Ok(Self(text.to_owned())) }
     }
 
@@ -105,9 +105,10 @@ impl fmt::Display for Name {
     }
 }
 
-/// Marks that turn the direction of text make a name look like another one in a log or a listing.
-fn is_direction_mark(c: char) -> bool {
-    matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+/// Marks that turn the direction of text, end a line or are not seen make a name look like another one, or like two, in a
+/// log or a listing.
+fn is_deceptive(c: char) -> bool {
+    matches!(c, '\u{00AD}' | '\u{061C}' | '\u{200B}' | '\u{2028}' | '\u{2029}' | '\u{2060}' | '\u{FEFF}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The three folders of an exchange.
@@ -242,7 +243,19 @@ mod tests {
 
     #[test]
     fn names_that_deceive_are_refused() {
-        for name in ["a\0b", "a\nb", "\u{7f}", "a\u{85}", "a\u{FFFD}", "a\u{202E}gnp.exe", &"x".repeat(256)] {
+        for name in [
+            "a\0b",
+            "a\nb",
+            "\u{7f}",
+            "a\u{85}",
+            "a\u{FFFD}",
+            "a\u{202E}gnp.exe",
+            "a\u{61C}",
+            "a\u{2028}b",
+            "a\u{200B}",
+            "\u{FEFF}a",
+            &"x".repeat(256),
+        ] {
             assert_eq!(RemotePath::parse(name), Err(Reason::BadName), "{name:?}");
         }
         for name in ["é".repeat(127).as_str(), "naam met spatie.age", "📁", "-rf", "a\\b", "'; DROP TABLE"]

@@ -23,6 +23,8 @@ use crate::policy::record::{Event, Outcome};
 
 /// Answers that a client does not read are held for it up to this many bytes; a client that asks on is cut.
 const UNREAD_MAX: usize = 4 << 20;
+/// Channels over a connection's whole life: the library keeps a few KiB of each that this side closes first, for good.
+const CHANNELS_MAX: usize = 1000;
 
 /// Why a connection ends in disorder.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,12 @@ pub enum ConnectionError {
     /// More keys offered than a person has.
     #[error("too many keys offered")]
     TooManyKeys,
+    /// More channels opened, one after the other, than a connection is good for.
+    #[error("too many channels opened")]
+    TooManyChannels,
+    /// A channel was closed by its client while answers waited for room in it; they would block all other channels.
+    #[error("channel closed with answers unread")]
+    AnswersUnread,
     /// The socket.
     #[error("socket: {0}")]
     Io(#[from] std::io::Error),
@@ -56,6 +64,10 @@ pub struct Peer {
     /// Keeps the session in the metric of open ones.
     counted: Option<OpenCount>,
     channels: HashMap<ChannelId, Option<Sftp>>,
+    /// Channels that ended while answers waited for room in them: the library holds those, so they still count.
+    unfinished: Vec<ChannelId>,
+    /// Channels opened so far.
+    opened: usize,
     unread: usize,
     probes: usize,
 }
@@ -70,6 +82,8 @@ impl Peer {
             session: None,
             counted: None,
             channels: HashMap::new(),
+            unfinished: Vec::new(),
+            opened: 0,
             unread: 0,
             probes: 0,
         }
@@ -104,6 +118,9 @@ impl Peer {
 
     fn end_channel(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
         self.channels.remove(&channel);
+        if ssh.has_pending_data(channel) {
+            self.unfinished.push(channel);
+        }
         // Without an exit status OpenSSH's scp and sftp report a failure after a perfect transfer.
         ssh.exit_status_request(channel, 0)?;
         ssh.eof(channel)?;
@@ -167,11 +184,17 @@ impl Handler for Peer {
         &mut self,
         channel: Channel<Msg>,
         reply: ChannelOpenHandle,
-        _ssh: &mut Ssh,
+        ssh: &mut Ssh,
     ) -> Result<(), ConnectionError> {
-        if self.session.is_none() || self.channels.len() >= self.server.config.machine.limits.channels {
+        self.unfinished.retain(|&ended| ssh.has_pending_data(ended));
+        let taken = self.channels.len() + self.unfinished.len();
+        if self.session.is_none() || taken >= self.server.config.machine.limits.channels {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
+        }
+        self.opened += 1;
+        if self.opened > CHANNELS_MAX {
+            return Err(ConnectionError::TooManyChannels);
         }
         self.channels.insert(channel.id(), None);
         reply.accept().await;
@@ -225,8 +248,12 @@ impl Handler for Peer {
         if self.channels.contains_key(&channel) { self.end_channel(channel, ssh) } else { Ok(()) }
     }
 
-    async fn channel_close(&mut self, channel: ChannelId, _ssh: &mut Ssh) -> Result<(), ConnectionError> {
+    async fn channel_close(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
         self.channels.remove(&channel);
+        if ssh.has_pending_data(channel) {
+            // Its client will never make room, and the library sends no read on any channel while one has none.
+            return Err(ConnectionError::AnswersUnread);
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ pub mod encrypt;
 pub mod join;
 pub mod open;
 pub mod query;
+mod query_error;
 pub mod receipts;
 mod scan;
 mod split;

@@ -13,13 +13,13 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Statement, params_from_iter};
+use rusqlite::{Connection, OpenFlags, Statement, params_from_iter};
 
 use super::encrypt::{BUFFER, Buffer, EncryptError};
+pub use super::query_error::QueryError;
+use super::query_error::{attempt, sql_error};
 use super::split::{Instruction, is_row_by_row};
 use crate::policy::agreement::Query;
-use crate::policy::job::Failure;
-use crate::policy::reason::Reason;
 use crate::policy::table::{Dialect, Rows};
 
 /// How long a database that another program is writing is waited for, before the arrival is deferred.
@@ -33,89 +33,6 @@ const CACHE_KIB: u32 = 4096;
 
 /// Set when the process stops.
 pub type Stop = Arc<AtomicBool>;
-
-/// Why a query came to nothing.
-#[derive(Debug, thiserror::Error)]
-pub enum QueryError {
-    /// The list cannot be read.
-    #[error("the list cannot be read: {}", .0.code())]
-    List(Reason),
-    /// SQLite failed.
-    #[error("cannot {attempted}: {cause}")]
-    Sql {
-        /// What was attempted.
-        attempted: &'static str,
-        /// What SQLite said.
-        cause: rusqlite::Error,
-    },
-    /// The columns of the result are not those agreed.
-    #[error(
-        "the query gives the columns {found:?}, agreed are {agreed:?}: correct `sql` or `columns` of the flow"
-    )]
-    Columns {
-        /// Of the result.
-        found: Vec<String>,
-        /// In the configuration.
-        agreed: Vec<String>,
-    },
-    /// The query is no single SELECT.
-    #[error("the query is not one SELECT without parameters: correct `sql` of the flow")]
-    NotASelect,
-    /// A value has no form in CSV.
-    #[error(
-        "column {column} of the result holds {what}, which a CSV list cannot hold: correct `sql` of the flow"
-    )]
-    Value {
-        /// From 1.
-        column: usize,
-        /// What it is.
-        what: &'static str,
-    },
-    /// The result cannot be encrypted or written.
-    #[error(transparent)]
-    Encrypt(#[from] EncryptError),
-    /// The process is stopping.
-    #[error("interrupted because the process is stopping")]
-    Stopped,
-}
-
-impl QueryError {
-    /// Whether another try may help.
-    pub fn failure(&self) -> Failure {
-        match self {
-            Self::List(reason) => Failure::Lasting(reason.clone()),
-            Self::Columns { .. } => Failure::Lasting(Reason::ColumnsNotAgreed),
-            Self::NotASelect | Self::Value { .. } => Failure::Lasting(Reason::JobFailed),
-            Self::Encrypt(EncryptError::Io(_)) | Self::Stopped => Failure::Passing,
-            Self::Encrypt(EncryptError::Recipient(_) | EncryptError::NoRecipient) => {
-                Failure::Lasting(Reason::JobFailed)
-            }
-            Self::Sql { cause, .. } if may_pass(cause) => Failure::Passing,
-            Self::Sql { .. } => Failure::Lasting(Reason::JobFailed),
-        }
-    }
-}
-
-/// A register that is locked, away, or being replaced by another file.
-fn may_pass(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(
-            ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::CannotOpen
-                | ErrorCode::SystemIoFailure
-                | ErrorCode::FileLockingProtocolFailed
-                | ErrorCode::SchemaChanged
-                | ErrorCode::DatabaseCorrupt
-                | ErrorCode::NotADatabase
-                | ErrorCode::DiskFull
-                | ErrorCode::OutOfMemory
-                | ErrorCode::PermissionDenied
-                | ErrorCode::OperationInterrupted
-        )
-    )
-}
 
 /// Takes the bytes of a result.
 pub trait Sink {
@@ -368,19 +285,6 @@ fn write_real(
     })
 }
 
-fn attempt(attempted: &'static str) -> impl Fn(rusqlite::Error) -> QueryError + Copy {
-    move |cause| QueryError::Sql { attempted, cause }
-}
-
-fn sql_error(attempted: &'static str, cause: rusqlite::Error, stop: &AtomicBool) -> QueryError {
-    let interrupted = cause.sqlite_error_code() == Some(ErrorCode::OperationInterrupted);
-    match cause {
-        rusqlite::Error::MultipleStatement => QueryError::NotASelect,
-        _ if interrupted && stop.load(Ordering::Relaxed) => QueryError::Stopped,
-        cause => QueryError::Sql { attempted, cause },
-    }
-}
-
 /// A name as an SQL identifier.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -405,7 +309,9 @@ mod tests {
     use super::super::encrypt;
     use super::super::join::{List, Source};
     use super::*;
+    use crate::policy::job::Failure;
     use crate::policy::path::Slug;
+    use crate::policy::reason::Reason;
     use crate::policy::table::Table;
 
     fn query(sql: &str, columns: Option<&[&str]>) -> Query {

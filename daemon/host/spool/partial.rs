@@ -109,7 +109,11 @@ impl Spool {
                 }
                 match self.open_partial(&institution, &exchange, &facts.name) {
                     Ok(Some(partial)) => {
-                        partial.remove()?;
+                        if let Err(error) = partial.remove() {
+                            // The others have their turn all the same.
+                            tracing::error!(%error, "an expired upload could not be removed");
+                            continue;
+                        }
                         removed.push(format!("/{exchange}/in/{} of {institution}", facts.name));
                     }
                     Ok(None) | Err(SpoolError::Busy(_)) => {}
@@ -193,10 +197,12 @@ impl Partial {
         self.file.sync_all().attempt("sync", || self.name.to_string())
     }
 
-    /// Removes it.
+    /// Removes it, with the description beside it where a crash came between that and its publication.
     pub fn remove(self) -> Result<(), SpoolError> {
-        self.folder
-            .remove_if_there(PAYLOAD)
+        let entries = self.folder.entries().attempt("list", || self.name.to_string())?;
+        entries
+            .iter()
+            .try_for_each(|entry| self.folder.remove_if_there(&entry.name))
             .and_then(|()| self.parent.remove_directory(self.name.as_str()))
             .attempt("remove", || self.name.to_string())
     }
@@ -208,5 +214,22 @@ impl Partial {
             .map_err(|error| super::exists_or(error, || new_name.to_string(), "rename"))?;
         self.name = new_name.clone();
         self.parent.sync().attempt("sync", || new_name.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_crash_left_beside_an_upload_goes_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let slug = Slug::parse("a").unwrap();
+        let spool = Spool::open(folder.path(), &[(slug.clone(), slug.clone())]).unwrap();
+        let name = Name::parse("list.age").unwrap();
+        let partial = spool.create_partial(&slug, &slug, &name).unwrap();
+        partial.folder.create(super::super::ARRIVAL).unwrap();
+        partial.remove().unwrap();
+        assert_eq!(spool.partial.directory("a.a").unwrap().entries().unwrap().len(), 0);
     }
 }

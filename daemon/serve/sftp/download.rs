@@ -49,6 +49,10 @@ pub async fn answer_reads(
 
 fn answer(read: &Read) -> Bytes {
     let wanted = usize::try_from(read.length).unwrap_or(DATA_MAX).min(DATA_MAX);
+    if i64::try_from(read.offset.saturating_add(wanted as u64)).is_err() {
+        // Behind any file's end, and no offset that the system takes.
+        return encoded_end(read.id);
+    }
     let mut buffer = begin_data(wanted);
     let filled = buffer.get_mut(DATA_FIELDS..).map_or(Ok(0), |room| fill(&read.file, room, read.offset));
     match filled {

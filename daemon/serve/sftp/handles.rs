@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 
 use russh_sftp::protocol;
 
@@ -42,6 +42,8 @@ pub struct Download {
 #[derive(Debug)]
 pub struct Handles {
     open: HashMap<u32, Open>,
+    /// Files whose handle is closed while reads of them may still wait, which keeps them open.
+    lingering: Vec<Weak<File>>,
     next: u32,
     limit: usize,
 }
@@ -49,12 +51,13 @@ pub struct Handles {
 impl Handles {
     /// At most `limit` at a time.
     pub fn new(limit: usize) -> Self {
-        Self { open: HashMap::new(), next: 0, limit }
+        Self { open: HashMap::new(), lingering: Vec::new(), next: 0, limit }
     }
 
     /// Whether another one would be too many.
-    pub fn are_full(&self) -> bool {
-        self.open.len() >= self.limit
+    pub fn are_full(&mut self) -> bool {
+        self.lingering.retain(|file| file.strong_count() > 0);
+        self.open.len() + self.lingering.len() >= self.limit
     }
 
     /// Whether none is open.
@@ -80,7 +83,11 @@ impl Handles {
 
     /// Closes it.
     pub fn remove(&mut self, handle: &[u8]) -> Option<Open> {
-        self.open.remove(&number_of(handle)?)
+        let closed = self.open.remove(&number_of(handle)?)?;
+        if let Open::Download(download) = &closed {
+            self.lingering.push(Arc::downgrade(&download.file));
+        }
+        Some(closed)
     }
 
     /// The uploads that are open.

@@ -1,0 +1,107 @@
+//! Why a query came to nothing, and whether another try may help. Running it is `query`'s business.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rusqlite::ErrorCode;
+
+use super::encrypt::EncryptError;
+use crate::policy::job::Failure;
+use crate::policy::reason::Reason;
+
+/// Why a query came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The list cannot be read.
+    #[error("the list cannot be read: {}", .0.code())]
+    List(Reason),
+    /// SQLite failed.
+    #[error("cannot {attempted}: {cause}")]
+    Sql {
+        /// What was attempted.
+        attempted: &'static str,
+        /// What SQLite said.
+        cause: rusqlite::Error,
+    },
+    /// The columns of the result are not those agreed.
+    #[error(
+        "the query gives the columns {found:?}, agreed are {agreed:?}: correct `sql` or `columns` of the flow"
+    )]
+    Columns {
+        /// Of the result.
+        found: Vec<String>,
+        /// In the configuration.
+        agreed: Vec<String>,
+    },
+    /// The query is no single SELECT.
+    #[error("the query is not one SELECT without parameters: correct `sql` of the flow")]
+    NotASelect,
+    /// A value has no form in CSV.
+    #[error(
+        "column {column} of the result holds {what}, which a CSV list cannot hold: correct `sql` of the flow"
+    )]
+    Value {
+        /// From 1.
+        column: usize,
+        /// What it is.
+        what: &'static str,
+    },
+    /// The result cannot be encrypted or written.
+    #[error(transparent)]
+    Encrypt(#[from] EncryptError),
+    /// The process is stopping.
+    #[error("interrupted because the process is stopping")]
+    Stopped,
+}
+
+impl QueryError {
+    /// Whether another try may help.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::List(reason) => Failure::Lasting(reason.clone()),
+            Self::Columns { .. } => Failure::Lasting(Reason::ColumnsNotAgreed),
+            Self::NotASelect | Self::Value { .. } => Failure::Lasting(Reason::JobFailed),
+            Self::Encrypt(EncryptError::Io(_)) | Self::Stopped => Failure::Passing,
+            Self::Encrypt(EncryptError::Recipient(_) | EncryptError::NoRecipient) => {
+                Failure::Lasting(Reason::JobFailed)
+            }
+            Self::Sql { cause, .. } if may_pass(cause) => Failure::Passing,
+            Self::Sql { .. } => Failure::Lasting(Reason::JobFailed),
+        }
+    }
+}
+
+/// A register that is locked, away, or being replaced by another file.
+fn may_pass(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::CannotOpen
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::FileLockingProtocolFailed
+                | ErrorCode::SchemaChanged
+                | ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::DiskFull
+                | ErrorCode::OutOfMemory
+                | ErrorCode::PermissionDenied
+                | ErrorCode::OperationInterrupted
+        )
+    )
+}
+
+/// Names the attempt in an error.
+pub(super) fn attempt(attempted: &'static str) -> impl Fn(rusqlite::Error) -> QueryError + Copy {
+    move |cause| QueryError::Sql { attempted, cause }
+}
+
+/// The same for a query, which may have been ended early or be more than one statement.
+pub(super) fn sql_error(attempted: &'static str, cause: rusqlite::Error, stop: &AtomicBool) -> QueryError {
+    let interrupted = cause.sqlite_error_code() == Some(ErrorCode::OperationInterrupted);
+    match cause {
+        rusqlite::Error::MultipleStatement => QueryError::NotASelect,
+        _ if interrupted && stop.load(Ordering::Relaxed) => QueryError::Stopped,
+        cause => QueryError::Sql { attempted, cause },
+    }
+}
