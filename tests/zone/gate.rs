@@ -40,6 +40,7 @@ fn with_passphrase() -> Vec<u8> {
 #[test]
 fn a_plaintext_upload_is_refused_and_nothing_reaches_the_disk() {
     let zone = Zone::new();
+    let before = zone.partials_changed();
     for (name, size) in [("small.csv.age", 1), ("large.csv.age", 60_000)] {
         zone.put_here(name, format!("insz\n{CANARY}\n").repeat(size));
         zone.sftp(AN, &format!("put {name} /pillar-3/in/")).must_fail();
@@ -47,6 +48,7 @@ fn a_plaintext_upload_is_refused_and_nothing_reaches_the_disk() {
     }
     assert_eq!(zone.search_tree(CANARY), Vec::<std::path::PathBuf>::new());
     assert!(zone.partials().is_empty(), "no temporary file is left either");
+    assert_eq!(zone.partials_changed(), before, "nor was there one in between");
 }
 
 #[test]

@@ -51,6 +51,13 @@ impl Zone {
         run(&mut find).text().lines().map(str::to_owned).collect()
     }
 
+    /// When anything was last made, renamed or removed in each folder of uploads: also a file that is gone again shows.
+    pub fn partials_changed(&self) -> String {
+        let mut find = Command::new("find");
+        find.arg(self.spool().join("partial")).args(["-type", "d", "-printf", "%P %T@\n"]);
+        run(&mut find).must_succeed().text()
+    }
+
     /// How many arrivals there are that a worker may ever see.
     pub fn accepted(&self) -> usize {
         ["incoming", "active", "deferred", "hold", "done"]
