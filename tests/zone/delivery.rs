@@ -173,7 +173,7 @@ fn a_list_of_a_million_numbers_gives_what_the_join_gives() {
         return;
     };
     let mut zone = Zone::lay_out();
-    let million = 1_000_000;
+    let million: u64 = 1_000_000;
     // The register knows every second number of the list, and as many that are not on it.
     sqlite(
         &zone.register(),
