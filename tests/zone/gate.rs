@@ -105,9 +105,11 @@ fn an_empty_file_a_wrong_name_and_one_too_large_are_refused_for_their_own_reason
     zone.put_here("empty.csv.age", "");
     zone.sftp(AN, "put empty.csv.age /pillar-3/in/").must_fail();
     assert_refused(&zone, "pillar-3", "empty.csv.age", "empty");
-    zone.put_here("large.age", zone.encrypt(vec![b'x'; 300_000]));
+    zone.put_here("large.age", zone.encrypt(vec![b'x'; 8 << 20]));
     zone.sftp(AN, "put large.age /small/in/").must_fail();
     assert_refused(&zone, "small", "large.age", "too-large");
+    let seen = zone.receipt("small", "large.age", "refused")["size"].as_u64().unwrap();
+    assert!(seen < 2 << 20, "refused when it grew too large and not when all of it was there: {seen}");
     assert!(zone.partials().is_empty());
     zone.put_here("good.csv.age", zone.encrypt("insz\n"));
     for name in ["good.txt.age", "good.csv", "good.csv.age.exe"] {
