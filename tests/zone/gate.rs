@@ -40,13 +40,15 @@ fn with_passphrase() -> Vec<u8> {
 #[test]
 fn a_plaintext_upload_is_refused_and_nothing_reaches_the_disk() {
     let zone = Zone::new();
+    let before = zone.partials_changed();
     for (name, size) in [("small.csv.age", 1), ("large.csv.age", 60_000)] {
         zone.put_here(name, format!("insz\n{CANARY}\n").repeat(size));
         zone.sftp(AN, &format!("put {name} /pillar-3/in/")).must_fail();
         assert_refused(&zone, "pillar-3", name, "not-encrypted");
     }
     assert_eq!(zone.search_tree(CANARY), Vec::<std::path::PathBuf>::new());
-    assert!(zone.arrivals("partial").is_empty(), "no temporary file is left either");
+    assert!(zone.partials().is_empty(), "no temporary file is left either");
+    assert_eq!(zone.partials_changed(), before, "nor was there one in between");
 }
 
 #[test]
@@ -79,7 +81,7 @@ fn each_kind_of_unacceptable_envelope_is_refused_for_its_own_reason() {
         ("only-magic", b"age-encryption.org/v1\n".to_vec(), "cut-short"),
         ("in-the-header", good[..header].to_vec(), "cut-short"),
         ("no-payload", good[..header + 49].to_vec(), "cut-short"),
-        ("impossible-length", good[..good.len() - 17].to_vec(), "cut-short"),
+        ("impossible-length", good[..good.len() - 20].to_vec(), "cut-short"),
     ] {
         let name = format!("{name}.csv.age");
         zone.put_here(&name, &content);
@@ -103,10 +105,12 @@ fn an_empty_file_a_wrong_name_and_one_too_large_are_refused_for_their_own_reason
     zone.put_here("empty.csv.age", "");
     zone.sftp(AN, "put empty.csv.age /pillar-3/in/").must_fail();
     assert_refused(&zone, "pillar-3", "empty.csv.age", "empty");
-    zone.put_here("large.age", zone.encrypt(vec![b'x'; 300_000]));
+    zone.put_here("large.age", zone.encrypt(vec![b'x'; 8 << 20]));
     zone.sftp(AN, "put large.age /small/in/").must_fail();
     assert_refused(&zone, "small", "large.age", "too-large");
-    assert!(zone.arrivals("partial").is_empty());
+    let seen = zone.receipt("small", "large.age", "refused")["size"].as_u64().unwrap();
+    assert!(seen < 2 << 20, "refused when it grew too large and not when all of it was there: {seen}");
+    assert!(zone.partials().is_empty());
     zone.put_here("good.csv.age", zone.encrypt("insz\n"));
     for name in ["good.txt.age", "good.csv", "good.csv.age.exe"] {
         zone.sftp(AN, &format!("put good.csv.age /pillar-3/in/{name}")).must_fail();

@@ -64,7 +64,7 @@ fn plaintext_reaches_the_disk_in_no_order_of_writes() {
     }
     assert_eq!(told.as_object().unwrap().len(), 14);
     assert_eq!(zone.search_tree(CANARY), Vec::<PathBuf>::new());
-    assert!(zone.arrivals("partial").is_empty());
+    assert!(zone.partials().is_empty());
     assert_eq!(zone.accepted(), 0);
 }
 
@@ -122,7 +122,7 @@ fn a_client_that_is_killed_in_the_middle_publishes_nothing() {
         .unwrap();
     let batch = b"put list.csv.age /pillar-3/in/\n";
     std::io::Write::write_all(&mut sftp.stdin.take().unwrap(), batch).unwrap();
-    zone.wait_for("a partial", || (!zone.arrivals("partial").is_empty()).then_some(()));
+    zone.wait_for("a partial", || (!zone.partials().is_empty()).then_some(()));
     sftp.kill().unwrap();
     sftp.wait().unwrap();
     zone.wait_for("the end of the session", || {

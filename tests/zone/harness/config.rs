@@ -44,21 +44,21 @@ pub fn write(zone: &Zone) {
         );
         fs::write(directory.join("exchanges").join(format!("{name}.yaml")), text).unwrap();
     }
-    // The sample's, which `init` made.
-    fs::remove_file(zone.register()).unwrap();
     make_register(zone);
 }
 
-/// The register, made by SQLite's own program.
+/// The register, made by SQLite's own program, and put in place whole: a job never meets half of it.
 pub fn make_register(zone: &Zone) {
     let rows = KNOWN.map(|row| format!("('{}','{}','{}')", row.0, row.1, row.2)).join(",");
+    let new = zone.directory().join("register.new");
     sqlite(
-        &zone.register(),
+        &new,
         &format!(
             "CREATE TABLE jobseekers (insz TEXT PRIMARY KEY, category TEXT, registered TEXT) WITHOUT ROWID;
              INSERT INTO jobseekers VALUES {rows};"
         ),
     );
+    fs::rename(new, zone.register()).unwrap();
 }
 
 fn institution(zone: &Zone, name: &str, people: &[(&str, &str)]) {

@@ -44,6 +44,20 @@ impl Zone {
         names(&self.spool().join(state))
     }
 
+    /// The uploads that are not complete, as far as they are on the disk.
+    pub fn partials(&self) -> Vec<String> {
+        let mut find = Command::new("find");
+        find.arg(self.spool().join("partial")).args(["-type", "f", "-printf", "%P\n"]);
+        run(&mut find).text().lines().map(str::to_owned).collect()
+    }
+
+    /// When anything was last made, renamed or removed in each folder of uploads: also a file that is gone again shows.
+    pub fn partials_changed(&self) -> String {
+        let mut find = Command::new("find");
+        find.arg(self.spool().join("partial")).args(["-type", "d", "-printf", "%P %T@\n"]);
+        run(&mut find).must_succeed().text()
+    }
+
     /// How many arrivals there are that a worker may ever see.
     pub fn accepted(&self) -> usize {
         ["incoming", "active", "deferred", "hold", "done"]
