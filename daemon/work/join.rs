@@ -15,8 +15,8 @@ use crate::policy::table::{Rows, Table};
 const PART: usize = 1 << 16;
 /// Most threads for one list: encryption and other jobs want their share of the machine.
 const LANES: usize = 4;
-/// Buffers that a lane may be ahead of its turn: about one part of a wide result.
-const AHEAD: usize = 8;
+/// Buffers that a lane may be ahead of its turn: about one part.
+const AHEAD: usize = 4;
 
 /// A list that was read to its end once.
 pub struct List<'a> {
@@ -88,10 +88,12 @@ impl<'a> List<'a> {
         std::thread::scope(|scope| {
             let mut outlets = Vec::with_capacity(lanes);
             for lane in 0..lanes {
-                let (parcels, outlet) = sync_channel(AHEAD);
-                outlets.push(outlet);
+                let (full, parcels) = sync_channel(AHEAD);
+                let (returned, empty) = sync_channel(AHEAD + 1);
+                outlets.push(Outlet { parcels, returned });
                 let share = share.clone();
-                scope.spawn(move || self.run_lane(&share, part, (lane, lanes), &parcels));
+                let lane_end = Lane { full, empty, made: 0 };
+                scope.spawn(move || self.run_lane(&share, part, (lane, lanes), lane_end));
             }
             let turns = outlets.iter().cycle().take(self.parts.len());
             turns.map(|outlet| forward(outlet, out)).sum()
@@ -99,17 +101,11 @@ impl<'a> List<'a> {
     }
 
     /// Every so-manieth part is this lane's, so that all of them come to their turn at about the same time.
-    fn run_lane(
-        &self,
-        source: &Source<'_>,
-        part: usize,
-        (lane, lanes): (usize, usize),
-        parcels: &SyncSender<Parcel>,
-    ) {
+    fn run_lane(&self, source: &Source<'_>, part: usize, (lane, lanes): (usize, usize), mut out: Lane) {
         for rows in self.parts.iter().skip(lane).step_by(lanes) {
-            let joined = self.join_part(source, rows.clone(), part, &mut Lane(parcels));
+            let joined = self.join_part(source, rows.clone(), part, &mut out);
             let is_over = joined.is_err();
-            if parcels.send(Parcel::End(joined)).is_err() || is_over {
+            if out.full.send(Parcel::End(joined)).is_err() || is_over {
                 return;
             }
         }
@@ -144,23 +140,43 @@ enum Parcel {
     End(Result<u64, QueryError>),
 }
 
-struct Lane<'a>(&'a SyncSender<Parcel>);
+/// Where a lane puts its results. Its buffers come back to it, as many as it may be ahead and the one it fills.
+struct Lane {
+    full: SyncSender<Parcel>,
+    empty: Receiver<Buffer>,
+    made: usize,
+}
 
-impl Sink for Lane<'_> {
+impl Sink for Lane {
     fn buffer(&mut self) -> io::Result<Buffer> {
-        Ok(new_buffer())
+        if self.made <= AHEAD {
+            self.made += 1;
+            return Ok(new_buffer());
+        }
+        self.empty.recv().map_err(|_| closed())
     }
 
     fn send(&mut self, buffer: Buffer) -> io::Result<()> {
-        self.0.send(Parcel::Buffer(buffer)).map_err(|_| closed())
+        self.full.send(Parcel::Buffer(buffer)).map_err(|_| closed())
     }
 }
 
+/// The other end of a lane.
+struct Outlet {
+    parcels: Receiver<Parcel>,
+    returned: SyncSender<Buffer>,
+}
+
 /// Passes one part on.
-fn forward(outlet: &Receiver<Parcel>, out: &mut Pipe) -> Result<u64, QueryError> {
+fn forward(outlet: &Outlet, out: &mut Pipe) -> Result<u64, QueryError> {
     loop {
-        match outlet.recv() {
-            Ok(Parcel::Buffer(buffer)) => out.send(buffer).map_err(EncryptError::Io)?,
+        match outlet.parcels.recv() {
+            Ok(Parcel::Buffer(buffer)) => {
+                let empty = out.buffer().map_err(EncryptError::Io)?;
+                // A lane that has ended needs no more.
+                let _ = outlet.returned.try_send(empty);
+                out.send(buffer).map_err(EncryptError::Io)?;
+            }
             Ok(Parcel::End(joined)) => return joined,
             // The lane panicked, and the scope that waits for it will too.
             Err(_) => return Err(EncryptError::Io(closed()).into()),

@@ -37,7 +37,7 @@ use crate::policy::arrival::Arrival;
 use crate::policy::record::{Event, Outcome, Record};
 
 /// What of registers all jobs together may keep mapped, in bytes: it counts as memory of this process.
-const MAPPED: u64 = 256 << 20;
+const MAPPED: u64 = 288 << 20;
 /// What a job gets of it at least.
 const LEAST_MAPPED: u64 = 8 << 20;
 
