@@ -76,6 +76,8 @@ pub enum Reason {
     ArrivalUnreadable,
     /// The configuration no longer knows the exchange, the flow or the institution of this arrival.
     NoLongerConfigured,
+    /// More files and folders open at once than a session may have.
+    TooManyOpen,
     /// The server cannot store or log at the moment.
     Unavailable,
     /// The operation is outside what a drop zone does.
@@ -129,10 +131,11 @@ impl Reason {
             | Self::NotYourPart
             | Self::NameInUse
             | Self::NameNotAccepted
-            | Self::AgreementNotBegun { .. }
-            | Self::AgreementEnded { .. }
-            | Self::Unavailable
             | Self::Unsupported => self.wording_of_requests(),
+            Self::AgreementNotBegun { .. }
+            | Self::AgreementEnded { .. }
+            | Self::TooManyOpen
+            | Self::Unavailable => self.wording_of_service(),
         }
     }
 
@@ -283,6 +286,16 @@ impl Reason {
                 "Deze bestandsnaam past niet bij de uitwisseling. Gebruik de afgesproken naam, bijvoorbeeld lijst.csv.age.",
                 "This file name does not fit the exchange. Use the agreed name, for example list.csv.age.",
             ),
+            _ => (
+                "unsupported",
+                "Deze bewerking bestaat hier niet. U kunt bestanden plaatsen in in en ophalen uit out.",
+                "This operation does not exist here. You can put files into in and collect them from out.",
+            ),
+        }
+    }
+
+    fn wording_of_service(&self) -> (&'static str, &'static str, &'static str) {
+        match self {
             Self::AgreementNotBegun { .. } => (
                 "agreement-not-begun",
                 "Het protocol voor deze uitwisseling is nog niet in werking.",
@@ -293,15 +306,15 @@ impl Reason {
                 "Het protocol voor deze uitwisseling is beëindigd.",
                 "The agreement for this exchange has ended.",
             ),
-            Self::Unavailable => (
+            Self::TooManyOpen => (
+                "too-many-open",
+                "U hebt te veel bestanden of mappen tegelijk open. Sluit er enkele en probeer opnieuw.",
+                "You have too many files or folders open at once. Close some and try again.",
+            ),
+            _ => (
                 "unavailable",
                 "De server kan dit nu niet bewaren. Probeer het later opnieuw.",
                 "The server cannot store this now. Try again later.",
-            ),
-            _ => (
-                "unsupported",
-                "Deze bewerking bestaat hier niet. U kunt bestanden plaatsen in in en ophalen uit out.",
-                "This operation does not exist here. You can put files into in and collect them from out.",
             ),
         }
     }
@@ -336,6 +349,7 @@ impl Reason {
             Self::TriesExhausted,
             Self::ArrivalUnreadable,
             Self::NoLongerConfigured,
+            Self::TooManyOpen,
             Self::Unavailable,
             Self::Unsupported,
         ]

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::session::Session;
 use crate::config::Limits;
 use crate::policy::account::LoginRefusal;
+use crate::policy::record::Record;
 
 /// A connection, shared by its tasks.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct Connection {
     /// Milliseconds after `began`.
     progress: AtomicU64,
     login: Mutex<Login>,
+    /// Files that were still open when their channel ended, for the records at the connection's end.
+    broken_off: Mutex<Vec<Record>>,
 }
 
 /// How far the login has come.
@@ -31,9 +34,25 @@ pub struct Connection {
 pub struct Login {
     /// Once it succeeded.
     pub session: Option<Arc<Session>>,
-    /// The last user name and the last refusal, for the record of a connection that never logged in.
-    pub refused: Option<(String, LoginRefusal, Option<String>)>,
+    /// What was tried in vain, for the records at the connection's end.
+    pub refused: Vec<Refused>,
 }
+
+/// A key that was offered for a user and refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The user name, as the peer gave it.
+    pub user: String,
+    /// Why.
+    pub refusal: LoginRefusal,
+    /// The key's fingerprint.
+    pub fingerprint: String,
+}
+
+/// Offers remembered per connection; their number is bounded before, by the limits on probes and attempts.
+const REFUSED_MAX: usize = 32;
+/// Broken-off transfers remembered per connection.
+const BROKEN_OFF_MAX: usize = 256;
 
 impl Connection {
     /// `socket` is a second descriptor of the connection: shutting it down reaches the first, even where the library
@@ -46,6 +65,7 @@ impl Connection {
             began: Instant::now(),
             progress: AtomicU64::new(0),
             login: Mutex::new(Login::default()),
+            broken_off: Mutex::default(),
         }
     }
 
@@ -73,9 +93,26 @@ impl Connection {
     }
 
     /// An offered key was refused.
-    pub fn refused(&self, user: &str, refusal: LoginRefusal, fingerprint: Option<String>) {
-        self.login.lock().unwrap_or_else(PoisonError::into_inner).refused =
-            Some((user.to_owned(), refusal, fingerprint));
+    pub fn refused(&self, user: &str, refusal: LoginRefusal, fingerprint: String) {
+        let user: String = user.chars().filter(|c| !c.is_control()).take(64).collect();
+        let refused = Refused { user, refusal, fingerprint };
+        let mut login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
+        if login.refused.len() < REFUSED_MAX && !login.refused.contains(&refused) {
+            login.refused.push(refused);
+        }
+    }
+
+    /// A file was still open when its channel ended.
+    pub fn breaks_off(&self, record: Record) {
+        let mut broken_off = self.broken_off.lock().unwrap_or_else(PoisonError::into_inner);
+        if broken_off.len() < BROKEN_OFF_MAX {
+            broken_off.push(record);
+        }
+    }
+
+    /// Takes the records of what broke off.
+    pub fn take_broken_off(&self) -> Vec<Record> {
+        std::mem::take(&mut *self.broken_off.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// When it must be cut if nothing happens until then, and why.

@@ -106,7 +106,9 @@ async fn attend(
     let handler = Peer::new(Arc::clone(server), Arc::clone(&connection));
     let limits = &server.config.machine.limits;
     let running = match timeout(limits.login_grace, russh::server::run_stream(ssh, socket, handler)).await {
-        Ok(running) => running?,
+        Ok(running) => {
+            running.inspect_err(|_| server.metrics.connection_refused(ConnectionRefusal::Protocol))?
+        }
         Err(_) => {
             server.metrics.connection_refused(ConnectionRefusal::LoginGrace);
             return Err(ConnectionError::NoIdentification);
@@ -140,28 +142,36 @@ async fn attend(
     ended
 }
 
-/// The end of a session, or the login that never was.
+/// The keys that were refused, and the end of the session, or the login that never was.
 async fn record_end(server: &Server, connection: &Connection) {
     let login = connection.login();
-    let record = match (login.session, login.refused) {
-        (Some(session), _) => session.record(Event::Logout, Outcome::Ok),
-        (None, Some((user, refusal, fingerprint))) => Record {
-            session: Some(connection.id.clone()),
-            peer: Some(connection.peer),
-            institution: Some(user.chars().filter(|c| !c.is_control()).take(64).collect()),
-            key_fingerprint: fingerprint,
-            reason: Some(refusal.code().to_owned()),
-            ..Record::new(Event::Login, Outcome::Denied)
-        },
-        (None, None) => Record {
-            session: Some(connection.id.clone()),
-            peer: Some(connection.peer),
-            reason: Some(LoginRefusal::NotProven.code().to_owned()),
-            ..Record::new(Event::Login, Outcome::Denied)
-        },
+    let denied = || Record {
+        session: Some(connection.id.clone()),
+        peer: Some(connection.peer),
+        ..Record::new(Event::Login, Outcome::Denied)
     };
-    if let Err(error) = server.log.append_async(record).await {
-        tracing::error!(%error, "the end of a connection could not be recorded");
+    let mut records: Vec<Record> = login
+        .refused
+        .iter()
+        .map(|refused| Record {
+            institution: Some(refused.user.clone()),
+            key_fingerprint: Some(refused.fingerprint.clone()),
+            reason: Some(refused.refusal.code().to_owned()),
+            ..denied()
+        })
+        .collect();
+    records.extend(connection.take_broken_off());
+    match login.session {
+        Some(session) => records.push(session.record(Event::Logout, Outcome::Ok)),
+        None if records.is_empty() => {
+            records.push(Record { reason: Some(LoginRefusal::NotProven.code().to_owned()), ..denied() });
+        }
+        None => {}
+    }
+    for record in records {
+        if let Err(error) = server.log.append_async(record).await {
+            tracing::error!(%error, "the end of a connection could not be recorded");
+        }
     }
 }
 

@@ -25,8 +25,9 @@ use crate::host::http::{self, HttpError};
 use crate::host::log::{AccessLog, LogError};
 use crate::host::metrics::{MetricsError, ServeMetrics};
 use crate::host::process::Shutdown;
-use crate::host::spool::{Spool, SpoolError};
+use crate::host::spool::{FileFacts, Spool, SpoolError};
 use crate::host::systemd;
+use crate::policy::path::Slug;
 use crate::policy::record::{Event, Outcome, Record};
 
 /// An upload that nobody goes on with is removed after this.
@@ -158,9 +159,15 @@ async fn upkeep(server: Arc<Server>) {
             if let Err(error) = server.log.expire(server.config.machine.log.keep_days) {
                 tracing::error!(%error, "expired log days could not be deleted");
             }
-            match server.spool.expire_partials(server.clock.now(), PARTIALS_KEPT) {
-                Ok(removed) => removed.iter().for_each(|upload| record_expiry(&server, upload)),
-                Err(error) => tracing::error!(%error, "expired uploads could not be removed"),
+            let now = server.clock.now();
+            let record = |institution: &Slug, exchange: &Slug, facts: &FileFacts| {
+                record_expiry(&server, institution, exchange, facts)
+            };
+            if let Err(error) = server.spool.expire_partials(now, PARTIALS_KEPT, record) {
+                tracing::error!(%error, "expired uploads could not be removed");
+            }
+            if let Err(error) = server.spool.sweep_unfinished(now) {
+                tracing::error!(%error, "what a crash left half-made could not be removed");
             }
         });
         if done.await.is_err() {
@@ -169,13 +176,19 @@ async fn upkeep(server: Arc<Server>) {
     }
 }
 
-fn record_expiry(server: &Server, upload: &str) {
+/// Without a record it stays until the next time.
+fn record_expiry(server: &Server, institution: &Slug, exchange: &Slug, facts: &FileFacts) -> bool {
     let record = Record {
-        path: Some(upload.to_owned()),
+        institution: Some(institution.to_string()),
+        exchange: Some(exchange.clone()),
+        path: Some(format!("/{exchange}/in/{}", facts.name)),
+        bytes: Some(facts.size),
         detail: Some("unfinished for too long".to_owned()),
         ..Record::new(Event::Expire, Outcome::Ok)
     };
-    if let Err(error) = server.log.append(&record) {
-        tracing::error!(%error, "the removal of an unfinished upload could not be recorded");
+    let recorded = server.log.append(&record);
+    if let Err(error) = &recorded {
+        tracing::error!(%error, "an expired upload stays because its removal could not be recorded");
     }
+    recorded.is_ok()
 }

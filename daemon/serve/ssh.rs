@@ -113,7 +113,7 @@ impl Peer {
 
     fn refuse(&self, user: &str, refusal: LoginRefusal, fingerprint: String) {
         self.server.metrics.authentication(Some(refusal));
-        self.connection.refused(user, refusal, Some(fingerprint));
+        self.connection.refused(user, refusal, fingerprint);
     }
 
     fn end_channel(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {

@@ -59,9 +59,8 @@ impl Spool {
         Ok(Some(Claim { spool: self, id: id.clone(), folder, tries }))
     }
 
-    /// At start, before any claim: what a crash left in `active` goes back to `incoming`, and what it left half-made goes.
+    /// At start, before any claim: what a crash left in `active` goes back to `incoming`.
     pub fn recover(&self) -> Result<Vec<ArrivalId>, SpoolError> {
-        self.sweep_unfinished()?;
         let (active, incoming) = (self.state(State::Active), self.state(State::Incoming));
         let ids = self.list(State::Active)?;
         for id in &ids {

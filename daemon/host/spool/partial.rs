@@ -94,9 +94,14 @@ impl Spool {
             .collect())
     }
 
-    /// Removes the uploads that nobody has written to for longer than `kept`, and names them.
-    pub fn expire_partials(&self, now: Timestamp, kept: Duration) -> Result<Vec<String>, SpoolError> {
-        let mut removed = Vec::new();
+    /// Removes the uploads that nobody has written to for longer than `kept`, each after `record` has recorded it and
+    /// agreed.
+    pub fn expire_partials(
+        &self,
+        now: Timestamp,
+        kept: Duration,
+        record: impl Fn(&Slug, &Slug, &FileFacts) -> bool,
+    ) -> Result<(), SpoolError> {
         for pair in self.partial.entries().attempt("list", || "partial".to_owned())? {
             let Some((institution, exchange)) = pair.name.split_once('.') else { continue };
             let (Ok(institution), Ok(exchange)) = (Slug::parse(institution), Slug::parse(exchange)) else {
@@ -108,20 +113,18 @@ impl Spool {
                     continue;
                 }
                 match self.open_partial(&institution, &exchange, &facts.name) {
-                    Ok(Some(partial)) => {
+                    Ok(Some(partial)) if record(&institution, &exchange, &facts) => {
                         if let Err(error) = partial.remove() {
                             // The others have their turn all the same.
                             tracing::error!(%error, "an expired upload could not be removed");
-                            continue;
                         }
-                        removed.push(format!("/{exchange}/in/{} of {institution}", facts.name));
                     }
-                    Ok(None) | Err(SpoolError::Busy(_)) => {}
+                    Ok(Some(_) | None) | Err(SpoolError::Busy(_)) => {}
                     Err(error) => return Err(error),
                 }
             }
         }
-        Ok(removed)
+        Ok(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! How an upload becomes an arrival, and how a refusal leaves its trace. The order is the promise: the file is durable
 //! before it moves, it moves whole, and the move is durable before anybody is told.
 
+use jiff::Timestamp;
+
 use super::{ARRIVAL, Attempt, Directory, Partial, Spool, SpoolError, exists_or, to_json, write_durably};
 use crate::policy::arrival::{Arrival, State};
 use crate::policy::envelope::Envelope;
@@ -16,21 +18,34 @@ impl Spool {
         if partial.size()? != envelope.length() {
             return Err(SpoolError::Busy(partial.name.to_string()));
         }
-        partial.sync()?;
+        if let Err(error) = partial.sync() {
+            // A second sync could succeed without the lost bytes being there: this file is never tried again.
+            let _ = partial.remove();
+            return Err(error);
+        }
         write_durably(&partial.folder, ARRIVAL, &to_json(arrival)?)?;
         let incoming = self.state(State::Incoming);
         partial
             .parent
             .move_to(partial.name.as_str(), incoming, &arrival.id.to_string())
             .map_err(|error| exists_or(error, || arrival.id.to_string(), "publish"))?;
-        incoming.sync().and_then(|()| partial.parent.sync()).attempt("sync", || arrival.id.to_string())
+        let synced = incoming.sync().and_then(|()| partial.parent.sync());
+        if synced.is_err() {
+            // The peer will hear that it failed, so it must not be worked on; a worker that has it already is faster.
+            let _ = incoming.move_to(&arrival.id.to_string(), &partial.parent, partial.name.as_str());
+            let _ = partial.remove();
+        }
+        synced.attempt("sync", || arrival.id.to_string())
     }
 
     /// Leaves `refused/‹id›/arrival.json`, from which `work` writes the receipt, and keeps nothing of the content.
     pub fn refuse(&self, partial: Option<Partial>, arrival: &Arrival) -> Result<(), SpoolError> {
-        if let Some(partial) = partial {
-            partial.remove()?;
-        }
+        let described = self.describe_refusal(arrival);
+        partial.map_or(Ok(()), Partial::remove)?;
+        described
+    }
+
+    fn describe_refusal(&self, arrival: &Arrival) -> Result<(), SpoolError> {
         let refused = self.state(State::Refused);
         let id = arrival.id.to_string();
         // Not an arrival's id, so no scan sees it before it is complete.
@@ -43,11 +58,14 @@ impl Spool {
             .attempt("publish", || id.clone())
     }
 
-    /// Removes what a crash left half-made: refusals that were not completed.
-    pub(super) fn sweep_unfinished(&self) -> Result<(), SpoolError> {
+    /// Removes what a crash left half-made: refusals that have not been completed for an hour. A younger one may be another
+    /// process's, just being written.
+    pub fn sweep_unfinished(&self, now: Timestamp) -> Result<(), SpoolError> {
         let refused = self.state(State::Refused);
+        let is_old =
+            |name: &str| refused.stat(name).is_ok_and(|facts| facts.st_mtime + 3600 < now.as_second());
         for entry in refused.entries().attempt("list", || State::Refused.as_str().to_owned())? {
-            if entry.name.ends_with(".new") {
+            if entry.name.ends_with(".new") && is_old(&entry.name) {
                 remove_arrival(refused, &entry.name)?;
             }
         }

@@ -38,7 +38,7 @@ impl Sftp {
         let mut fields = Fields(data);
         match request {
             "limits@openssh.com" => Ok(self.limits()),
-            "fsync@openssh.com" => self.fsync(fields.string().ok_or(Fault::BadMessage)?),
+            "fsync@openssh.com" => self.fsync(fields.string().ok_or(Fault::BadMessage)?).await,
             "posix-rename@openssh.com" => {
                 let (old, new) = (text(&mut fields)?, text(&mut fields)?);
                 self.rename(old, new).await
@@ -58,11 +58,13 @@ impl Sftp {
         Answer::Extended(answer)
     }
 
-    fn fsync(&mut self, handle: &[u8]) -> Result<Answer, Fault> {
+    /// A file whose sync failed once cannot be trusted again: its upload is over.
+    async fn fsync(&mut self, handle: &[u8]) -> Result<Answer, Fault> {
         match self.handles.find(handle) {
-            Some(Open::Upload(upload)) => {
-                upload.sync().map(|()| Answer::Done).map_err(|error| unavailable(&error).into())
-            }
+            Some(Open::Upload(upload)) => match upload.sync() {
+                Ok(()) => Ok(Answer::Done),
+                Err(error) => Err(self.end_upload(handle, error.into()).await),
+            },
             Some(Open::Download(_) | Open::Listing(_)) => Ok(Answer::Done),
             None => Err(Fault::BadMessage),
         }

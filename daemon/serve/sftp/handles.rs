@@ -90,6 +90,11 @@ impl Handles {
         Some(closed)
     }
 
+    /// All that is open.
+    pub fn all(&self) -> impl Iterator<Item = &Open> {
+        self.open.values()
+    }
+
     /// The uploads that are open.
     pub fn uploads(&self) -> impl Iterator<Item = &Upload> {
         self.open

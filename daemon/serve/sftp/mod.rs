@@ -1,12 +1,14 @@
 //! One SFTP session (version 3, draft-ietf-secsh-filexfer-02) on one channel: takes the channel's bytes, answers requests.
-//! `framing` cuts packets, `requests` decides and performs the cold ones, `transfer` the hot ones and what they lead to,
-//! `tree` says what is where, `reply` encodes. This code may wait for the disk, never for the client.
+//! `framing` cuts packets, `requests` decides and performs the cold ones, `transfer` the hot ones; `upload` is one file coming
+//! in, `publish` how it becomes an arrival, `removal` what leaves again, `download` answers reads; `tree` says what is where,
+//! `handles` what is open, `extensions` what OpenSSH added, `reply` encodes. This code may wait for the disk, never for the client.
 
 mod download;
 mod extensions;
 pub mod framing;
 mod handles;
 mod publish;
+mod removal;
 mod reply;
 mod requests;
 mod transfer;
@@ -15,6 +17,7 @@ mod upload;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use russh::ChannelId;
@@ -22,7 +25,7 @@ use russh_sftp::protocol::{Packet, Version};
 use tokio::sync::mpsc;
 
 use self::framing::{Fields, Frames, Violation};
-use self::handles::Handles;
+use self::handles::{Handles, Open};
 use self::reply::Replies;
 use self::upload::Sealed;
 use super::Server;
@@ -31,6 +34,7 @@ use super::session::Session;
 use crate::host::metrics::UploadOutcome;
 use crate::host::spool::FileFacts;
 use crate::policy::path::{Name, Slug};
+use crate::policy::record::{Event, Outcome, Record};
 
 /// Answers to what came in one SSH packet. Listings are the largest, and no client asks for many of them at once.
 const REPLIES_MAX: usize = 8 << 20;
@@ -46,6 +50,7 @@ const LAST_REQUEST: u8 = 20;
 pub struct Sftp {
     server: Arc<Server>,
     session: Arc<Session>,
+    connection: Arc<Connection>,
     frames: Frames,
     initialised: bool,
     handles: Handles,
@@ -58,10 +63,29 @@ pub struct Sftp {
 }
 
 impl Drop for Sftp {
-    /// What is still being uploaded stays for its institution to go on with.
+    /// What is still open broke off; an upload stays for its institution to go on with.
     fn drop(&mut self) {
-        for upload in self.handles.uploads().filter(|upload| upload.refused.is_none()) {
-            self.server.metrics.upload(&upload.institution, UploadOutcome::Unfinished);
+        for open in self.handles.all() {
+            let (path, exchange, bytes, what) = match open {
+                Open::Upload(upload) if upload.refused.is_none() => {
+                    self.server.metrics.upload(&upload.institution, UploadOutcome::Unfinished);
+                    let path = transfer::path_of(&upload.exchange, &upload.name);
+                    (path, &upload.exchange, upload.size(), "upload broken off")
+                }
+                Open::Download(download) => {
+                    let sent = download.sent.load(Ordering::Relaxed);
+                    self.server.metrics.sent(self.session.institution(), sent);
+                    (download.path.to_string(), &download.exchange, sent, "download broken off")
+                }
+                Open::Upload(_) | Open::Listing(_) => continue,
+            };
+            self.connection.breaks_off(Record {
+                path: Some(path),
+                exchange: Some(exchange.clone()),
+                bytes: Some(bytes),
+                detail: Some(what.to_owned()),
+                ..self.session.record(Event::Close, Outcome::Failed)
+            });
         }
     }
 }
@@ -81,6 +105,7 @@ impl Sftp {
         Self {
             server: Arc::clone(server),
             session: Arc::clone(session),
+            connection: Arc::clone(connection),
             frames: Frames::default(),
             initialised: false,
             handles: Handles::new(limits.handles),

@@ -1,18 +1,16 @@
-//! How an upload becomes an arrival: by CLOSE of a final name or RENAME from a temporary one. And what leaves the tree
-//! again: REMOVE of an own unfinished upload, or of a result, which says "I have it".
+//! How an upload becomes an arrival: by CLOSE of a final name or RENAME from a temporary one.
 
 use tokio::task::block_in_place;
 
 use super::Sftp;
 use super::reply::{Answer, Fault};
 use super::transfer::{About, fault_of, in_folder, path_of};
-use super::tree::unavailable;
 use super::upload::{Sealed, WriteFault, hash_of};
 use crate::host::metrics::UploadOutcome;
 use crate::host::spool::{FileFacts, Partial, SpoolError, random};
 use crate::policy::arrival::{Arrival, ArrivalId};
 use crate::policy::envelope::{Envelope, Inspector};
-use crate::policy::path::{Folder, Name, Place, RemotePath, Slug};
+use crate::policy::path::{Name, Slug};
 use crate::policy::reason::Reason;
 use crate::policy::record::{Event, Outcome, Record};
 use crate::policy::request::Action;
@@ -34,8 +32,11 @@ impl Sftp {
             size: sealed.envelope.length(),
             opened: sealed.opened,
         };
-        let flow = self.flow_taking(exchange, name, &sealed.envelope);
-        let flow = match flow.and_then(|flow| self.require_free(exchange, name).map(|()| flow)) {
+        if let Err(reason) = self.require_free(exchange, name) {
+            // It stays an unfinished upload, which can be renamed to another name.
+            return Err(self.denied(&path_of(exchange, name), Event::Publish, reason).await.into());
+        }
+        let flow = match self.flow_taking(exchange, name, &sealed.envelope) {
             Ok(flow) => flow,
             Err(reason) => {
                 return Err(self
@@ -144,25 +145,26 @@ impl Sftp {
         if from == to && self.published.contains_key(&(exchange.clone(), from.clone())) {
             return Ok(Answer::Done);
         }
-        match self.rename_upload(&exchange, &from, &to).await {
-            Ok(()) => {}
-            Err(Fault::Reason(reason)) => return Err(self.denied(old, Event::Rename, reason).await.into()),
-            Err(fault) => return Err(fault),
-        }
+        self.rename_upload(&exchange, &from, &to).await?;
         let record = self.session.record_at(Event::Rename, Outcome::Ok, &old_path, Some(&exchange));
         self.record(Record { new_path: Some(new_path.to_string()), ..record }).await?;
         Ok(Answer::Done)
     }
 
+    /// Each way it can fail is recorded where it does.
     async fn rename_upload(&mut self, exchange: &Slug, from: &Name, to: &Name) -> Result<(), Fault> {
         let is_open = |name: &Name| {
             self.handles.uploads().any(|upload| &upload.exchange == exchange && &upload.name == name)
         };
-        if is_open(from) || is_open(to) {
-            return Err(Reason::NameInUse.into());
-        }
-        if !is_temporary(to) {
-            self.require_free(exchange, to)?;
+        let free = if is_open(from) || is_open(to) {
+            Err(Reason::NameInUse)
+        } else if is_temporary(to) {
+            Ok(())
+        } else {
+            self.require_free(exchange, to)
+        };
+        if let Err(reason) = free {
+            return Err(self.denied(&path_of(exchange, from), Event::Rename, reason).await.into());
         }
         let sealed = match self.sealed.remove(&(exchange.clone(), from.clone())) {
             Some(sealed) => sealed,
@@ -172,7 +174,10 @@ impl Sftp {
             return self.publish(exchange, to, sealed).await;
         }
         let mut sealed = sealed;
-        block_in_place(|| sealed.partial.rename(to)).map_err(|error| fault_of(&error))?;
+        if let Err(error) = block_in_place(|| sealed.partial.rename(to)) {
+            let reason = fault_of(&error);
+            return Err(self.denied(&path_of(exchange, from), Event::Rename, reason).await.into());
+        }
         self.keep_sealed(exchange.clone(), to.clone(), sealed);
         Ok(())
     }
@@ -191,90 +196,22 @@ impl Sftp {
             let sha256 = hash_of(&partial)?;
             Ok::<_, SpoolError>(Some((partial, envelope, sha256)))
         });
-        let opened = self.server.clock.now();
-        match inspected.map_err(|error| fault_of(&error))? {
-            Some((partial, Ok(envelope), sha256)) => {
-                Ok(Sealed { partial, envelope, sha256, opened, mtime: None })
+        let reason = match inspected {
+            Ok(Some((partial, Ok(envelope), sha256))) => {
+                let opened = self.server.clock.now();
+                return Ok(Sealed { partial, envelope, sha256, opened, mtime: None });
             }
-            Some((partial, Err(reason), _)) => {
-                let about = About {
-                    institution: institution.clone(),
-                    exchange: exchange.clone(),
-                    name: name.clone(),
-                    size: partial.size().unwrap_or(0),
-                    opened,
-                };
-                Err(self.refuse(Some(partial), about, WriteFault::Refused(reason)).await.into())
+            Ok(Some((partial, Err(reason), _))) => {
+                let about = self.about(exchange, name, partial.size().unwrap_or(0));
+                return Err(self.refuse(Some(partial), about, WriteFault::Refused(reason)).await.into());
             }
-            None if self.published.contains_key(&(exchange.clone(), name.clone())) => {
-                Err(Reason::DropIsWriteOnly.into())
+            Ok(None) if self.published.contains_key(&(exchange.clone(), name.clone())) => {
+                Reason::DropIsWriteOnly
             }
-            None => Err(Reason::NoSuchPath.into()),
-        }
-    }
-
-    pub(super) async fn remove(&mut self, path: &str) -> Result<Answer, Fault> {
-        let (remote, place) = self.resolve_recorded(path, Action::Remove, Event::Remove).await?;
-        let Place::File(exchange, folder, name) = place else { return Err(Reason::NoSuchPath.into()) };
-        let facts = match folder {
-            Folder::In => self.remove_unfinished(&exchange, &name),
-            Folder::Out => self.collected(&exchange, &name),
-            Folder::Receipts => Err(Reason::FolderIsReadOnly),
+            Ok(None) => Reason::NoSuchPath,
+            Err(error) => fault_of(&error),
         };
-        let facts = match facts {
-            Ok(facts) => facts,
-            Err(reason) => return Err(self.denied(path, Event::Remove, reason).await.into()),
-        };
-        self.record_removal(&remote, &exchange, folder, &facts).await?;
-        if folder == Folder::Out {
-            let (spool, institution) = (&self.server.spool, self.session.institution());
-            match block_in_place(|| spool.collect(institution, &exchange, &name)) {
-                Ok(()) => {}
-                Err(error) if error.is_not_found() => return Err(Reason::NoSuchPath.into()),
-                Err(error) => return Err(unavailable(&error).into()),
-            }
-        }
-        Ok(Answer::Done)
-    }
-
-    /// Recorded before it is done: a result that is gone without a record could not be explained.
-    async fn record_removal(
-        &self,
-        path: &RemotePath,
-        exchange: &Slug,
-        folder: Folder,
-        facts: &FileFacts,
-    ) -> Result<(), Reason> {
-        let detail = (folder == Folder::Out).then(|| "collected".to_owned());
-        let record = self.session.record_at(Event::Remove, Outcome::Ok, path, Some(exchange));
-        self.record(Record { bytes: Some(facts.size), detail, ..record }).await
-    }
-
-    fn collected(&self, exchange: &Slug, name: &Name) -> Result<FileFacts, Reason> {
-        let (spool, institution) = (&self.server.spool, self.session.institution());
-        block_in_place(|| spool.file_facts(institution, exchange, Folder::Out, name))
-            .map_err(|error| unavailable(&error))?
-            .ok_or(Reason::NoSuchPath)
-    }
-
-    fn remove_unfinished(&mut self, exchange: &Slug, name: &Name) -> Result<FileFacts, Reason> {
-        let key = (exchange.clone(), name.clone());
-        let institution = self.session.institution().clone();
-        self.sealed.remove(&key);
-        let spool = &self.server.spool;
-        let partial =
-            block_in_place(|| spool.open_partial(&institution, exchange, name)).map_err(|e| fault_of(&e))?;
-        if let Some(partial) = partial {
-            let size = partial.size().map_err(|error| unavailable(&error))?;
-            block_in_place(|| partial.remove()).map_err(|error| unavailable(&error))?;
-            return Ok(FileFacts { name: name.clone(), size, mtime: 0 });
-        }
-        let in_progress =
-            block_in_place(|| spool.in_progress(&institution, exchange, name)).map_err(|e| fault_of(&e))?;
-        if in_progress.is_some() || self.published.contains_key(&key) {
-            return Err(Reason::DropIsWriteOnly);
-        }
-        Err(Reason::NoSuchPath)
+        Err(self.denied(&path_of(exchange, name), Event::Rename, reason).await.into())
     }
 }
 

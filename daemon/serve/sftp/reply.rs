@@ -146,9 +146,11 @@ fn status_code(reason: &Reason) -> StatusCode {
     match reason {
         Reason::NoSuchPath => StatusCode::NoSuchFile,
         Reason::Unsupported => StatusCode::OpUnsupported,
-        Reason::NameInUse | Reason::Unavailable | Reason::CutShort | Reason::WritesOutOfOrder => {
-            StatusCode::Failure
-        }
+        Reason::NameInUse
+        | Reason::TooManyOpen
+        | Reason::Unavailable
+        | Reason::CutShort
+        | Reason::WritesOutOfOrder => StatusCode::Failure,
         Reason::BadName
         | Reason::FolderIsReadOnly
         | Reason::DropIsWriteOnly

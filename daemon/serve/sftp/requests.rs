@@ -1,5 +1,6 @@
-//! The cold requests: decide by `policy::request`, perform, record, answer. Every one that is turned down is recorded, but
-//! for STAT: clients probe names that need not exist.
+//! The cold requests: decide by `policy::request`, perform, record, answer. What would open, change or list something is
+//! recorded when it is turned down as well; questions about names that need not exist, which clients ask all the time,
+//! are not, nor is what does not exist in the protocol.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use tokio::task::block_in_place;
 
 use super::handles::{Download, Open};
 use super::reply::{Answer, Fault};
+use super::transfer::path_of;
 use super::tree::{file_attributes, unavailable};
 use super::{EXTENDED, LAST_REQUEST, Sftp};
 use crate::policy::path::{Folder, Name, Place, RemotePath, Slug};
@@ -34,7 +36,7 @@ impl Sftp {
             Packet::Stat(request) => self.stat(&request.path),
             Packet::Fstat(request) => self.fstat(request.handle.as_bytes()),
             Packet::SetStat(request) => self.set_stat(&request.path, &request.attrs).await,
-            Packet::FSetStat(request) => self.fset_stat(request.handle.as_bytes(), &request.attrs),
+            Packet::FSetStat(request) => self.fset_stat(request.handle.as_bytes(), &request.attrs).await,
             Packet::OpenDir(request) => self.open_dir(&request.path).await,
             Packet::ReadDir(request) => self.read_dir(request.handle.as_bytes()),
             Packet::Remove(request) => self.remove(&request.filename).await,
@@ -79,8 +81,8 @@ impl Sftp {
         // What is no path is shown as far as it helps to see what was tried.
         let excerpt = || format!("{:?}", path.chars().take(200).collect::<String>());
         let shown = RemotePath::parse(path).map_or_else(|_| excerpt(), |path| path.to_string());
-        let record =
-            Record { path: Some(shown), ..self.session.record(event, Outcome::Denied).because(&reason) };
+        let outcome = if reason == Reason::Unavailable { Outcome::Failed } else { Outcome::Denied };
+        let record = Record { path: Some(shown), ..self.session.record(event, outcome).because(&reason) };
         self.record(record).await.err().unwrap_or(reason)
     }
 
@@ -106,7 +108,7 @@ impl Sftp {
         };
         let (remote, place) = self.resolve_recorded(path, action, event).await?;
         if self.handles.are_full() {
-            return Err(self.denied(path, event, Reason::Unavailable).await.into());
+            return Err(self.denied(path, event, Reason::TooManyOpen).await.into());
         }
         match (place, action) {
             (Place::File(exchange, Folder::In, name), Action::Write) => {
@@ -202,24 +204,37 @@ impl Sftp {
         Ok(Answer::Done)
     }
 
-    fn fset_stat(&mut self, handle: &[u8], attributes: &FileAttributes) -> Result<Answer, Fault> {
+    /// Cutting an upload is recorded first; confirming its size and setting its time are not worth a record.
+    async fn fset_stat(&mut self, handle: &[u8], attributes: &FileAttributes) -> Result<Answer, Fault> {
+        let upload = match self.handles.find(handle) {
+            None => return Err(Fault::BadMessage),
+            Some(Open::Download(_) | Open::Listing(_)) => return Err(Reason::FolderIsReadOnly.into()),
+            Some(Open::Upload(upload)) => upload,
+        };
+        upload.mtime = attributes.mtime.or(upload.mtime);
+        let Some(size) = attributes.size.filter(|size| *size != upload.size()) else {
+            return Ok(Answer::Done);
+        };
+        let record = Record {
+            path: Some(path_of(&upload.exchange, &upload.name)),
+            exchange: Some(upload.exchange.clone()),
+            bytes: Some(size),
+            detail: Some("cut to this size".to_owned()),
+            ..self.session.record(Event::Other, Outcome::Ok)
+        };
+        self.record(record).await?;
         match self.handles.find(handle) {
-            None => Err(Fault::BadMessage),
             Some(Open::Upload(upload)) => {
-                if let Some(size) = attributes.size {
-                    upload.set_size(size).map_err(super::transfer::answer_of)?;
-                }
-                upload.mtime = attributes.mtime.or(upload.mtime);
-                Ok(Answer::Done)
+                upload.set_size(size).map(|()| Answer::Done).map_err(super::transfer::answer_of)
             }
-            Some(Open::Download(_) | Open::Listing(_)) => Err(Reason::FolderIsReadOnly.into()),
+            _ => Err(Fault::BadMessage),
         }
     }
 
     async fn open_dir(&mut self, path: &str) -> Result<Answer, Fault> {
         let (remote, place) = self.resolve_recorded(path, Action::List, Event::List).await?;
         if self.handles.are_full() {
-            return Err(self.denied(path, Event::List, Reason::Unavailable).await.into());
+            return Err(self.denied(path, Event::List, Reason::TooManyOpen).await.into());
         }
         let entries = block_in_place(|| self.entries(&place))?;
         self.record(self.session.record_at(Event::List, Outcome::Ok, &remote, place.exchange())).await?;

@@ -46,7 +46,13 @@ impl Sftp {
         });
         let mut upload = match begun {
             Ok(upload) => upload,
-            Err(reason) => return Err(self.denied(&path, Event::OpenWrite, reason).await.into()),
+            Err(Unbegun::Denied(reason)) => {
+                return Err(self.denied(&path, Event::OpenWrite, reason).await.into());
+            }
+            Err(Unbegun::Refused(partial, reason)) => {
+                let about = self.about(exchange, name, partial.size().unwrap_or(0));
+                return Err(self.refuse(Some(partial), about, reason.into()).await.into());
+            }
         };
         upload.mtime = attributes.mtime;
         let record = Record {
@@ -58,33 +64,39 @@ impl Sftp {
         Ok(Answer::Handle(self.handles.insert(Open::Upload(Box::new(upload)))))
     }
 
-    fn begin_upload(&self, target: Target<'_>, bounds: Bounds, flags: OpenFlags) -> Result<Upload, Reason> {
+    fn begin_upload(&self, target: Target<'_>, bounds: Bounds, flags: OpenFlags) -> Result<Upload, Unbegun> {
         let spool = &self.server.spool;
         let Target { institution, exchange, name } = target;
         let opened = self.server.clock.now();
         let is_ours = |upload: &Upload| &upload.exchange == exchange && &upload.name == name;
         if self.handles.uploads().any(is_ours) {
-            return Err(Reason::NameInUse);
+            return Err(Reason::NameInUse.into());
         }
         if !is_temporary(name) {
             self.require_free(exchange, name)?;
         }
         match spool.open_partial(institution, exchange, name).map_err(|e| fault_of(&e))? {
-            Some(_) if flags.contains(OpenFlags::EXCLUDE) => Err(Reason::NameInUse),
-            Some(partial) if flags.contains(OpenFlags::TRUNCATE) => {
-                partial.remove().map_err(|error| unavailable(&error))?;
-                Ok(Upload::new(target, bounds, opened))
-            }
+            Some(_) if flags.contains(OpenFlags::EXCLUDE) => Err(Reason::NameInUse.into()),
+            // What was there is emptied when the first byte passes, and not before.
+            Some(_) if flags.contains(OpenFlags::TRUNCATE) => Ok(Upload::new(target, bounds, opened)),
             Some(partial) => match Upload::resume(target, bounds, opened, partial) {
                 Ok(upload) => Ok(upload),
-                Err(Resume::Spool(error)) => Err(unavailable(&error)),
-                Err(Resume::Refused(partial, reason)) => {
-                    partial.remove().map_err(|error| unavailable(&error))?;
-                    Err(reason)
-                }
+                Err(Resume::Spool(error)) => Err(unavailable(&error).into()),
+                Err(Resume::Refused(partial, reason)) => Err(Unbegun::Refused(partial, reason)),
             },
             None if flags.contains(OpenFlags::CREATE) => Ok(Upload::new(target, bounds, opened)),
-            None => Err(Reason::NoSuchPath),
+            None => Err(Reason::NoSuchPath.into()),
+        }
+    }
+
+    /// What is known of an upload whose handle is not at hand.
+    pub(super) fn about(&self, exchange: &Slug, name: &Name, size: u64) -> About {
+        About {
+            institution: self.session.institution().clone(),
+            exchange: exchange.clone(),
+            name: name.clone(),
+            size,
+            opened: self.server.clock.now(),
         }
     }
 
@@ -177,7 +189,10 @@ impl Sftp {
             self.publish(&exchange, &name, sealed).await?;
             return Ok(Answer::Done);
         }
-        block_in_place(|| sealed.partial.sync()).map_err(|error| unavailable(&error))?;
+        if let Err(error) = block_in_place(|| sealed.partial.sync()) {
+            let about = self.about(&exchange, &name, size);
+            return Err(self.refuse(Some(sealed.partial), about, error.into()).await.into());
+        }
         let record = Record {
             path: Some(path_of(&exchange, &name)),
             exchange: Some(exchange.clone()),
@@ -199,7 +214,7 @@ impl Sftp {
     }
 
     /// A write failed: what was there goes, and every later request on this handle gets the same answer.
-    async fn end_upload(&mut self, handle: &[u8], fault: WriteFault) -> Fault {
+    pub(super) async fn end_upload(&mut self, handle: &[u8], fault: WriteFault) -> Fault {
         let (partial, about) = match self.handles.find(handle) {
             Some(Open::Upload(upload)) => {
                 if let WriteFault::Already(reason) = fault {
@@ -225,11 +240,12 @@ impl Sftp {
         let outcome = match &fault {
             WriteFault::Refused(_) => {
                 let arrival = self.refused_arrival(&about, &reason);
+                let kept = block_in_place(|| self.server.spool.refuse(partial, &arrival));
                 self.server.metrics.upload_refused(&reason);
                 self.server.metrics.upload(&about.institution, UploadOutcome::Refused);
-                let kept = block_in_place(|| self.server.spool.refuse(partial, &arrival));
+                // Without its description there will be no receipt; the record and the answer are the same.
                 if let Err(error) = kept {
-                    return unavailable(&error);
+                    tracing::error!(%error, "a refusal could not be described for its receipt");
                 }
                 (Outcome::Denied, Some(arrival.id.to_string()))
             }
@@ -247,6 +263,20 @@ impl Sftp {
             ..self.session.record(Event::Refuse, outcome.0).because(&reason)
         };
         self.record(record).await.err().unwrap_or(reason)
+    }
+}
+
+/// Why an upload does not begin.
+enum Unbegun {
+    /// Nothing was touched.
+    Denied(Reason),
+    /// What is there is not acceptable.
+    Refused(Partial, Reason),
+}
+
+impl From<Reason> for Unbegun {
+    fn from(reason: Reason) -> Self {
+        Self::Denied(reason)
     }
 }
 
