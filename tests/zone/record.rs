@@ -62,6 +62,11 @@ fn without_a_log_nothing_is_done_and_with_it_the_zone_recovers_by_itself() {
     zone.wait_until_ready();
     zone.upload(AN, "/pillar-3/in/after.csv.age", &zone.encrypt("insz\n85073003328\n"));
     zone.receipt("pillar-3", "after.csv.age", "delivered");
+    zone.sftp(AN, "put list /pillar-3/in/started.csv.age").must_succeed();
+    zone.receipt("pillar-3", "started.csv.age", "delivered");
+    let accepted = zone.accepted();
+    let published = zone.logged(&[("event", "publish"), ("outcome", "ok")]).len();
+    assert_eq!(accepted, published, "no arrival is there whose publication is not in the log");
     let resumed = zone.log_lines().into_iter().find(|line| {
         line["detail"].as_str().is_some_and(|detail| detail.contains("could not be written for a while"))
     });

@@ -17,7 +17,7 @@ use crate::policy::request::Action;
 use crate::policy::upload::is_temporary;
 
 impl Sftp {
-    /// The one way in: a sealed upload gets its id, lies durably in `incoming`, and is recorded, before anybody hears OK.
+    /// The one way in: a sealed upload gets its id, is recorded, and lies durably in `incoming`, before anybody hears OK.
     pub(super) async fn publish(
         &mut self,
         exchange: &Slug,
@@ -53,8 +53,6 @@ impl Sftp {
             refused: None,
             ..self.new_arrival(&about)
         };
-        let published =
-            block_in_place(|| self.server.spool.publish(sealed.partial, &sealed.envelope, &arrival));
         let record = Record {
             path: Some(path_of(exchange, name)),
             exchange: Some(exchange.clone()),
@@ -63,6 +61,14 @@ impl Sftp {
             sha256: arrival.sha256.clone(),
             ..self.session.record(Event::Publish, Outcome::Ok)
         };
+        // Recorded before it is done: an arrival that the log does not know would be worked on although its sender was
+        // told that it failed. Without a record the upload stays what it was, to be gone on with.
+        if let Err(reason) = self.record(record.clone()).await {
+            self.server.metrics.upload(&institution, UploadOutcome::Failed);
+            return Err(reason.into());
+        }
+        let published =
+            block_in_place(|| self.server.spool.publish(sealed.partial, &sealed.envelope, &arrival));
         if let Err(error) = published {
             let reason = fault_of(&error);
             self.server.metrics.upload(&institution, UploadOutcome::Failed);
@@ -70,7 +76,6 @@ impl Sftp {
             self.record(record).await?;
             return Err(reason.into());
         }
-        self.record(record).await?;
         let took = arrival.received.duration_since(arrival.opened).unsigned_abs();
         self.server.metrics.upload_took(took);
         self.server.metrics.upload(&institution, UploadOutcome::Published);
