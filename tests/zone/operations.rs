@@ -23,7 +23,10 @@ fn status_tells_states_the_oldest_and_the_last_delivery_as_table_and_as_json() {
     zone.put_here("plain.csv.age", "insz\n");
     zone.sftp(AN, "put plain.csv.age /pillar-3/in/").must_fail();
     zone.receipt("pillar-3", "bad.csv.age", "held");
-    zone.wait_for("one done", || (zone.arrivals("done").len() == 1).then_some(()));
+    // The receipt is written before the arrival moves.
+    zone.wait_for("one done and one held", || {
+        (zone.arrivals("done").len() == 1 && zone.arrivals("hold").len() == 1).then_some(())
+    });
     let status_json: Value = serde_json::from_slice(&status(&zone, &["--json"]).stdout).unwrap();
     let count = |state: &str| {
         let rows = status_json["arrivals"].as_array().unwrap();

@@ -97,6 +97,11 @@ impl Sftp {
         }
     }
 
+    fn require_taken_by_a_flow(&self, exchange: &Slug, name: &Name) -> Result<(), Reason> {
+        let exchange = self.server.config.exchanges.get(exchange).ok_or(Reason::NoSuchPath)?;
+        exchange.flow_for(self.session.institution(), name).map(|_| ()).ok_or(Reason::NameNotAccepted)
+    }
+
     /// The flow that takes a file under its final name; a temporary one was judged by the widest flow only.
     fn flow_taking(&self, exchange: &Slug, name: &Name, envelope: &Envelope) -> Result<Slug, Reason> {
         let exchange = self.server.config.exchanges.get(exchange).ok_or(Reason::NoSuchPath)?;
@@ -166,7 +171,7 @@ impl Sftp {
         } else if is_temporary(to) {
             Ok(())
         } else {
-            self.require_free(exchange, to)
+            self.require_taken_by_a_flow(exchange, to).and_then(|()| self.require_free(exchange, to))
         };
         if let Err(reason) = free {
             return Err(self.denied(&path_of(exchange, from), Event::Rename, reason).await.into());
