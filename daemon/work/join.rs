@@ -82,7 +82,7 @@ impl<'a> List<'a> {
         out.send(header).map_err(EncryptError::Io)?;
         let lanes = held.filter(|_| examined.is_row_by_row).map_or(1, |size| lanes(source.mapped, size));
         if lanes < 2 || self.parts.len() < 2 {
-            return self.join_part(source, self.table.rows(), usize::MAX, out);
+            return self.join_part(source, self.table.rows(), usize::MAX, &mut None, out);
         }
         let share = Source { mapped: source.mapped / lanes as u64, ..source.clone() };
         std::thread::scope(|scope| {
@@ -102,8 +102,9 @@ impl<'a> List<'a> {
 
     /// Every so-manieth part is this lane's, so that all of them come to their turn at about the same time.
     fn run_lane(&self, source: &Source<'_>, part: usize, (lane, lanes): (usize, usize), mut out: Lane) {
+        let mut engine = None;
         for rows in self.parts.iter().skip(lane).step_by(lanes) {
-            let joined = self.join_part(source, rows.clone(), part, &mut out);
+            let joined = self.join_part(source, rows.clone(), part, &mut engine, &mut out);
             let is_over = joined.is_err();
             if out.full.send(Parcel::End(joined)).is_err() || is_over {
                 return;
@@ -116,11 +117,22 @@ impl<'a> List<'a> {
         source: &Source<'_>,
         mut rows: Rows<'_>,
         most: usize,
+        engine: &mut Option<Engine>,
         out: &mut impl Sink,
     ) -> Result<u64, QueryError> {
-        let mut engine = Engine::new(self.table.columns())?;
+        let engine = match engine {
+            // What it has mapped of the register serves again.
+            Some(engine) => {
+                engine.empty()?;
+                engine
+            }
+            None => {
+                let new = engine.insert(Engine::new(self.table.columns())?);
+                new.attach(source.register, source.mapped)?;
+                new
+            }
+        };
         engine.load(&mut rows, self.table.columns().len(), most)?;
-        engine.attach(source.register, source.mapped)?;
         engine.run(source.query, self.table.dialect(), &source.stop, out)
     }
 }

@@ -87,6 +87,15 @@ impl Engine {
         self.connection.execute_batch("COMMIT;").map_err(failed)
     }
 
+    /// Removes the rows of the part before, and lets the next ones in.
+    pub fn empty(&mut self) -> Result<(), QueryError> {
+        let unrestricted: Option<fn(AuthContext<'_>) -> Authorization> = None;
+        self.connection
+            .authorizer(unrestricted)
+            .and_then(|()| self.connection.execute_batch("PRAGMA query_only=OFF; DELETE FROM main.arrival;"))
+            .map_err(attempt("empty the table arrival"))
+    }
+
     /// Attaches a register, read-only, as the schema `register`. Names that only it has need no prefix. At most `mapped`
     /// bytes of it are mapped into memory. Replace a register by renaming a new file over it: one that is overwritten in
     /// place gives any reader nonsense, and ends a process that has mapped it with SIGBUS.
