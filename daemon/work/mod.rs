@@ -1,10 +1,10 @@
 //! The job side: claims arrivals, decrypts, joins, encrypts and delivers, and writes the receipts. It listens on no
 //! network but the loopback of its metrics, and alone holds age identities and databases.
 //!
-//! `claim` says whose turn it is, `worker` is the life of one arrival, `deliver` its job with `open`, `join` and
-//! `encrypt` as steps, `receipts` what its sender reads, `watch` what wakes the scan.
+//! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver`
+//! its job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says
+//! whether a list may be cut and `query_error` what went wrong; `receipts` what its sender reads.
 
-pub mod claim;
 pub mod deliver;
 pub mod encrypt;
 pub mod join;
@@ -14,6 +14,7 @@ mod query_error;
 pub mod receipts;
 mod scan;
 mod split;
+pub mod turns;
 pub mod watch;
 pub mod worker;
 

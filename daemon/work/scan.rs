@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::claim::{Turns, Waiting};
+use super::turns::{Turns, Waiting};
 use super::watch::watch;
 use super::worker::{End, Tried};
 use super::{Unfinished, Workshop};

@@ -8,7 +8,7 @@ use age::x25519::Identity;
 use jiff::Timestamp;
 use jiff::civil::date;
 
-use super::claim::Waiting;
+use super::turns::Waiting;
 use super::worker::End;
 use super::*;
 use crate::config::{Database, Limits, Log, Machine, MetricsListen, Work};

@@ -3,9 +3,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::claim::Waiting;
 use super::deliver::{JobError, Order, Progress};
 use super::receipts::{Standing, receipt};
+use super::turns::Waiting;
 use super::{Unfinished, Workshop, record_of};
 use crate::host::spool::{Claim, SpoolError};
 use crate::policy::arrival::Arrival;
