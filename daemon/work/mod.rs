@@ -18,9 +18,10 @@ pub mod turns;
 pub mod watch;
 pub mod worker;
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use zeroize::Zeroizing;
@@ -34,7 +35,7 @@ use crate::host::log::{AccessLog, LogError};
 use crate::host::metrics::WorkMetrics;
 use crate::host::spool::{Spool, SpoolError};
 use crate::host::systemd;
-use crate::policy::arrival::Arrival;
+use crate::policy::arrival::{Arrival, ArrivalId};
 use crate::policy::record::{Event, Outcome, Record};
 
 /// What of registers all jobs together may keep mapped, in bytes: it counts as memory of this process.
@@ -53,6 +54,8 @@ pub struct Workshop {
     metrics: WorkMetrics,
     /// The last scan of the spool failed, or the last try could not be recorded.
     is_stuck: AtomicBool,
+    /// Arrivals that this process claimed, and left in `active` because it could move them nowhere.
+    stranded: Mutex<BTreeSet<ArrivalId>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -96,13 +99,17 @@ impl Workshop {
         let identities = read_identities(&machine.identities)?;
         let spool = Spool::open(&machine.spool, &config.pairs())?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
-        for id in spool.recover()? {
+        let recovered = spool.recover()?;
+        for id in recovered.ids {
             tracing::info!(arrival = %id, "put back after an unfinished job");
+        }
+        for (id, error) in recovered.failures {
+            tracing::error!(arrival = %id, %error, "not put back as it should be after an unfinished job; see in the spool");
         }
         let metrics = WorkMetrics::new(config.exchanges.values(), &clock)?;
         metrics.watch_log(&log)?;
-        let (memory, is_stuck, stop) = Default::default();
-        Ok(Self { config, spool, log, clock, identities, memory, metrics, is_stuck, stop })
+        let (memory, is_stuck, stranded, stop) = Default::default();
+        Ok(Self { config, spool, log, clock, identities, memory, metrics, is_stuck, stranded, stop })
     }
 
     /// Ends running queries; their arrivals go back to `incoming`.

@@ -123,6 +123,7 @@ impl Floor {
             if measure {
                 workshop.measure();
             }
+            workshop.put_back_stranded();
             let waiting = workshop.waiting();
             let (told, refusals) = workshop.tell_refusals(told);
             (waiting.and_then(|waiting| refusals.map(|()| waiting)), told)

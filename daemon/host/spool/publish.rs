@@ -44,7 +44,7 @@ impl Spool {
     }
 
     /// Removes what a crash left half-made: refusals that were not completed.
-    pub(super) fn sweep_unfinished(&self) -> Result<(), SpoolError> {
+    pub fn sweep_unfinished(&self) -> Result<(), SpoolError> {
         let refused = self.state(State::Refused);
         for entry in refused.entries().attempt("list", || State::Refused.as_str().to_owned())? {
             if entry.name.ends_with(".new") {
