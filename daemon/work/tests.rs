@@ -30,11 +30,11 @@ fn slug(text: &str) -> Slug {
     Slug::parse(text).unwrap()
 }
 
-struct Zone {
+pub(super) struct Zone {
     folder: tempfile::TempDir,
     zone_key: Identity,
     receiver_key: Identity,
-    workshop: Workshop,
+    pub(super) workshop: Workshop,
 }
 
 fn flow(name: &str, job: Job, to: &[&str]) -> Flow {
@@ -102,7 +102,7 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
 }
 
 impl Zone {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         use age::secrecy::ExposeSecret;
         let folder = tempfile::tempdir().unwrap();
         let (zone_key, receiver_key) = (Identity::generate(), Identity::generate());
@@ -155,7 +155,7 @@ impl Zone {
         arrival
     }
 
-    fn drop_list(&self, list: &[u8]) -> Arrival {
+    pub(super) fn drop_list(&self, list: &[u8]) -> Arrival {
         self.publish("pillar-3", Some("enrich"), "list.csv.age", &self.encrypted(list))
     }
 
