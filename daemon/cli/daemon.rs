@@ -3,12 +3,15 @@
 use std::future::Future;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::config::Config;
 use crate::host::clock::Clock;
 use crate::host::process::{self, Shutdown};
 use crate::host::program_log;
 
+/// How long a thread that does not end by itself keeps the process; what it worked on is recovered at the next start.
+const LAST_WAIT: Duration = Duration::from_secs(1);
 /// Something this program or its machine could not do (sysexits: EX_SOFTWARE).
 const EX_SOFTWARE: u8 = 70;
 
@@ -43,7 +46,7 @@ where
     process::share_with_group_only();
     process::prepare()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let shutdown = Shutdown::listen(stop_with_parent)?;
         match daemon(Start { config, clock: Clock::system(), shutdown }).await {
             Ok(()) => Ok(ExitCode::SUCCESS),
@@ -52,5 +55,7 @@ where
                 Ok(ExitCode::from(EX_SOFTWARE))
             }
         }
-    })
+    });
+    runtime.shutdown_timeout(LAST_WAIT);
+    ended
 }

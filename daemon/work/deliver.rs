@@ -73,6 +73,15 @@ pub enum JobError {
     /// The configuration is incomplete.
     #[error("{0}")]
     Setup(String),
+    /// Earlier tries ended the whole process.
+    #[error(
+        "{tries} tries ended with the process; look in its log and the kernel's for why (memory, disk, register) before \
+         moving the arrival back to incoming"
+    )]
+    Exhausted {
+        /// How many.
+        tries: u32,
+    },
     /// A defect of this program.
     #[error("the job panicked; the program log holds the place")]
     Panicked,
@@ -87,6 +96,7 @@ impl JobError {
             }
             Self::Query(error) => error.failure(),
             Self::Open(OpenError::Io(_)) | Self::Spool(_) | Self::Io(_) | Self::Log(_) => Failure::Passing,
+            Self::Exhausted { .. } => Failure::Lasting(Reason::TriesExhausted),
             Self::Setup(_) | Self::Panicked => Failure::Lasting(Reason::JobFailed),
         }
     }

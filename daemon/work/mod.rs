@@ -1,10 +1,10 @@
 //! The job side: claims arrivals, decrypts, joins, encrypts and delivers, and writes the receipts. It listens on no
 //! network but the loopback of its metrics, and alone holds age identities and databases.
 //!
-//! `claim` says whose turn it is, `worker` is the life of one arrival, `deliver` its job with `open`, `join` and
-//! `encrypt` as steps, `receipts` what its sender reads, `watch` what wakes the scan.
+//! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver`
+//! its job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says
+//! whether a list may be cut and `query_error` what went wrong; `receipts` what its sender reads.
 
-pub mod claim;
 pub mod deliver;
 pub mod encrypt;
 pub mod join;
@@ -14,12 +14,14 @@ mod query_error;
 pub mod receipts;
 mod scan;
 mod split;
+pub mod turns;
 pub mod watch;
 pub mod worker;
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use anyhow::Context;
 use zeroize::Zeroizing;
@@ -33,7 +35,7 @@ use crate::host::log::{AccessLog, LogError};
 use crate::host::metrics::WorkMetrics;
 use crate::host::spool::{Spool, SpoolError};
 use crate::host::systemd;
-use crate::policy::arrival::Arrival;
+use crate::policy::arrival::{Arrival, ArrivalId};
 use crate::policy::record::{Event, Outcome, Record};
 
 /// What of registers all jobs together may keep mapped, in bytes: it counts as memory of this process.
@@ -52,6 +54,8 @@ pub struct Workshop {
     metrics: WorkMetrics,
     /// The last scan of the spool failed, or the last try could not be recorded.
     is_stuck: AtomicBool,
+    /// Arrivals that this process claimed, and left in `active` because it could move them nowhere.
+    stranded: Mutex<BTreeSet<ArrivalId>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -95,13 +99,17 @@ impl Workshop {
         let identities = read_identities(&machine.identities)?;
         let spool = Spool::open(&machine.spool, &config.pairs())?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
-        for id in spool.recover()? {
+        let recovered = spool.recover()?;
+        for id in recovered.ids {
             tracing::info!(arrival = %id, "put back after an unfinished job");
+        }
+        for (id, error) in recovered.failures {
+            tracing::error!(arrival = %id, %error, "not put back as it should be after an unfinished job; see in the spool");
         }
         let metrics = WorkMetrics::new(config.exchanges.values(), &clock)?;
         metrics.watch_log(&log)?;
-        let (memory, is_stuck, stop) = Default::default();
-        Ok(Self { config, spool, log, clock, identities, memory, metrics, is_stuck, stop })
+        let (memory, is_stuck, stranded, stop) = Default::default();
+        Ok(Self { config, spool, log, clock, identities, memory, metrics, is_stuck, stranded, stop })
     }
 
     /// Ends running queries; their arrivals go back to `incoming`.

@@ -1,16 +1,16 @@
 //! The loop of `work`: scan the spool, start jobs, write the receipts of refusals, and sleep until an event, the end of a
 //! job, or the next scan is due. The scan is the truth; events only end the sleep early.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use super::claim::{Turns, Waiting};
+use super::turns::{Turns, Waiting};
 use super::watch::watch;
 use super::worker::{End, Tried};
 use super::{Unfinished, Workshop};
@@ -22,7 +22,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 /// Between two counts of what lies in the spool, where `done` may hold very much.
 const MEASURE: Duration = Duration::from_secs(1);
 /// How long jobs may take to put their arrivals back when the process stops.
-const STOP_WAIT: Duration = Duration::from_secs(30);
+/// Less than `run` and the units give a daemon.
+const STOP_WAIT: Duration = Duration::from_secs(8);
 /// Between two looks for log days whose time has passed.
 const EXPIRY: Duration = Duration::from_secs(3600);
 
@@ -39,7 +40,7 @@ pub(super) async fn run(workshop: &Arc<Workshop>, shutdown: impl Future<Output =
             () = &mut shutdown => break,
             () = wake.notified() => floor.is_woken = true,
             () = tokio::time::sleep_until(floor.next_scan()) => floor.is_woken = true,
-            Some(ended) = floor.jobs.join_next() => floor.job_ended(ended),
+            Some(ended) = floor.jobs.join_next_with_id() => floor.job_ended(ended),
         }
     }
     workshop.stop();
@@ -49,13 +50,15 @@ pub(super) async fn run(workshop: &Arc<Workshop>, shutdown: impl Future<Output =
     }
 }
 
-type Ended = (ArrivalId, Result<Tried, Unfinished>, Duration);
+type Ended = (Result<Tried, Unfinished>, Duration);
 
 struct Floor {
     workshop: Arc<Workshop>,
     turns: Turns,
     running: BTreeSet<ArrivalId>,
     jobs: JoinSet<Ended>,
+    /// Whose job each task is: one that panics tells nothing but its number.
+    arrivals: HashMap<task::Id, ArrivalId>,
     /// Refusals that have their receipt.
     told: BTreeSet<ArrivalId>,
     scanned: Option<Instant>,
@@ -73,6 +76,7 @@ impl Floor {
             turns: Turns::default(),
             running: BTreeSet::new(),
             jobs: JoinSet::new(),
+            arrivals: HashMap::new(),
             told: BTreeSet::new(),
             scanned: None,
             measured: None,
@@ -123,6 +127,7 @@ impl Floor {
             if measure {
                 workshop.measure();
             }
+            workshop.put_back_stranded();
             let waiting = workshop.waiting();
             let (told, refusals) = workshop.tell_refusals(told);
             (waiting.and_then(|waiting| refusals.map(|()| waiting)), told)
@@ -142,38 +147,47 @@ impl Floor {
                     }
                 }
             }
-            Err(error) => tracing::error!(%error, "the scan ended in a defect of this program"),
+            Err(error) => {
+                tracing::error!(%error, "the scan ended in a defect of this program");
+                self.pause();
+            }
         }
     }
 
     fn start(&mut self, next: Waiting) {
         self.running.insert(next.id.clone());
         let workshop = Arc::clone(&self.workshop);
-        self.jobs.spawn_blocking(move || {
-            let start = std::time::Instant::now();
-            let tried = workshop.work_on(&next);
-            (next.id, tried, start.elapsed())
-        });
+        self.spawn(next.id.clone(), move || workshop.work_on(&next));
     }
 
-    fn job_ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+    fn spawn(&mut self, id: ArrivalId, job: impl FnOnce() -> Result<Tried, Unfinished> + Send + 'static) {
+        let task = self.jobs.spawn_blocking(move || {
+            let start = std::time::Instant::now();
+            (job(), start.elapsed())
+        });
+        self.arrivals.insert(task.id(), id);
+    }
+
+    fn job_ended(&mut self, ended: Result<(task::Id, Ended), JoinError>) {
+        let task = ended.as_ref().map_or_else(JoinError::id, |(task, _)| *task);
+        let Some(id) = self.arrivals.remove(&task) else { return };
+        self.running.remove(&id);
         match ended {
-            Ok((id, tried, took)) => {
-                self.running.remove(&id);
-                match tried {
-                    Ok(Tried { end: End::Gone, .. }) => {}
-                    Ok(Tried { end, kind }) => {
-                        self.workshop.count(&id, kind, &end, took);
-                        tracing::info!(arrival = %id, kind, ?end, seconds = took.as_secs_f64(), "job ended");
-                    }
-                    Err(error) => {
-                        tracing::error!(arrival = %id, %error, "the arrival could not be moved on; trying again");
-                        self.pause();
-                    }
-                }
+            Ok((_, (Ok(Tried { end: End::Gone, .. }), _))) => {}
+            Ok((_, (Ok(Tried { end, kind }), took))) => {
+                self.workshop.count(&id, kind, &end, took);
+                tracing::info!(arrival = %id, kind, ?end, seconds = took.as_secs_f64(), "job ended");
             }
-            // Panics of a job are caught within it, so this one was outside; its arrival is put back at the next start.
-            Err(error) => tracing::error!(%error, "a worker ended in a defect of this program"),
+            Ok((_, (Err(error), _))) => {
+                tracing::error!(arrival = %id, %error, "the arrival could not be moved on; trying again");
+                self.pause();
+            }
+            // Panics of a job are caught within it, so this one was outside.
+            Err(error) => {
+                tracing::error!(arrival = %id, %error, "a worker ended in a defect of this program; trying again");
+                self.workshop.strand(id);
+                self.pause();
+            }
         }
     }
 
@@ -262,5 +276,27 @@ impl Workshop {
             now_told.insert(id);
         }
         (now_told, Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Zone;
+    use super::*;
+
+    #[tokio::test]
+    async fn an_arrival_whose_worker_panics_is_put_back_after_a_pause() {
+        let zone = Zone::new();
+        let arrival = zone.drop_list(b"insz\n1\n");
+        let mut floor = Floor::new(Arc::new(zone.workshop));
+        drop(floor.workshop.spool.claim(State::Incoming, &arrival.id).unwrap().unwrap());
+        floor.running.insert(arrival.id.clone());
+        floor.spawn(arrival.id.clone(), || panic!("outside of the job"));
+        let ended = floor.jobs.join_next_with_id().await.unwrap();
+        floor.job_ended(ended);
+        assert!(floor.running.is_empty() && floor.arrivals.is_empty() && floor.is_paused());
+        assert!(floor.workshop.is_stuck.load(Ordering::Relaxed), "monitoring sees it");
+        floor.scan().await;
+        assert_eq!(floor.workshop.spool.list(State::Incoming).unwrap(), [arrival.id]);
     }
 }

@@ -8,7 +8,7 @@ use age::x25519::Identity;
 use jiff::Timestamp;
 use jiff::civil::date;
 
-use super::claim::Waiting;
+use super::turns::Waiting;
 use super::worker::End;
 use super::*;
 use crate::config::{Database, Limits, Log, Machine, MetricsListen, Work};
@@ -30,11 +30,11 @@ fn slug(text: &str) -> Slug {
     Slug::parse(text).unwrap()
 }
 
-struct Zone {
+pub(super) struct Zone {
     folder: tempfile::TempDir,
     zone_key: Identity,
     receiver_key: Identity,
-    workshop: Workshop,
+    pub(super) workshop: Workshop,
 }
 
 fn flow(name: &str, job: Job, to: &[&str]) -> Flow {
@@ -102,7 +102,7 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
 }
 
 impl Zone {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         use age::secrecy::ExposeSecret;
         let folder = tempfile::tempdir().unwrap();
         let (zone_key, receiver_key) = (Identity::generate(), Identity::generate());
@@ -155,7 +155,7 @@ impl Zone {
         arrival
     }
 
-    fn drop_list(&self, list: &[u8]) -> Arrival {
+    pub(super) fn drop_list(&self, list: &[u8]) -> Arrival {
         self.publish("pillar-3", Some("enrich"), "list.csv.age", &self.encrypted(list))
     }
 
@@ -305,6 +305,92 @@ fn a_database_that_is_away_defers_and_in_the_end_holds() {
     assert_eq!(zone.work_from(State::Deferred, &arrival), End::Held(Reason::TriesExhausted));
     std::fs::rename(zone.folder.path().join("away"), register).unwrap();
     assert_eq!(zone.work(&other), End::Done);
+}
+
+#[test]
+fn an_arrival_that_cannot_be_moved_on_is_put_back_and_ended_later() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    let in_the_way = zone.folder.path().join("spool/done").join(arrival.id.to_string());
+    std::fs::create_dir(&in_the_way).unwrap();
+    let waiting = Waiting { state: State::Incoming, id: arrival.id.clone() };
+    assert!(zone.workshop.work_on(&waiting).is_err());
+    assert_eq!(zone.workshop.spool.list(State::Active).unwrap(), []);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(zone.work(&arrival), End::Done);
+}
+
+#[test]
+fn what_is_left_in_active_is_put_back_by_the_next_scan_and_not_by_the_next_start() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    drop(zone.workshop.spool.claim(State::Incoming, &arrival.id).unwrap().unwrap());
+    zone.workshop.put_back_stranded();
+    assert_eq!(zone.state_of(&arrival), State::Active, "it may be another's");
+    zone.workshop.strand(arrival.id.clone());
+    zone.workshop.put_back_stranded();
+    assert_eq!(zone.state_of(&arrival), State::Incoming);
+    assert_eq!(zone.work(&arrival), End::Done);
+}
+
+#[test]
+fn a_list_that_ends_the_process_every_time_is_held_after_the_agreed_tries() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    for _ in 0..2 {
+        drop(zone.workshop.spool.claim(State::Incoming, &arrival.id).unwrap().unwrap());
+        assert_eq!(zone.workshop.spool.recover().unwrap().ids, std::slice::from_ref(&arrival.id));
+    }
+    assert_eq!(zone.work(&arrival), End::Held(Reason::TriesExhausted));
+    let receipt = zone.receipt(&arrival);
+    assert_eq!((receipt.verdict, receipt.job.unwrap().tries), (Verdict::Held, 2));
+    assert_eq!(zone.events().last().unwrap().2.as_deref(), Some("tries-exhausted"));
+}
+
+#[test]
+fn a_held_arrival_that_an_operator_moves_back_starts_anew() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    let register = zone.folder.path().join("register.db");
+    std::fs::rename(&register, zone.folder.path().join("away")).unwrap();
+    assert_eq!(zone.work(&arrival), End::Deferred);
+    assert_eq!(zone.work_from(State::Deferred, &arrival), End::Held(Reason::TriesExhausted));
+    std::fs::rename(zone.folder.path().join("away"), &register).unwrap();
+    let (spool, id) = (zone.folder.path().join("spool"), arrival.id.to_string());
+    std::fs::rename(spool.join("hold").join(&id), spool.join("incoming").join(&id)).unwrap();
+    assert_eq!(zone.work(&arrival), End::Done);
+    assert_eq!(zone.receipt(&arrival).job.unwrap().tries, 1);
+    let mut left: Vec<_> = std::fs::read_dir(spool.join("done").join(&id))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    left.sort();
+    assert_eq!(left, ["arrival.json", "payload.age"]);
+}
+
+#[test]
+fn one_arrival_that_cannot_be_recovered_does_not_keep_the_others_from_it() {
+    let zone = Zone::new();
+    let (stuck, other) = (zone.drop_list(b"insz\n1\n"), zone.drop_list(b"insz\n1\n2\n"));
+    for arrival in [&stuck, &other] {
+        drop(zone.workshop.spool.claim(State::Incoming, &arrival.id).unwrap().unwrap());
+    }
+    let unfinished = zone.workshop.spool.refused_path().join("a.new");
+    std::fs::create_dir(&unfinished).unwrap();
+    std::fs::create_dir(zone.workshop.spool.incoming_path().join(stuck.id.to_string())).unwrap();
+    let recovered = zone.workshop.spool.recover().unwrap();
+    assert_eq!(recovered.ids, [other.id]);
+    assert!(matches!(&recovered.failures[..], [(id, SpoolError::Exists(_))] if *id == stuck.id));
+    assert!(unfinished.exists(), "the refusal that `serve` may be writing is not touched");
+}
+
+#[test]
+fn an_arrival_without_a_description_is_held() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    let path = zone.workshop.spool.incoming_path().join(arrival.id.to_string()).join("arrival.json");
+    std::fs::remove_file(path).unwrap();
+    assert_eq!(zone.work(&arrival), End::Held(Reason::ArrivalUnreadable));
 }
 
 #[test]

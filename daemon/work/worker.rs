@@ -1,14 +1,15 @@
-//! The life of one arrival from its claim to `done`, `deferred` or `hold`. Every step is recorded before it is taken: no
-//! record, no move.
+//! The life of one arrival from its claim to `done`, `deferred` or `hold`. Its claim is recorded as soon as it is had, every
+//! later step before it is taken: what cannot be recorded does not happen, and the arrival goes back to `incoming`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::PoisonError;
 
-use super::claim::Waiting;
 use super::deliver::{JobError, Order, Progress};
 use super::receipts::{Standing, receipt};
+use super::turns::Waiting;
 use super::{Unfinished, Workshop, record_of};
 use crate::host::spool::{Claim, SpoolError};
-use crate::policy::arrival::Arrival;
+use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::job::{Next, after_failure};
 use crate::policy::path::Slug;
 use crate::policy::reason::Reason;
@@ -40,18 +41,18 @@ pub struct Tried {
 }
 
 impl Workshop {
-    /// Claims an arrival and works on it. An error left it in `active`, or put it back into `incoming`.
+    /// Claims an arrival and works on it. After an error it is in `incoming` again, or will be after the next scan.
     pub fn work_on(&self, waiting: &Waiting) -> Result<Tried, Unfinished> {
         let Some(claim) = self.spool.claim(waiting.state, &waiting.id)? else {
             return Ok(Tried { end: End::Gone, kind: "none" });
         };
         let arrival = match claim.arrival() {
             Ok(arrival) => arrival,
-            Err(error @ SpoolError::Unreadable { .. }) => return self.hold_unreadable(claim, &error),
-            Err(error) => return put_back(claim, error.into()),
+            Err(error) if is_lasting(&error) => return self.hold_unreadable(&claim, &error),
+            Err(error) => return self.put_back(&claim, error.into()),
         };
         if let Err(error) = self.log.append(&record_of(Event::Claim, Outcome::Ok, &arrival)) {
-            return put_back(claim, error.into());
+            return self.put_back(&claim, error.into());
         }
         let mut progress = Progress {
             kind: None,
@@ -64,20 +65,29 @@ impl Workshop {
         let outcome = self.attempt(&claim, &arrival, &mut progress);
         let kind = progress.kind.unwrap_or("none");
         let end = match outcome {
-            Ok(()) => self.finish(claim, &arrival, &progress),
+            Ok(()) => self.finish(&claim, &arrival, &progress),
             Err(error) if self.is_stopping() => {
                 tracing::info!(arrival = %arrival.id, %error, "job put back because the process stops");
                 claim.release().map(|()| End::Stopped).map_err(Unfinished::from)
             }
-            Err(JobError::Log(error)) => return put_back(claim, error.into()),
-            Err(error) => self.give_up(claim, &arrival, &progress, &error),
+            Err(JobError::Log(error)) => Err(error.into()),
+            Err(error) => self.give_up(&claim, &arrival, &progress, &error),
         };
-        Ok(Tried { end: end?, kind })
+        match end {
+            Ok(end) => Ok(Tried { end, kind }),
+            // Where a delivery is in place, the next try finds it and only ends the job.
+            Err(error) => self.put_back(&claim, error),
+        }
     }
 
     fn attempt(&self, claim: &Claim<'_>, arrival: &Arrival, progress: &mut Progress) -> Result<(), JobError> {
         let order = self.order(arrival).map_err(JobError::Refused)?;
         progress.kind = Some(order.flow.job.kind());
+        // Tries that ended in an error never come to this: those that ended the process are counted by the next start.
+        if claim.tries() >= self.config.machine.work.tries {
+            progress.tries = claim.tries();
+            return Err(JobError::Exhausted { tries: claim.tries() });
+        }
         let first = receipt(arrival, &order.exchange.agreement.reference, &Standing::IN_PROGRESS, progress);
         self.write_receipt(arrival, &first).map_err(|error| match error {
             Unfinished::Log(error) => JobError::Log(error),
@@ -107,24 +117,19 @@ impl Workshop {
         Ok(Order { exchange, flow })
     }
 
-    fn finish(&self, claim: Claim<'_>, arrival: &Arrival, progress: &Progress) -> Result<End, Unfinished> {
+    fn finish(&self, claim: &Claim<'_>, arrival: &Arrival, progress: &Progress) -> Result<End, Unfinished> {
         let finished = Some(self.clock.now());
         let standing = Standing { verdict: Verdict::Delivered, reason: None, finished };
         let last = receipt(arrival, self.agreement(arrival), &standing, progress);
-        let written = self.write_receipt(arrival, &last).and_then(|()| {
-            let record = Record { detail: rows(progress), ..record_of(Event::Job, Outcome::Ok, arrival) };
-            Ok(self.log.append(&record)?)
-        });
-        match written {
-            Ok(()) => claim.finish().map(|()| End::Done).map_err(Unfinished::from),
-            // The next try finds the delivery in place and only ends the job.
-            Err(error) => put_back(claim, error),
-        }
+        self.write_receipt(arrival, &last)?;
+        self.log.append(&Record { detail: rows(progress), ..record_of(Event::Job, Outcome::Ok, arrival) })?;
+        claim.finish()?;
+        Ok(End::Done)
     }
 
     fn give_up(
         &self,
-        claim: Claim<'_>,
+        claim: &Claim<'_>,
         arrival: &Arrival,
         progress: &Progress,
         error: &JobError,
@@ -138,13 +143,9 @@ impl Workshop {
         tracing::warn!(arrival = %arrival.id, tries = progress.tries, reason = reason.code(), %error, "job failed");
         let standing = Standing { verdict, reason: Some(&reason), finished };
         let told = receipt(arrival, self.agreement(arrival), &standing, progress);
-        let written = self.write_receipt(arrival, &told).and_then(|()| {
-            let record = Record { detail: rows(progress), ..record_of(Event::Job, Outcome::Failed, arrival) };
-            Ok(self.log.append(&record.because(&reason))?)
-        });
-        if let Err(error) = written {
-            return put_back(claim, error);
-        }
+        self.write_receipt(arrival, &told)?;
+        let record = Record { detail: rows(progress), ..record_of(Event::Job, Outcome::Failed, arrival) };
+        self.log.append(&record.because(&reason))?;
         match next {
             Next::Retry { after } => {
                 let wait = jiff::SignedDuration::try_from(after).unwrap_or(jiff::SignedDuration::MAX);
@@ -160,7 +161,7 @@ impl Workshop {
     }
 
     /// Without its description nobody knows its name, so there is no receipt.
-    fn hold_unreadable(&self, claim: Claim<'_>, error: &SpoolError) -> Result<Tried, Unfinished> {
+    fn hold_unreadable(&self, claim: &Claim<'_>, error: &SpoolError) -> Result<Tried, Unfinished> {
         let reason = Reason::ArrivalUnreadable;
         tracing::warn!(arrival = %claim.id(), %error, "arrival held");
         let record = Record {
@@ -169,21 +170,53 @@ impl Workshop {
             arrival: Some(claim.id().to_string()),
             ..Record::new(Event::Job, Outcome::Failed)
         };
-        if let Err(error) = self.log.append(&record.because(&reason)) {
-            return put_back(claim, error.into());
+        let recorded = self.log.append(&record.because(&reason)).map_err(Unfinished::from);
+        let held = recorded.and_then(|()| Ok(claim.hold(&reason, &error.to_string())?));
+        match held {
+            Ok(()) => Ok(Tried { end: End::Held(reason), kind: "none" }),
+            Err(error) => self.put_back(claim, error),
         }
-        claim.hold(&reason, &error.to_string())?;
-        Ok(Tried { end: End::Held(reason), kind: "none" })
+    }
+
+    /// What could not be done has not happened: to `incoming`, also where it was deferred before.
+    fn put_back<T>(&self, claim: &Claim<'_>, error: Unfinished) -> Result<T, Unfinished> {
+        match claim.release() {
+            // The move itself went well, and only making it durable failed.
+            Err(again) if again.is_not_found() => {}
+            Err(again) => {
+                tracing::error!(arrival = %claim.id(), error = %again, "cannot be put back now; trying again at the next scan");
+                self.strand(claim.id().clone());
+            }
+            Ok(()) => {}
+        }
+        Err(error)
+    }
+
+    /// Remembers an arrival that lies in `active` with nobody working on it.
+    pub(super) fn strand(&self, id: ArrivalId) {
+        self.stranded.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+    }
+
+    /// Puts back what was remembered so. What cannot be put back now stays remembered.
+    pub(super) fn put_back_stranded(&self) {
+        let mut stranded = self.stranded.lock().unwrap_or_else(PoisonError::into_inner);
+        stranded.retain(|id| match self.spool.put_back(id) {
+            Ok(()) => {
+                tracing::info!(arrival = %id, "put back after a job that could not be ended");
+                false
+            }
+            Err(error) => {
+                let is_there = self.spool.arrival(State::Active, id).is_ok();
+                tracing::error!(arrival = %id, %error, is_there, "not put back as it should be");
+                is_there
+            }
+        });
     }
 }
 
-/// Nothing that could not be recorded has happened: back to where it came from.
-fn put_back<T>(claim: Claim<'_>, error: Unfinished) -> Result<T, Unfinished> {
-    let id = claim.id().clone();
-    if let Err(again) = claim.release() {
-        tracing::error!(arrival = %id, error = %again, "the arrival stays in active until the next start");
-    }
-    Err(error)
+/// Whether reading a description again would fail again.
+fn is_lasting(error: &SpoolError) -> bool {
+    error.is_not_found() || matches!(error, SpoolError::Unreadable { .. })
 }
 
 fn rows(progress: &Progress) -> Option<String> {

@@ -35,7 +35,8 @@ struct Tries {
     tries: u32,
 }
 
-/// An arrival that this worker has. Dropping it leaves it in `active`, as a crash would.
+/// An arrival that this worker has, until one of `finish`, `defer`, `hold` and `release` succeeds. Dropping it before
+/// leaves it in `active`, as a crash would.
 #[derive(Debug)]
 pub struct Claim<'a> {
     spool: &'a Spool,
@@ -53,23 +54,58 @@ impl Spool {
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(exists_or(error, || name, "claim")),
         }
-        let folder = active.directory(&name).attempt("open", || name.clone())?;
-        // A count that cannot be read is no reason to leave the arrival behind: it counts anew.
-        let tries = read_json::<Tries>(&folder, TRIES).map_or(0, |tries| tries.tries);
-        Ok(Some(Claim { spool: self, id: id.clone(), folder, tries }))
+        let claim = self.claimed(id).inspect_err(|_| {
+            // What was not opened was not claimed. If this fails too, the next start recovers it.
+            let _ = active.move_to(&name, self.state(from), &name);
+        });
+        claim.map(Some)
     }
 
-    /// At start, before any claim: what a crash left in `active` goes back to `incoming`.
-    pub fn recover(&self) -> Result<Vec<ArrivalId>, SpoolError> {
-        let (active, incoming) = (self.state(State::Active), self.state(State::Incoming));
-        let ids = self.list(State::Active)?;
-        for id in &ids {
-            let name = id.to_string();
-            active.move_to(&name, incoming, &name).map_err(|error| exists_or(error, || name, "recover"))?;
-        }
-        incoming.sync().and_then(|()| active.sync()).attempt("sync", || "incoming".to_owned())?;
-        Ok(ids)
+    fn claimed(&self, id: &ArrivalId) -> Result<Claim<'_>, SpoolError> {
+        let name = id.to_string();
+        let folder = self.state(State::Active).directory(&name).attempt("open", || name)?;
+        // An operator released it by moving the folder.
+        folder.remove_if_there(HOLD).attempt("remove", || HOLD.to_owned())?;
+        // A count that cannot be read is no reason to leave the arrival behind: it counts anew.
+        let tries = read_json::<Tries>(&folder, TRIES).map_or(0, |tries| tries.tries);
+        Ok(Claim { spool: self, id: id.clone(), folder, tries })
     }
+
+    /// At start, before any claim: what a crash left in `active` goes back to `incoming`. The try counts, for the arrival
+    /// itself may be what ended the process.
+    pub fn recover(&self) -> Result<Recovered, SpoolError> {
+        let mut recovered = Recovered::default();
+        for id in self.list(State::Active)? {
+            match self.put_back(&id) {
+                Ok(()) => recovered.ids.push(id),
+                Err(error) => recovered.failures.push((id, error)),
+            }
+        }
+        Ok(recovered)
+    }
+
+    /// Moves an arrival that nobody works on any more from `active` to `incoming`, and counts its try.
+    pub fn put_back(&self, id: &ArrivalId) -> Result<(), SpoolError> {
+        let (name, active, incoming) =
+            (id.to_string(), self.state(State::Active), self.state(State::Incoming));
+        let counted = active.directory(&name).attempt("open", || name.clone()).and_then(|folder| {
+            let tries = read_json::<Tries>(&folder, TRIES).map_or(0, |tries| tries.tries).saturating_add(1);
+            write_durably(&folder, TRIES, &to_json(&Tries { tries })?)
+        });
+        active.move_to(&name, incoming, &name).map_err(|error| exists_or(error, || name, "recover"))?;
+        incoming.sync().and_then(|()| active.sync()).attempt("sync", || "incoming".to_owned())?;
+        // An arrival that waits uncounted is better than one that nobody sees.
+        counted
+    }
+}
+
+/// What a start found in `active`.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Back in `incoming`.
+    pub ids: Vec<ArrivalId>,
+    /// Those that could not be moved back, or not be counted.
+    pub failures: Vec<(ArrivalId, SpoolError)>,
 }
 
 impl Claim<'_> {
@@ -125,32 +161,37 @@ impl Claim<'_> {
     }
 
     /// Delivered: to `done`.
-    pub fn finish(self) -> Result<(), SpoolError> {
+    pub fn finish(&self) -> Result<(), SpoolError> {
         self.clear_staged()?;
-        self.folder.remove_if_there(TRIES).attempt("remove", || TRIES.to_owned())?;
+        self.forget_tries()?;
         self.move_on(State::Done)
     }
 
     /// To be tried again: to `deferred`, due at `until`, which is the modification time of its `tries.json`.
-    pub fn defer(self, until: Timestamp, tries: u32) -> Result<(), SpoolError> {
+    pub fn defer(&self, until: Timestamp, tries: u32) -> Result<(), SpoolError> {
         self.clear_staged()?;
         write_durably(&self.folder, TRIES, &to_json(&Tries { tries })?)?;
         self.set_due(until)?;
         self.move_on(State::Deferred)
     }
 
-    /// An operator must look: to `hold`, with the reason beside it.
-    pub fn hold(self, reason: &Reason, detail: &str) -> Result<(), SpoolError> {
+    /// An operator must look: to `hold`, with the reason beside it. Moved back to `incoming`, it starts anew.
+    pub fn hold(&self, reason: &Reason, detail: &str) -> Result<(), SpoolError> {
         self.clear_staged()?;
         let note = HoldNote { reason: reason.clone(), detail: detail.to_owned() };
         write_durably(&self.folder, HOLD, &to_json(&note)?)?;
+        self.forget_tries()?;
         self.move_on(State::Hold)
     }
 
-    /// Not now: back to `incoming`, as if it had never been claimed.
-    pub fn release(self) -> Result<(), SpoolError> {
+    /// Not now: to `incoming`, with the tries it had.
+    pub fn release(&self) -> Result<(), SpoolError> {
         self.clear_staged()?;
         self.move_on(State::Incoming)
+    }
+
+    fn forget_tries(&self) -> Result<(), SpoolError> {
+        self.folder.remove_if_there(TRIES).attempt("remove", || TRIES.to_owned())
     }
 
     fn clear_staged(&self) -> Result<(), SpoolError> {
@@ -172,7 +213,7 @@ impl Claim<'_> {
             .attempt("set the time of", || format!("{}/{TRIES}", self.id))
     }
 
-    fn move_on(self, state: State) -> Result<(), SpoolError> {
+    fn move_on(&self, state: State) -> Result<(), SpoolError> {
         let name = self.id.to_string();
         let (active, target) = (self.spool.state(State::Active), self.spool.state(state));
         active.move_to(&name, target, &name).map_err(|error| exists_or(error, || name.clone(), "move"))?;

@@ -22,7 +22,7 @@ use jiff::Timestamp;
 use rustix::fs::{AtFlags, StatxFlags, statx};
 use rustix::io::Errno;
 
-pub use self::claim::{Claim, HoldNote};
+pub use self::claim::{Claim, HoldNote, Recovered};
 pub use self::folders::FileFacts;
 pub use self::partial::Partial;
 use super::directory::Directory;
