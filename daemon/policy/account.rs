@@ -1,5 +1,5 @@
 //! Who may log in. A login rests on a key that belongs to a labelled person of an institution; the signature over it is
-//! `serve::auth`'s business, and what the person may then do is `request`'s.
+//! `serve::ssh`'s business, and what the person may then do is `request`'s.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -19,7 +19,7 @@ pub enum State {
     Incoming,
     /// Claimed by a worker.
     Active,
-    /// Will be tried again at the folder's mtime.
+    /// Will be tried again, at the mtime of its `tries.json`.
     Deferred,
     /// An operator must look; `hold.json` says why.
     Hold,
@@ -50,7 +50,7 @@ impl State {
 }
 
 /// `‹UTC time›-‹8 hex of the name's SHA-256›-‹8 hex random›.‹institution›.‹exchange›`: sorts by time, tells an operator
-/// whose it is, and lets one folder listing answer whether a name is in use, without opening anything.
+/// whose it is, and lets a listing of folder names tell which few arrivals could have a name, before any is opened.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ArrivalId {

@@ -96,7 +96,7 @@ impl Peer {
         // On a socket for both families an IPv4 peer shows up as ::ffff:a.b.c.d.
         let peer = self.connection.peer.ip().to_canonical();
         let attempt = Attempt { user, fingerprint: &fingerprint, peer, today };
-        // The same work is done for every user, known or not; the answer differs in the log only.
+        // The answer takes the same time for every refusal, because russh waits it out; it differs in the log only.
         let known = identify(&config.institutions, |name| config.has_open_exchange(name, today), &attempt);
         match known {
             Ok(who) if may_sign(algorithm) => Some(who),

@@ -293,7 +293,7 @@ fn read_json<T: serde::de::DeserializeOwned>(folder: &Directory, name: &str) -> 
 /// Writes a small file durably; one that is there is replaced as a whole or not at all.
 fn write_durably(folder: &Directory, name: &str, bytes: &[u8]) -> Result<(), SpoolError> {
     use std::io::Write;
-    // Names that a peer chose never begin so and end so; a leftover of a crash is overwritten.
+    // Listings leave out names of this form; what a crash leaves of one stays, empty or half-written, and is never read.
     let temporary = format!(".{:016x}.new", random());
     let write = || -> std::io::Result<()> {
         let mut file = folder.create_anew(&temporary)?;

@@ -189,7 +189,8 @@ impl Sftp {
         }
     }
 
-    /// What clients set after an upload is acknowledged: the time is kept, permissions and owner mean nothing here.
+    /// What clients set after an upload is acknowledged: this session answers with the time that they set; permissions and owner
+    /// mean nothing here.
     async fn set_stat(&mut self, path: &str, attributes: &FileAttributes) -> Result<Answer, Fault> {
         let (_, place) = self.resolve_recorded(path, Action::Write, Event::Other).await?;
         let present = block_in_place(|| self.attributes(&place))?;
