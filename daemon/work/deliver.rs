@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::encrypt::{self, EncryptError, hex};
 use super::join::{List, Source};
 use super::open::{self, OpenError};
-use super::query::QueryError;
+use super::query::{QueryError, Stop, go_on};
 use super::{Workshop, record_of};
 use crate::config::Database;
 use crate::host::log::LogError;
@@ -97,7 +97,9 @@ impl JobError {
             Self::Query(error) => error.failure(),
             Self::Open(OpenError::Io(_)) | Self::Spool(_) | Self::Io(_) | Self::Log(_) => Failure::Passing,
             Self::Exhausted { .. } => Failure::Lasting(Reason::TriesExhausted),
-            Self::Setup(_) | Self::Panicked => Failure::Lasting(Reason::JobFailed),
+            Self::Open(OpenError::Memory { .. }) | Self::Setup(_) | Self::Panicked => {
+                Failure::Lasting(Reason::JobFailed)
+            }
         }
     }
 }
@@ -132,7 +134,7 @@ impl Workshop {
 
     fn relay(&self, claim: &Claim<'_>, arrival: &Arrival, flow: &Flow) -> Result<Vec<Staged>, JobError> {
         // Nobody here can open it, so its digest is the only proof that it is still what was dropped.
-        let (size, sha256) = digest(claim.payload()?)?;
+        let (size, sha256) = digest(self.until_stop(claim.payload()?))?;
         if size != arrival.size || arrival.sha256.as_ref().is_some_and(|told| *told != sha256) {
             return Err(JobError::Refused(Reason::Damaged));
         }
@@ -156,10 +158,13 @@ impl Workshop {
         if size != arrival.size {
             return Err(JobError::Refused(Reason::Damaged));
         }
-        let plaintext = open::open(payload, size, arrival.armored, &self.identities)?;
+        let opened = open::open(self.until_stop(payload), size, arrival.armored, &self.identities);
+        // A file that was not read to its end because the process stops is not damaged.
+        go_on(&self.stop)?;
+        let plaintext = opened?;
         progress.content = Content::Verified;
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
-        let list = List::measure(&table)?;
+        let list = List::measure(&table, &self.stop)?;
         progress.rows_in = Some(list.rows());
         let Some(Database::Sqlite(register)) = self.config.machine.databases.get(&query.database) else {
             return Err(JobError::Setup(format!("database {} is not in dropzone.yaml", query.database)));
@@ -180,6 +185,10 @@ impl Workshop {
             Ok(Staged { to: to.clone(), size: sealed.size, sha256: sealed.sha256 })
         });
         staged.collect()
+    }
+
+    fn until_stop<R: Read>(&self, inner: R) -> UntilStop<'_, R> {
+        UntilStop { inner, stop: &self.stop }
     }
 
     fn deliver(
@@ -208,6 +217,19 @@ impl Workshop {
         claim.deliver(&delivery.to, name)?;
         self.metrics.delivered(exchange, &delivery.to, self.clock.now());
         Ok(delivery)
+    }
+}
+
+/// Reads until the process stops.
+struct UntilStop<'a, R> {
+    inner: R,
+    stop: &'a Stop,
+}
+
+impl<R: Read> Read for UntilStop<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        go_on(self.stop).map_err(std::io::Error::other)?;
+        self.inner.read(buffer)
     }
 }
 

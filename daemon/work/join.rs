@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::encrypt::{Buffer, EncryptError, Pipe, closed, new_buffer};
-use super::query::{Engine, QueryError, Sink, Stop};
+use super::query::{Engine, QueryError, ROWS_BETWEEN_LOOKS, Sink, Stop, go_on};
 use crate::policy::agreement::Query;
 use crate::policy::table::{Rows, Table};
 
@@ -41,11 +41,11 @@ pub struct Source<'a> {
 
 impl<'a> List<'a> {
     /// Reads every row, so that a list which breaks off in the middle is refused before anything is done with it.
-    pub fn measure(table: &'a Table<'a>) -> Result<Self, QueryError> {
-        Self::measure_by(table, PART)
+    pub fn measure(table: &'a Table<'a>, stop: &Stop) -> Result<Self, QueryError> {
+        Self::measure_by(table, stop, PART)
     }
 
-    fn measure_by(table: &'a Table<'a>, part: usize) -> Result<Self, QueryError> {
+    fn measure_by(table: &'a Table<'a>, stop: &Stop, part: usize) -> Result<Self, QueryError> {
         let (mut rows, mut fields) = (table.rows(), Vec::new());
         let (mut parts, mut count) = (Vec::new(), 0_u64);
         loop {
@@ -55,6 +55,9 @@ impl<'a> List<'a> {
             }
             if count.is_multiple_of(part as u64) {
                 parts.push(before);
+            }
+            if count.is_multiple_of(ROWS_BETWEEN_LOOKS) {
+                go_on(stop)?;
             }
             count += 1;
         }
@@ -132,7 +135,7 @@ impl<'a> List<'a> {
                 new
             }
         };
-        engine.load(&mut rows, self.table.columns().len(), most)?;
+        engine.load(&mut rows, self.table.columns().len(), most, &source.stop)?;
         engine.run(source.query, self.table.dialect(), &source.stop, out)
     }
 }
@@ -232,8 +235,8 @@ mod tests {
         let identity = age::x25519::Identity::generate();
         let encryptor = encrypt::begin(&[identity.to_public().to_string()]).unwrap();
         let table = Table::parse(list.as_bytes()).map_err(QueryError::List)?;
-        let list = List::measure_by(&table, part)?;
         let stop = Arc::new(AtomicBool::new(false));
+        let list = List::measure_by(&table, &stop, part)?;
         let source = Source { query: &query, register, mapped: 1 << 20, stop };
         let (rows, sealed) =
             encrypt::encrypt(vec![(encryptor, Vec::new())], |pipe| list.join_by(&source, pipe, part))?;

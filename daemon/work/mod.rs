@@ -18,7 +18,7 @@ pub mod turns;
 pub mod watch;
 pub mod worker;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -35,7 +35,8 @@ use crate::host::log::{AccessLog, LogError};
 use crate::host::metrics::WorkMetrics;
 use crate::host::spool::{Spool, SpoolError};
 use crate::host::systemd;
-use crate::policy::arrival::{Arrival, ArrivalId};
+use crate::policy::arrival::{Arrival, ArrivalId, State};
+use crate::policy::path::Slug;
 use crate::policy::record::{Event, Outcome, Record};
 
 /// What of registers all jobs together may keep mapped, in bytes: it counts as memory of this process.
@@ -108,11 +109,12 @@ impl Workshop {
         }
         let metrics = WorkMetrics::new(config.exchanges.values(), &clock)?;
         metrics.watch_log(&log)?;
+        tell_last_deliveries(&spool, &metrics)?;
         let (memory, is_stuck, stranded, stop) = Default::default();
         Ok(Self { config, spool, log, clock, identities, memory, metrics, is_stuck, stranded, stop })
     }
 
-    /// Ends running queries; their arrivals go back to `incoming`.
+    /// Ends running jobs soon; their arrivals go back to `incoming`.
     pub fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }
@@ -128,6 +130,20 @@ impl Workshop {
     fn is_stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
+}
+
+/// Monitoring asks for how long nothing was delivered, and a restart is no delivery.
+fn tell_last_deliveries(spool: &Spool, metrics: &WorkMetrics) -> Result<(), SpoolError> {
+    // Oldest first, so the newest of each exchange stays.
+    let done = spool.list(State::Done)?;
+    let last: BTreeMap<&Slug, &ArrivalId> = done.iter().map(|id| (id.exchange(), id)).collect();
+    for (exchange, id) in last {
+        // Its folder changed last when the results left it.
+        if let Ok(at) = spool.since(State::Done, id) {
+            metrics.delivered_before(exchange, at);
+        }
+    }
+    Ok(())
 }
 
 fn read_identities(paths: &[std::path::PathBuf]) -> anyhow::Result<Identities> {

@@ -59,6 +59,14 @@ pub enum OpenError {
     /// The disk is at fault.
     #[error("cannot read the payload: {0}")]
     Io(#[from] io::Error),
+    /// The machine is at fault.
+    #[error(
+        "there is no memory for the {size} bytes of the list; give `work` more, or lower max-size of the flow"
+    )]
+    Memory {
+        /// Asked for.
+        size: u64,
+    },
 }
 
 /// Decrypts a payload of `size` bytes to its end. Memory is bounded by `size`; the plaintext is wiped when dropped.
@@ -91,7 +99,12 @@ fn decrypt(
     }
     let mut reader = decryptor.decrypt(identities.0.iter().map(|identity| identity as &dyn Identity))?;
     // Never reallocated, for that would leave copies behind: the plaintext is shorter than the file.
-    let mut plaintext = Zeroizing::new(Vec::with_capacity(usize::try_from(size).unwrap_or(0)));
+    // Taken from the system page by page as it fills; asked for at once, so that a refusal is an error and no abort.
+    let mut plaintext = Zeroizing::new(Vec::new());
+    let room = usize::try_from(size).ok().map(|size| plaintext.try_reserve_exact(size));
+    if !matches!(room, Some(Ok(()))) {
+        return Err(DecryptFailure::Memory(size));
+    }
     reader.read_to_end(&mut plaintext).map_err(DecryptError::Io)?;
     Ok(plaintext)
 }
@@ -124,6 +137,7 @@ fn read_header(input: &mut impl BufRead) -> Result<Vec<u8>, DecryptFailure> {
 
 enum DecryptFailure {
     Header(Reason),
+    Memory(u64),
     Age(DecryptError),
 }
 
@@ -136,6 +150,7 @@ impl From<DecryptError> for DecryptFailure {
 fn explain(failure: DecryptFailure, read_to_the_end: bool) -> OpenError {
     OpenError::Content(match failure {
         DecryptFailure::Header(reason) => reason,
+        DecryptFailure::Memory(size) => return OpenError::Memory { size },
         DecryptFailure::Age(error) => match error {
             // The library makes its own verdicts into I/O errors, which have no number of the operating system's.
             DecryptError::Io(error) if error.raw_os_error().is_some() => return OpenError::Io(error),
@@ -209,7 +224,7 @@ mod tests {
         match open(file, file.len() as u64, armored, identities) {
             Ok(plaintext) => Ok(plaintext.to_vec()),
             Err(OpenError::Content(reason)) => Err(reason),
-            Err(OpenError::Io(error)) => panic!("{error}"),
+            Err(error) => panic!("{error}"),
         }
     }
 
@@ -276,6 +291,14 @@ mod tests {
         let mut altered = file.clone();
         altered[file.len() / 2] = if altered[file.len() / 2] == b'A' { b'B' } else { b'A' };
         assert_eq!(outcome(&altered, true, &identities), Err(Reason::Damaged));
+    }
+
+    #[test]
+    fn a_list_larger_than_memory_is_an_error_and_no_abort() {
+        let (identity, identities) = ours();
+        let file = encrypted(&identity, b"x", false);
+        let error = open(&file[..], u64::MAX / 2, false, &identities).unwrap_err();
+        assert!(matches!(error, OpenError::Memory { .. }), "{error}");
     }
 
     #[test]

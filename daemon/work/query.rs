@@ -26,6 +26,8 @@ use crate::policy::table::{Dialect, Rows};
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 /// Steps of SQLite's machine between two looks at the stop sign; a few hundred microseconds.
 const STEPS_BETWEEN_LOOKS: i32 = 20_000;
+/// Rows read between two such looks.
+pub const ROWS_BETWEEN_LOOKS: u64 = 4096;
 /// Values bound at a time: rows go in by the bundle, which saves most of the cost of a statement.
 const VALUES_AT_A_TIME: usize = 64;
 /// Pages of a register beyond what is mapped that a connection keeps.
@@ -33,6 +35,11 @@ const CACHE_KIB: u32 = 4096;
 
 /// Set when the process stops.
 pub type Stop = Arc<AtomicBool>;
+
+/// Whether to go on.
+pub fn go_on(stop: &Stop) -> Result<(), QueryError> {
+    if stop.load(Ordering::Relaxed) { Err(QueryError::Stopped) } else { Ok(()) }
+}
 
 /// Takes the bytes of a result.
 pub trait Sink {
@@ -80,10 +87,16 @@ impl Engine {
     }
 
     /// Takes in the next rows of a list, `most` of them or as many as are left; `rowid` is their order.
-    pub fn load(&self, rows: &mut Rows<'_>, width: usize, most: usize) -> Result<(), QueryError> {
+    pub fn load(
+        &self,
+        rows: &mut Rows<'_>,
+        width: usize,
+        most: usize,
+        stop: &Stop,
+    ) -> Result<(), QueryError> {
         let failed = attempt("fill the table arrival");
         self.connection.execute_batch("BEGIN;").map_err(failed)?;
-        insert(&self.connection, rows, width, most)?;
+        insert(&self.connection, rows, width, most, stop)?;
         self.connection.execute_batch("COMMIT;").map_err(failed)
     }
 
@@ -239,7 +252,13 @@ fn authorize(context: AuthContext<'_>) -> Authorization {
     }
 }
 
-fn insert(connection: &Connection, rows: &mut Rows<'_>, width: usize, most: usize) -> Result<(), QueryError> {
+fn insert(
+    connection: &Connection,
+    rows: &mut Rows<'_>,
+    width: usize,
+    most: usize,
+    stop: &Stop,
+) -> Result<(), QueryError> {
     let failed = attempt("fill the table arrival");
     let at_a_time = (VALUES_AT_A_TIME / width).max(1);
     let row = format!("({})", vec!["?"; width].join(","));
@@ -249,7 +268,10 @@ fn insert(connection: &Connection, rows: &mut Rows<'_>, width: usize, most: usiz
     };
     let (mut many, mut one) = (insert(at_a_time)?, insert(1)?);
     let (mut fields, mut bundle) = (Vec::new(), Vec::new());
-    for _ in 0..most {
+    for row in 0..most {
+        if (row as u64).is_multiple_of(ROWS_BETWEEN_LOOKS) {
+            go_on(stop)?;
+        }
         if !rows.read(&mut fields).map_err(QueryError::List)? {
             break;
         }
@@ -355,7 +377,7 @@ mod tests {
         let identity = age::x25519::Identity::generate();
         let encryptor = encrypt::begin(&[identity.to_public().to_string()]).unwrap();
         let table = Table::parse(list.as_bytes()).map_err(QueryError::List)?;
-        let list = List::measure(&table)?;
+        let list = List::measure(&table, &Stop::default())?;
         let source = Source { query, register: path, mapped: 1 << 20, stop: Arc::new(AtomicBool::new(stop)) };
         let (_, sealed) = encrypt::encrypt(vec![(encryptor, Vec::new())], |pipe| list.join(&source, pipe))?;
         Ok(String::from_utf8(age::decrypt(&identity, &sealed[0].output).unwrap()).unwrap())

@@ -348,6 +348,18 @@ fn a_list_that_ends_the_process_every_time_is_held_after_the_agreed_tries() {
 }
 
 #[test]
+fn a_job_that_runs_when_the_process_stops_goes_back_whatever_it_was_doing() {
+    let zone = Zone::new();
+    let list = zone.drop_list(b"insz\n1\n");
+    let letter = zone.publish("pillar-3", Some("hand-on"), "letter.age", &zone.encrypted(b"x"));
+    zone.workshop.stop();
+    for arrival in [list, letter] {
+        assert_eq!(zone.work(&arrival), End::Stopped);
+        assert_eq!(zone.state_of(&arrival), State::Incoming);
+    }
+}
+
+#[test]
 fn a_held_arrival_that_an_operator_moves_back_starts_anew() {
     let zone = Zone::new();
     let arrival = zone.drop_list(b"insz\n1\n");
@@ -382,6 +394,28 @@ fn one_arrival_that_cannot_be_recovered_does_not_keep_the_others_from_it() {
     assert_eq!(recovered.ids, [other.id]);
     assert!(matches!(&recovered.failures[..], [(id, SpoolError::Exists(_))] if *id == stuck.id));
     assert!(unfinished.exists(), "the refusal that `serve` may be writing is not touched");
+}
+
+#[test]
+fn monitoring_still_knows_after_a_restart_when_something_was_delivered_last() {
+    let zone = Zone::new();
+    assert!(last_delivery(&zone.workshop).ends_with(" 0"));
+    let arrival = zone.drop_list(b"insz\n1\n");
+    assert_eq!(zone.work(&arrival), End::Done);
+    let since = zone.workshop.spool.since(State::Done, &arrival.id).unwrap();
+    let Zone { folder, receiver_key, workshop, .. } = zone;
+    drop(workshop);
+    let clock = Clock::fixed(NOW.parse().unwrap());
+    let again = Workshop::open(config(folder.path(), &receiver_key), clock).unwrap();
+    assert!(last_delivery(&again).ends_with(&format!(" {}", since.as_second())));
+}
+
+fn last_delivery(workshop: &Workshop) -> String {
+    let text =
+        prometheus::TextEncoder::new().encode_to_string(&workshop.metrics.registry().gather()).unwrap();
+    let mut lines = text.lines();
+    let series = "dropzone_last_delivery_timestamp_seconds{exchange=\"pillar-3\"}";
+    lines.find(|line| line.starts_with(series)).unwrap().to_owned()
 }
 
 #[test]

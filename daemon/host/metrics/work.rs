@@ -5,7 +5,7 @@
 //! - `dropzone_jobs_total{exchange,result}`: tries of jobs, by done, deferred or held
 //! - `dropzone_jobs_held_total{reason}`: arrivals that an operator must look at, by the code of a `Reason`
 //! - `dropzone_deliveries_total{exchange,receiver}`: results put into an outbox
-//! - `dropzone_last_delivery_timestamp_seconds{exchange}`: seconds since 1970; 0 if none since the start
+//! - `dropzone_last_delivery_timestamp_seconds{exchange}`: seconds since 1970; 0 if none is known
 //! - `dropzone_spool_free_bytes`: what can still be written at the last scan
 
 use std::collections::BTreeMap;
@@ -140,6 +140,13 @@ impl WorkMetrics {
         }
     }
 
+    /// What was delivered last before the start.
+    pub fn delivered_before(&self, exchange: &Slug, at: Timestamp) {
+        if let Some(of) = self.exchanges.get(exchange) {
+            of.last_delivery.set(seconds(at));
+        }
+    }
+
     /// What can still be written to the spool.
     pub fn spool_free(&self, bytes: u64) {
         self.spool_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -154,7 +161,7 @@ fn of_exchanges<'a>(
         counters(registry, ("dropzone_jobs_total", "Tries of jobs by result"), &["exchange", "result"])?;
     let name = ("dropzone_deliveries_total", "Results put into an outbox");
     let deliveries = counters(registry, name, &["exchange", "receiver"])?;
-    let help = "The last delivery, seconds since 1970; 0 if none since the start";
+    let help = "The last delivery, seconds since 1970; 0 if none is known";
     let last = Opts::new("dropzone_last_delivery_timestamp_seconds", help);
     let last = prometheus::GaugeVec::new(last, &["exchange"])?;
     add(registry, &last)?;
