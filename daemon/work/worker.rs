@@ -206,9 +206,9 @@ impl Workshop {
                 false
             }
             Err(error) => {
-                let is_there = self.spool.arrival(State::Active, id).is_ok();
-                tracing::error!(arrival = %id, %error, is_there, "not put back as it should be");
-                is_there
+                let is_left = self.spool.since(State::Active, id).is_ok();
+                tracing::error!(arrival = %id, %error, is_left, "not put back as it should be; look into the spool");
+                is_left
             }
         });
     }
