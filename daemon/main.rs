@@ -16,7 +16,7 @@ const EX_IOERR: u8 = 74;
 #[command(version)]
 struct Arguments {
     /// The folder of dropzone.yaml.
-    #[arg(long, default_value = dropzone::config::DEFAULT_DIRECTORY)]
+    #[arg(long, value_name = "DIR", global = true, default_value = dropzone::config::DEFAULT_DIRECTORY)]
     config: PathBuf,
     #[command(subcommand)]
     command: Command,

@@ -12,8 +12,12 @@ use crate::host::program_log;
 
 /// How long a thread that does not end by itself keeps the process; what it worked on is recovered at the next start.
 const LAST_WAIT: Duration = Duration::from_secs(1);
-/// Something this program or its machine could not do (sysexits: EX_SOFTWARE).
-const EX_SOFTWARE: u8 = 70;
+/// sysexits: something that this needs, a port most likely, is not to be had.
+pub const EX_UNAVAILABLE: u8 = 69;
+/// sysexits: something this program or its machine could not do.
+pub const EX_SOFTWARE: u8 = 70;
+/// sysexits: the zone is not fit for use; starting again does not help.
+pub const EX_CONFIG: u8 = 78;
 
 /// What a daemon gets to run with.
 pub struct Start {
@@ -25,10 +29,11 @@ pub struct Start {
     pub shutdown: Shutdown,
 }
 
-/// Runs a daemon to its end. An error is told by its own words, which say what to do.
+/// Runs a daemon to its end. An error is told by its own words, which say what to do, and by the exit code.
 pub fn run<Running, Failure>(
     directory: &Path,
     stop_with_parent: bool,
+    exit_code: impl FnOnce(&Failure) -> u8,
     daemon: impl FnOnce(Start) -> Running,
 ) -> anyhow::Result<ExitCode>
 where
@@ -52,7 +57,7 @@ where
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) => {
                 tracing::error!("{error}");
-                Ok(ExitCode::from(EX_SOFTWARE))
+                Ok(ExitCode::from(exit_code(&error)))
             }
         }
     });

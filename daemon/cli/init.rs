@@ -28,7 +28,7 @@ pub const SAMPLE: [(&str, &str); 4] = [
 pub const HOST_KEY: &str = "keys/ssh_host_ed25519_key";
 /// The age identity, below the zone's folder.
 pub const IDENTITY: &str = "keys/zone.agekey";
-/// The key that signs receipts and log heads, below the zone's folder.
+/// The key for signing receipts and log heads, below the zone's folder.
 pub const SIGNING_KEY: &str = "keys/signing_ed25519";
 
 /// The folders of a zone, and their modes. Two users in one group share spool and log.
@@ -167,7 +167,7 @@ fn tell(out: &mut impl Write, directory: &Path, keys: &ZoneKeys) -> std::io::Res
     writeln!(out, "  {HOST_KEY}                  SSH host key, {}", keys.host_fingerprint)?;
     writeln!(out, "  {IDENTITY}                           age identity; senders encrypt to")?;
     writeln!(out, "                                             {}", keys.recipient)?;
-    writeln!(out, "  {SIGNING_KEY}                       signs receipts and log heads")?;
+    writeln!(out, "  {SIGNING_KEY}                       for signing receipts and log heads")?;
     writeln!(out, "  spool/, log/                               the files in transit; the access log")?;
     writeln!(out, "\nAdd a person's public key to {zone}/institutions/agii.yaml. Then:")?;
     writeln!(out, "  dropzone --config {zone} check")?;

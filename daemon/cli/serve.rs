@@ -3,11 +3,26 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::daemon::{self, Start};
+use super::daemon::{self, EX_CONFIG, EX_SOFTWARE, EX_UNAVAILABLE, Start};
+use crate::host::log::LogError;
+use crate::host::spool::SpoolError;
+use crate::serve::ServeError;
 
 /// Serves the zone in `directory` until it is told to stop.
 pub fn run(directory: &Path, stop_with_parent: bool) -> anyhow::Result<ExitCode> {
-    daemon::run(directory, stop_with_parent, |Start { config, clock, shutdown }| {
+    daemon::run(directory, stop_with_parent, exit_code, |Start { config, clock, shutdown }| {
         crate::serve::run(config, clock, shutdown)
     })
+}
+
+fn exit_code(error: &ServeError) -> u8 {
+    match error {
+        ServeError::File(_) | ServeError::HostKey { .. } | ServeError::Spool(SpoolError::Unfit(_)) => {
+            EX_CONFIG
+        }
+        ServeError::Listen { .. } | ServeError::Http(_) | ServeError::Log(LogError::InUse { .. }) => {
+            EX_UNAVAILABLE
+        }
+        ServeError::Spool(_) | ServeError::Log(_) | ServeError::Metrics(_) => EX_SOFTWARE,
+    }
 }

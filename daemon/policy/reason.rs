@@ -218,13 +218,13 @@ impl Reason {
             ),
             Self::ColumnsNotAgreed => (
                 "columns-not-agreed",
-                "Het resultaat bevat andere kolommen dan afgesproken en werd tegengehouden. De beheerder is verwittigd.",
-                "The result has columns other than those agreed and was held back. The operator has been told.",
+                "Het resultaat bevat andere kolommen dan afgesproken en werd tegengehouden. De beheerder ziet het.",
+                "The result has columns other than those agreed and was held back. The operator sees it.",
             ),
             Self::JobFailed => (
                 "job-failed",
-                "De verwerking van deze lijst is mislukt. De beheerder is verwittigd; u hoeft niets te doen.",
-                "Processing this list failed. The operator has been told; there is nothing you need to do.",
+                "De verwerking van deze lijst is mislukt. Vergelijk de kopregel met de afspraak; de beheerder ziet het en neemt contact op.",
+                "Processing this list failed. Compare its header line with the agreement; the operator sees it and will be in touch.",
             ),
             Self::JobDeferred => (
                 "job-deferred",
@@ -233,18 +233,18 @@ impl Reason {
             ),
             Self::TriesExhausted => (
                 "tries-exhausted",
-                "De verwerking van deze lijst is herhaaldelijk mislukt. De beheerder is verwittigd; u hoeft niets te doen.",
-                "Processing this list failed repeatedly. The operator has been told; there is nothing you need to do.",
+                "De verwerking van deze lijst is herhaaldelijk mislukt. De beheerder ziet het; u hoeft niets te doen.",
+                "Processing this list failed repeatedly. The operator sees it; there is nothing you need to do.",
             ),
             Self::ArrivalUnreadable => (
                 "arrival-unreadable",
-                "Deze aankomst kan niet verwerkt worden. De beheerder is verwittigd.",
-                "This arrival cannot be processed. The operator has been told.",
+                "Deze aankomst kan niet verwerkt worden. De beheerder ziet het.",
+                "This arrival cannot be processed. The operator sees it.",
             ),
             _ => (
                 "no-longer-configured",
-                "Deze uitwisseling is niet meer ingesteld. De beheerder is verwittigd.",
-                "This exchange is no longer set up. The operator has been told.",
+                "Deze uitwisseling is niet meer ingesteld. De beheerder ziet het.",
+                "This exchange is no longer set up. The operator sees it.",
             ),
         }
     }

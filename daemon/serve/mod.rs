@@ -60,7 +60,7 @@ pub enum ServeError {
     #[error(transparent)]
     Metrics(#[from] MetricsError),
     /// The host key's file.
-    #[error(transparent)]
+    #[error("host key {path}: {0}; {remedy}", path = .0.path().display(), remedy = .0.remedy())]
     File(#[from] FileError),
     /// The host key.
     #[error("host key {path}: {cause}; make one with `ssh-keygen -t ed25519 -N ''` or `dropzone init`")]

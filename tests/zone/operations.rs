@@ -1,6 +1,7 @@
 //! What operators see and do: status, health, metrics, stopping, and what happens when a daemon dies.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use rustix::process::{Signal, kill_process};
@@ -196,4 +197,34 @@ fn daemons_whose_parent_is_killed_end_by_themselves() {
             (state.is_empty() || state.contains(") Z ")).then_some(())
         });
     }
+}
+
+#[test]
+fn a_quiet_program_log_changes_nothing_of_what_the_daemons_do() {
+    let mut zone = Zone::lay_out();
+    zone.log_level = "error";
+    zone.start();
+    zone.upload(AN, "/pillar-3/in/list.csv.age", &zone.encrypt("insz\n85073003328\n"));
+    zone.receipt("pillar-3", "list.csv.age", "delivered");
+    assert!(zone.end_with(Signal::INT).success());
+}
+
+#[test]
+fn a_daemon_that_cannot_start_says_why_by_its_exit_code() {
+    let zone = Zone::lay_out();
+    let program = |command: &str| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_dropzone"));
+        program.args(["--config", zone.directory().to_str().unwrap(), command]);
+        run(&mut program)
+    };
+    let host_key = zone.directory().join("keys/ssh_host_ed25519_key");
+    fs::set_permissions(&host_key, PermissionsExt::from_mode(0o640)).unwrap();
+    let refused = program("serve");
+    assert_eq!(refused.code, Some(78), "{}", refused.stderr);
+    for part in [host_key.to_str().unwrap(), "chmod 0600"] {
+        assert!(refused.stderr.contains(part), "{part} in {}", refused.stderr);
+    }
+    fs::set_permissions(&host_key, PermissionsExt::from_mode(0o600)).unwrap();
+    let _taken = std::net::TcpListener::bind(zone.ssh()).unwrap();
+    assert_eq!(program("serve").code, Some(69));
 }

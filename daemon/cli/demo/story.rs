@@ -191,8 +191,12 @@ fn farewell(zone: &DemoZone, out: &mut impl Write) -> anyhow::Result<()> {
     )?;
     writeln!(out, "   echo 'put list.csv.age' | sftp {ssh} -b - agency@127.0.0.1:/pillar-3/in/")?;
     writeln!(out, "   sftp {ssh} 'agency@127.0.0.1:/pillar-3/out/list.*' .    # a moment later")?;
-    writeln!(out, "   age -d -i {people}/agency.agekey list.*.csv.age")?;
-    writeln!(out, "   curl -s http://{}/metrics | grep ^dropzone_", zone.serve_metrics)?;
+    writeln!(out, "   for f in list.*.csv.age; do age -d -i {people}/agency.agekey \"$f\"; done")?;
+    writeln!(
+        out,
+        "   curl -s http://{}/metrics http://{}/metrics | grep ^dropzone_",
+        zone.serve_metrics, zone.work_metrics
+    )?;
     writeln!(out, "   rm -r {folder}    # when you have seen enough")?;
     Ok(())
 }

@@ -61,6 +61,8 @@ pub struct Zone {
     folder: tempfile::TempDir,
     address: Ipv4Addr,
     running: Option<Child>,
+    /// `DROPZONE_LOG` of what is started.
+    pub log_level: &'static str,
 }
 
 impl Zone {
@@ -74,7 +76,7 @@ impl Zone {
     /// A zone whose files can still be changed before it is started.
     pub fn lay_out() -> Self {
         let folder = tempfile::Builder::new().prefix("dropzone-test-").tempdir().unwrap();
-        let zone = Self { folder, address: own_address(), running: None };
+        let zone = Self { folder, address: own_address(), running: None, log_level: "info" };
         run(Command::new(env!("CARGO_BIN_EXE_dropzone")).arg("init").arg(zone.directory())).must_succeed();
         for folder in ["people", "here"] {
             fs::create_dir(zone.folder.path().join(folder)).unwrap();
@@ -101,6 +103,7 @@ impl Zone {
             .arg("--config")
             .arg(self.directory())
             .arg("run")
+            .env("DROPZONE_LOG", self.log_level)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
