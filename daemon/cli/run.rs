@@ -43,27 +43,42 @@ pub fn run(directory: &Path, stop_with_parent: bool) -> anyhow::Result<ExitCode>
     });
     runtime.block_on(async {
         let mut shutdown = Shutdown::listen(stop_with_parent)?;
-        supervise(daemons, async move { shutdown.requested().await }).await;
-        Ok(ExitCode::SUCCESS)
+        let ended = supervise(daemons, async move { shutdown.requested().await }).await;
+        Ok(ended.map_or(ExitCode::SUCCESS, ExitCode::from))
     })
 }
 
-/// Keeps the daemons running until `stop` says why not.
-async fn supervise(daemons: [Daemon; DAEMONS.len()], stop: impl Future<Output = &'static str>) {
+/// Keeps the daemons running until `stop` says why not, or until one of them says that starting it again is no use:
+/// then the other stops as well, and its exit code is returned.
+async fn supervise(daemons: [Daemon; DAEMONS.len()], stop: impl Future<Output = &'static str>) -> Option<u8> {
     let (stopping, stopped) = watch::channel(false);
+    let keep = async |daemon: Daemon| {
+        let ended = daemon.keep_running(stopped.clone()).await;
+        if ended.is_some() {
+            stopping.send_replace(true);
+        }
+        ended
+    };
     let both = async {
         let [first, second] = daemons;
-        tokio::join!(first.keep_running(stopped.clone()), second.keep_running(stopped));
+        let (first, second) = tokio::join!(keep(first), keep(second));
+        first.or(second)
     };
     tokio::pin!(both);
     tokio::select! {
-        () = &mut both => {}
+        ended = &mut both => ended,
         reason = stop => {
             tracing::info!(reason, "stopping");
             stopping.send_replace(true);
-            both.await;
+            both.await
         }
     }
+}
+
+/// The exit code of a daemon that will fail the same way again: wrong usage (64) or a zone that is not fit (78).
+fn lasting(status: &std::io::Result<ExitStatus>) -> Option<u8> {
+    let code = status.as_ref().ok()?.code()?;
+    u8::try_from(code).ok().filter(|code| matches!(code, 64 | 78))
 }
 
 /// How long to wait before a daemon is started again. `last` is the wait before the start that failed now, none for
@@ -84,7 +99,8 @@ struct Daemon {
 }
 
 impl Daemon {
-    async fn keep_running(&self, mut stopped: watch::Receiver<bool>) {
+    /// The exit code, where starting it again is no use.
+    async fn keep_running(&self, mut stopped: watch::Receiver<bool>) -> Option<u8> {
         let mut wait = None;
         while !*stopped.borrow() {
             let started = Instant::now();
@@ -93,8 +109,17 @@ impl Daemon {
                     // Held here, because `Child::wait` closes the pipe first, and the daemon would stop.
                     let _pipe = child.stdin.take();
                     tokio::select! {
-                        status = child.wait() => told(status),
-                        _ = stopped.changed() => return self.stop(child).await,
+                        status = child.wait() => {
+                            if let Some(code) = lasting(&status) {
+                                tracing::error!(daemon = self.name, code, "a daemon cannot work on this zone as it is");
+                                return Some(code);
+                            }
+                            told(status)
+                        }
+                        _ = stopped.changed() => {
+                            self.stop(child).await;
+                            return None;
+                        }
                     }
                 }
                 Err(error) => format!("cannot be started: {error}"),
@@ -107,6 +132,7 @@ impl Daemon {
                 _ = stopped.changed() => {}
             }
         }
+        None
     }
 
     fn start(&self) -> std::io::Result<Child> {
@@ -189,6 +215,13 @@ mod tests {
         assert_eq!(std::fs::read(failing).unwrap().len(), 2, "started again after half a second");
         assert_eq!(std::fs::read(steady).unwrap().len(), 1);
         assert!(took < Duration::from_millis(450), "SIGTERM was enough: {took:?}");
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_says_that_its_zone_is_not_fit_ends_both() {
+        let stop = std::future::pending();
+        let both = supervise(["exit 78", "exec sleep 60"].map(daemon), stop);
+        assert_eq!(tokio::time::timeout(Duration::from_secs(20), both).await.unwrap(), Some(78));
     }
 
     #[tokio::test]

@@ -127,7 +127,7 @@ fn exchange_rows(spool: &Spool, config: &Config, listed: &[(State, Vec<ArrivalId
         let last_done = of(|state| state == State::Done).max();
         let row = ExchangeRow {
             exchange: exchange.to_owned(),
-            in_progress: of(|state| State::IN_PROGRESS.contains(&state)).count(),
+            in_progress: of(|state| State::IN_PROGRESS.contains(&state) && state != State::Hold).count(),
             held: of(|state| state == State::Hold).count(),
             last_arrival: of(|state| state != State::Refused).max().and_then(received),
             last_done: last_done.and_then(|id| spool.since(State::Done, id).ok()),
