@@ -7,11 +7,14 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
+
+use crate::policy::digest::hex;
 
 /// Largest key or identity file, in bytes.
 const SECRET_LIMIT: u64 = 64 << 10;
@@ -251,6 +254,32 @@ pub fn new_output(path: &Path) -> Result<File, FileError> {
     let fd = rustix::fs::open(path, flags, Mode::from_raw_mode(0o600))
         .map_err(|error| failed(path, "create the file", error))?;
     Ok(File::from(fd))
+}
+
+/// The length and the SHA-256, in hex, of all that can be read; the first error ends it.
+pub fn digest(mut input: impl Read) -> io::Result<(u64, String)> {
+    let (mut hasher, mut length, mut buffer) = (Sha256::new(), 0, vec![0; 256 << 10]);
+    loop {
+        let count = input.read(&mut buffer)?;
+        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
+        hasher.update(bytes);
+        length += count as u64;
+    }
+    Ok((length, hex(&hasher.finalize())))
+}
+
+/// Reads at an offset until the buffer is full or the file ends; gives the number of bytes.
+pub fn read_full_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset.saturating_add(filled as u64)) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// Whether anything, be it a dangling link, has this name.

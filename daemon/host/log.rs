@@ -165,7 +165,7 @@ impl AccessLog {
         let names = expire::names(&self.directory, is_own)?;
         let expired = crate::policy::retention::expired(self.clock.today_utc(), keep_days, &names);
         for name in &expired {
-            let (sha256, bytes) = expire::digest(&self.directory, name)?;
+            let (bytes, sha256) = expire::digest(&self.directory, name)?;
             self.append(&Record {
                 path: Some(name.clone()),
                 sha256: Some(sha256),
@@ -415,7 +415,7 @@ mod tests {
             for text in text.lines() {
                 let Ok(line) = serde_json::from_str::<Line>(text) else { continue };
                 assert_eq!((line.seq, &line.prev), (lines.len() as u64 + 1, &prev), "{text}");
-                prev = day_file::hex(&Sha256::digest(text.as_bytes()));
+                prev = crate::policy::digest::hex(&Sha256::digest(text.as_bytes()));
                 lines.push(line);
             }
             lines

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::account::Who;
+use super::digest::hex;
 use super::path::{Name, Slug};
 use super::reason::Reason;
 
@@ -112,7 +113,7 @@ impl ArrivalId {
 
 fn name_digest(name: &Name) -> String {
     let digest = Sha256::digest(name.as_str().as_bytes());
-    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    hex(digest.first_chunk::<4>().map_or(&[], <[u8; 4]>::as_slice))
 }
 
 impl fmt::Display for ArrivalId {

@@ -4,6 +4,7 @@
 pub mod account;
 pub mod agreement;
 pub mod arrival;
+pub mod digest;
 pub mod envelope;
 pub mod job;
 pub mod path;

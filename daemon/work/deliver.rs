@@ -4,14 +4,13 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
-use super::encrypt::{self, EncryptError, hex};
+use super::encrypt::{self, EncryptError};
 use super::join::{List, Source};
 use super::open::{self, OpenError};
 use super::query::{QueryError, Stop, go_on};
 use super::{Workshop, record_of};
 use crate::config::Database;
+use crate::host::files::digest;
 use crate::host::log::LogError;
 use crate::host::spool::{Claim, SpoolError};
 use crate::policy::agreement::{Exchange, Flow, Job, Query};
@@ -230,18 +229,6 @@ impl<R: Read> Read for UntilStop<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         go_on(self.stop).map_err(std::io::Error::other)?;
         self.inner.read(buffer)
-    }
-}
-
-fn digest(mut file: impl Read) -> std::io::Result<(u64, String)> {
-    let (mut digest, mut size, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok((size, hex(&digest.finalize())));
-        }
-        digest.update(buffer.get(..count).unwrap_or_default());
-        size += count as u64;
     }
 }
 

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::query::Sink;
+use crate::policy::digest::hex;
 
 /// Bytes a buffer is handed over with.
 pub const BUFFER: usize = 1 << 20;
@@ -167,11 +168,6 @@ impl<W: Write> Write for Digested<W> {
         self.push()?;
         self.output.flush()
     }
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -132,7 +132,7 @@ impl Zone {
             name,
             flow: flow.map(slug),
             size: payload.len() as u64,
-            sha256: Some(encrypt::hex(&<sha2::Sha256 as sha2::Digest>::digest(payload))),
+            sha256: Some(crate::policy::digest::hex(&<sha2::Sha256 as sha2::Digest>::digest(payload))),
             armored: false,
             by: Who { institution: slug("agii"), label: "an".into(), fingerprint: "SHA256:an".into() },
             session: "s1".into(),
@@ -223,7 +223,7 @@ fn a_list_goes_in_and_every_receiver_gets_the_joined_result() {
     assert_eq!(one.size, zone.result("agii", &arrival).len() as u64);
     assert_eq!(
         one.sha256,
-        encrypt::hex(&<sha2::Sha256 as sha2::Digest>::digest(zone.result("agii", &arrival)))
+        crate::policy::digest::hex(&<sha2::Sha256 as sha2::Digest>::digest(zone.result("agii", &arrival)))
     );
     let ok = |event| (event, Outcome::Ok, None);
     assert_eq!(
@@ -456,7 +456,7 @@ fn a_job_that_ran_before_a_crash_delivers_nothing_twice() {
     let told = &zone.receipt(&arrival).deliveries[1].sha256;
     assert_eq!(
         told,
-        &encrypt::hex(&<sha2::Sha256 as sha2::Digest>::digest(&first)),
+        &crate::policy::digest::hex(&<sha2::Sha256 as sha2::Digest>::digest(&first)),
         "the receipt tells what lies there"
     );
 }

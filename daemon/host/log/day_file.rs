@@ -11,6 +11,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use sha2::{Digest, Sha256};
 
 use super::LogError;
+use crate::policy::digest::hex;
 use crate::policy::record::{Line, Record};
 use crate::policy::retention::LogName;
 
@@ -195,13 +196,4 @@ fn window(file: &mut File, length: u64, size: u64) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     file.take(size).read_to_end(&mut text)?;
     Ok(text)
-}
-
-/// Lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

@@ -1,16 +1,15 @@
 //! Reading and removing the files of past days. Which ones, `policy::retention` says.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, Mode, OFlags};
-use sha2::{Digest, Sha256};
 
 use super::LogError;
-use super::day_file::hex;
+use crate::host::files;
 use crate::policy::retention::LogName;
 
 /// The log files in a folder that `wanted` names.
@@ -26,21 +25,14 @@ pub(super) fn names(directory: &Path, wanted: impl Fn(&LogName) -> bool) -> Resu
     Ok(names)
 }
 
-/// The SHA-256 in hex and the length of a file.
-pub(super) fn digest(directory: &Path, name: &str) -> Result<(String, u64), LogError> {
+/// The length and the SHA-256, in hex, of a file.
+pub(super) fn digest(directory: &Path, name: &str) -> Result<(u64, String), LogError> {
     let path = directory.join(name);
     let failed = |error| failure("read", &path, error);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = rustix::fs::openat(open(directory)?, name, flags, Mode::empty());
-    let mut file = File::from(file.map_err(|error| failed(error.into()))?);
-    let (mut hasher, mut length, mut buffer) = (Sha256::new(), 0, vec![0; 64 << 10]);
-    loop {
-        let count = file.read(&mut buffer).map_err(failed)?;
-        let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else { break };
-        hasher.update(read);
-        length += count as u64;
-    }
-    Ok((hex(&hasher.finalize()), length))
+    let file = File::from(file.map_err(|error| failed(error.into()))?);
+    files::digest(file).map_err(failed)
 }
 
 /// Removes a file for good.

@@ -3,6 +3,7 @@
 //! before the first byte gets here; that is `serve`'s promise.
 
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use rustix::fs::{FlockOperation, flock, fstat};
 use rustix::io::Errno;
 
 use super::{Attempt, Directory, FileFacts, PAYLOAD, Spool, SpoolError};
+use crate::host::files::read_full_at;
 use crate::policy::path::{Name, Slug};
 
 pub(super) fn folder_name(institution: &Slug, exchange: &Slug) -> String {
@@ -20,7 +22,6 @@ pub(super) fn folder_name(institution: &Slug, exchange: &Slug) -> String {
 /// An upload in progress, held by this session alone.
 #[derive(Debug)]
 pub struct Partial {
-    pub(super) exchange: Slug,
     pub(super) name: Name,
     /// `partial/‹institution›.‹exchange›`
     pub(super) parent: Directory,
@@ -44,7 +45,7 @@ impl Spool {
             other => other,
         }
         .attempt("make", || format!("partial/{name}/{PAYLOAD}"))?;
-        let partial = hold_partial(exchange, name, parent, folder, file)?;
+        let partial = lock_partial(name, parent, folder, file)?;
         partial.file.set_len(0).attempt("empty", || format!("partial/{name}"))?;
         Ok(partial)
     }
@@ -61,7 +62,7 @@ impl Spool {
             .directory(name.as_str())
             .and_then(|folder| folder.file_to_write(PAYLOAD).map(|file| (folder, file)));
         match opened {
-            Ok((folder, file)) => hold_partial(exchange, name, parent, folder, file).map(Some),
+            Ok((folder, file)) => lock_partial(name, parent, folder, file).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error).attempt("open", || format!("partial/{name}")),
         }
@@ -129,8 +130,7 @@ impl Spool {
 }
 
 /// Locks it for this session.
-fn hold_partial(
-    exchange: &Slug,
+fn lock_partial(
     name: &Name,
     parent: Directory,
     folder: Directory,
@@ -147,7 +147,7 @@ fn hold_partial(
     if !there.is_ok_and(|facts| (facts.st_ino, facts.st_dev) == (ours.st_ino, ours.st_dev)) {
         return Err(SpoolError::Busy(name.to_string()));
     }
-    Ok(Partial { exchange: exchange.clone(), name: name.clone(), parent, folder, file })
+    Ok(Partial { name: name.clone(), parent, folder, file })
 }
 
 fn facts_in(parent: &Directory, name: &Name) -> Option<FileFacts> {
@@ -156,16 +156,6 @@ fn facts_in(parent: &Directory, name: &Name) -> Option<FileFacts> {
 }
 
 impl Partial {
-    /// The name it grows under.
-    pub fn name(&self) -> &Name {
-        &self.name
-    }
-
-    /// The exchange it grows in.
-    pub fn exchange(&self) -> &Slug {
-        &self.exchange
-    }
-
     /// Bytes so far.
     pub fn size(&self) -> Result<u64, SpoolError> {
         Ok(self.file.metadata().attempt("examine", || self.name.to_string())?.len())
@@ -176,18 +166,19 @@ impl Partial {
         self.file.write_all_at(bytes, offset).attempt("write", || self.name.to_string())
     }
 
-    /// Reads at an offset; fewer bytes than asked for only at the end.
-    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize, SpoolError> {
-        let mut filled = 0;
-        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.file.read_at(rest, offset.saturating_add(filled as u64)) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error).attempt("read", || self.name.to_string()),
+    /// Hands on all of it, in order and in pieces, until the taker has enough.
+    pub fn read_through(&self, mut take: impl FnMut(&[u8]) -> ControlFlow<()>) -> Result<(), SpoolError> {
+        let mut buffer = vec![0; 256 * 1024];
+        let mut offset = 0;
+        loop {
+            let count =
+                read_full_at(&self.file, &mut buffer, offset).attempt("read", || self.name.to_string())?;
+            let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+            if take(bytes).is_break() {
+                return Ok(());
             }
+            offset += count as u64;
         }
-        Ok(filled)
     }
 
     /// Whether some of its bytes were never written, where the file system can tell.

@@ -2,7 +2,6 @@
 //! number, and each answer is made when there is room to send it.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +12,7 @@ use tokio::task::block_in_place;
 
 use super::framing::DATA_MAX;
 use super::reply::{DATA_FIELDS, begin_data, encoded_end, encoded_refusal, finish_data};
+use crate::host::files::read_full_at;
 use crate::policy::reason::Reason;
 use crate::serve::connection::Connection;
 
@@ -54,8 +54,10 @@ fn answer(read: &Read) -> Bytes {
         return encoded_end(read.id);
     }
     let mut buffer = begin_data(wanted);
-    let filled = buffer.get_mut(DATA_FIELDS..).map_or(Ok(0), |room| fill(&read.file, room, read.offset));
+    let filled =
+        buffer.get_mut(DATA_FIELDS..).map_or(Ok(0), |room| read_full_at(&read.file, room, read.offset));
     match filled {
+        // Short only at the end: some clients take a short answer for it.
         Ok(0) => encoded_end(read.id),
         Ok(filled) => {
             read.sent.fetch_add(filled as u64, Ordering::Relaxed);
@@ -66,18 +68,4 @@ fn answer(read: &Read) -> Bytes {
             encoded_refusal(read.id, &Reason::Unavailable)
         }
     }
-}
-
-/// Reads until the room is full or the file ends: some clients take a short answer for the end.
-fn fill(file: &File, room: &mut [u8], offset: u64) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = room.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset.saturating_add(filled as u64)) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }

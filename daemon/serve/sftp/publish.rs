@@ -5,11 +5,11 @@ use tokio::task::block_in_place;
 use super::Sftp;
 use super::reply::{Answer, Fault};
 use super::transfer::{About, fault_of, in_folder, path_of};
-use super::upload::{Sealed, WriteFault, hash_of};
+use super::upload::{Sealed, WriteFault, inspect_and_hash};
 use crate::host::metrics::UploadOutcome;
-use crate::host::spool::{FileFacts, Partial, SpoolError, random};
+use crate::host::spool::{FileFacts, SpoolError, random};
 use crate::policy::arrival::{Arrival, ArrivalId};
-use crate::policy::envelope::{Envelope, Inspector};
+use crate::policy::envelope::Envelope;
 use crate::policy::path::{Name, Slug};
 use crate::policy::reason::Reason;
 use crate::policy::record::{Event, Outcome, Record};
@@ -200,18 +200,17 @@ impl Sftp {
                 return Ok(None);
             };
             if partial.has_gaps()? {
-                return Ok(Some((partial, Err(Reason::CutShort), String::new())));
+                return Ok(Some((partial, Err(Reason::CutShort))));
             }
-            let envelope = inspect(&partial)?;
-            let sha256 = hash_of(&partial)?;
-            Ok::<_, SpoolError>(Some((partial, envelope, sha256)))
+            let inspected = inspect_and_hash(&partial)?;
+            Ok::<_, SpoolError>(Some((partial, inspected)))
         });
         let reason = match inspected {
-            Ok(Some((partial, Ok(envelope), sha256))) => {
+            Ok(Some((partial, Ok((envelope, sha256))))) => {
                 let opened = self.server.clock.now();
                 return Ok(Sealed { partial, envelope, sha256, opened, mtime: None });
             }
-            Ok(Some((partial, Err(reason), _))) => {
+            Ok(Some((partial, Err(reason)))) => {
                 let about = self.about(exchange, name, partial.size().unwrap_or(0));
                 return Err(self.refuse(Some(partial), about, WriteFault::Refused(reason)).await.into());
             }
@@ -223,20 +222,4 @@ impl Sftp {
         };
         Err(self.denied(&path_of(exchange, name), Event::Rename, reason).await.into())
     }
-}
-
-/// Reads a partial to its end through the inspector.
-fn inspect(partial: &Partial) -> Result<Result<Envelope, Reason>, SpoolError> {
-    let mut inspector = Inspector::default();
-    let mut buffer = vec![0; 256 * 1024];
-    let mut offset = 0;
-    loop {
-        let count = partial.read_at(&mut buffer, offset)?;
-        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
-        if let Err(reason) = inspector.feed(bytes) {
-            return Ok(Err(reason));
-        }
-        offset += count as u64;
-    }
-    Ok(inspector.seal())
 }

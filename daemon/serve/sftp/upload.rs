@@ -1,12 +1,15 @@
 //! One file being uploaded: what the gate lets through goes to the partial, in place. The partial comes into being with the
 //! first byte that passed, so an upload that is refused at once never touches the disk.
 
+use std::ops::ControlFlow;
+
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::task::block_in_place;
 
 use crate::host::spool::{Partial, Spool, SpoolError};
-use crate::policy::envelope::Envelope;
+use crate::policy::digest::hex;
+use crate::policy::envelope::{Envelope, Inspector};
 use crate::policy::path::{Name, Slug};
 use crate::policy::reason::Reason;
 use crate::policy::upload::{Bounds, Gate, Pass};
@@ -87,15 +90,17 @@ impl Upload {
     ) -> Result<Self, Resume> {
         let mut upload = Self::new(target, bounds, opened);
         upload.size = partial.size()?;
-        let mut buffer = vec![0; 256 * 1024];
-        let mut offset = 0;
-        while upload.gate.wants_more() {
-            let count = partial.read_at(&mut buffer, offset)?;
-            let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
-            if let Err(reason) = upload.gate.resume(bytes) {
-                return Err(Resume::Refused(partial, reason));
+        let mut refused = None;
+        partial.read_through(|bytes| match upload.gate.resume(bytes) {
+            Ok(()) if upload.gate.wants_more() => ControlFlow::Continue(()),
+            Ok(()) => ControlFlow::Break(()),
+            Err(reason) => {
+                refused = Some(reason);
+                ControlFlow::Break(())
             }
-            offset += count as u64;
+        })?;
+        if let Some(reason) = refused {
+            return Err(Resume::Refused(partial, reason));
         }
         if !upload.gate.is_open() {
             // What a crash left without a whole header was never worth resuming.
@@ -281,23 +286,31 @@ fn hash_of_whole(partial: &Partial) -> Result<String, WriteFault> {
     if partial.has_gaps()? { Err(Reason::CutShort.into()) } else { Ok(hash_of(partial)?) }
 }
 
-/// Reads a partial to its end.
-pub fn hash_of(partial: &Partial) -> Result<String, SpoolError> {
+fn hash_of(partial: &Partial) -> Result<String, SpoolError> {
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 256 * 1024];
-    let mut offset = 0;
-    loop {
-        let count = partial.read_at(&mut buffer, offset)?;
-        match buffer.get(..count) {
-            Some(bytes) if !bytes.is_empty() => hasher.update(bytes),
-            _ => return Ok(hex(&hasher.finalize())),
-        }
-        offset += count as u64;
-    }
+    partial.read_through(|bytes| {
+        hasher.update(bytes);
+        ControlFlow::Continue(())
+    })?;
+    Ok(hex(&hasher.finalize()))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// Inspects and hashes a file to its end, in one go; the hash is there where the file passes.
+pub fn inspect_and_hash(partial: &Partial) -> Result<Result<(Envelope, String), Reason>, SpoolError> {
+    let (mut inspector, mut hasher) = (Inspector::default(), Sha256::new());
+    let mut refused = None;
+    partial.read_through(|bytes| {
+        hasher.update(bytes);
+        match inspector.feed(bytes) {
+            Ok(_) => ControlFlow::Continue(()),
+            Err(reason) => {
+                refused = Some(reason);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    let sealed = refused.map_or_else(|| inspector.seal(), Err);
+    Ok(sealed.map(|envelope| (envelope, hex(&hasher.finalize()))))
 }
 
 #[cfg(test)]
