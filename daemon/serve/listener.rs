@@ -104,7 +104,7 @@ async fn attend(
     let socket = TcpStream::from_std(socket)?;
     let connection = Arc::new(Connection::new(format!("{:016x}", random()), peer, second));
     let handler = Peer::new(Arc::clone(server), Arc::clone(&connection));
-    let limits = &server.config.machine.limits;
+    let limits = &server.config().machine.limits;
     let running = match timeout(limits.login_grace, russh::server::run_stream(ssh, socket, handler)).await {
         Ok(running) => {
             running.inspect_err(|_| server.metrics.connection_refused(ConnectionRefusal::Protocol))?

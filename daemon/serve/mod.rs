@@ -37,7 +37,7 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// What all connections share.
 pub struct Server {
-    config: Config,
+    config: watch::Sender<Arc<Config>>,
     spool: Spool,
     log: AccessLog,
     metrics: ServeMetrics,
@@ -91,18 +91,19 @@ pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result
     let spool = Spool::open(&machine.spool, &config.pairs())?;
     let metrics = ServeMetrics::new(config.institutions.keys(), &clock)?;
     metrics.watch_log(&log)?;
-    let server = Arc::new(Server { spool, log, metrics, clock, config });
+    let server =
+        Arc::new(Server { spool, log, metrics, clock, config: watch::Sender::new(Arc::new(config)) });
 
     let watched = Arc::clone(&server);
     let registry = server.metrics.registry().clone();
     let (_, metrics_listener) =
-        http::listen(server.config.machine.metrics.serve, registry, move || watched.faults()).await?;
+        http::listen(server.config().machine.metrics.serve, registry, move || watched.faults()).await?;
     let mut tasks = JoinSet::new();
     tasks.spawn(metrics_listener);
     let (stop, stopped) = watch::channel(false);
-    let places = Arc::new(Semaphore::new(server.config.machine.limits.connections));
+    let places = Arc::new(Semaphore::new(server.config().machine.limits.connections));
     let mut accepting = JoinSet::new();
-    for &address in &server.config.machine.listen {
+    for &address in &server.config().machine.listen {
         let listener = listener::bind(address).map_err(|cause| ServeError::Listen { address, cause })?;
         tracing::info!(address = %listener.local_addr().unwrap_or(address), "listening for ssh");
         let (server, ssh, places) = (Arc::clone(&server), Arc::clone(&ssh), Arc::clone(&places));
@@ -124,6 +125,11 @@ pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result
 }
 
 impl Server {
+    /// The configuration in force. A reload replaces it whole: who decides several things by it takes it once.
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
+
     /// What keeps this process from being ready.
     fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
@@ -156,7 +162,7 @@ async fn upkeep(server: Arc<Server>) {
         ticks.tick().await;
         let server = Arc::clone(&server);
         let done = spawn_blocking(move || {
-            if let Err(error) = server.log.expire(server.config.machine.log.keep_days) {
+            if let Err(error) = server.log.expire(server.config().machine.log.keep_days) {
                 tracing::error!(%error, "expired log days could not be deleted");
             }
             let now = server.clock.now();

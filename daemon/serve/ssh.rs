@@ -92,7 +92,7 @@ impl Peer {
     fn identify(&self, user: &str, key: &russh::keys::PublicKey, algorithm: &Algorithm) -> Option<Who> {
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         let today = self.server.clock.today();
-        let config = &self.server.config;
+        let config = &self.server.config();
         // On a socket for both families an IPv4 peer shows up as ::ffff:a.b.c.d.
         let peer = self.connection.peer.ip().to_canonical();
         let attempt = Attempt { user, fingerprint: &fingerprint, peer, today };
@@ -138,7 +138,7 @@ impl Handler for Peer {
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, ConnectionError> {
         self.probes += 1;
-        if self.probes > self.server.config.machine.limits.key_probes {
+        if self.probes > self.server.config().machine.limits.key_probes {
             self.server.metrics.connection_refused(ConnectionRefusal::Attempts);
             return Err(ConnectionError::TooManyKeys);
         }
@@ -188,7 +188,7 @@ impl Handler for Peer {
     ) -> Result<(), ConnectionError> {
         self.unfinished.retain(|&ended| ssh.has_pending_data(ended));
         let taken = self.channels.len() + self.unfinished.len();
-        if self.session.is_none() || taken >= self.server.config.machine.limits.channels {
+        if self.session.is_none() || taken >= self.server.config().machine.limits.channels {
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }

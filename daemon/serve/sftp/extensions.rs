@@ -52,7 +52,7 @@ impl Sftp {
 
     fn limits(&self) -> Answer {
         let mut answer = Vec::with_capacity(32);
-        for limit in [PACKET_MAX, DATA_MAX, DATA_MAX, self.server.config.machine.limits.handles] {
+        for limit in [PACKET_MAX, DATA_MAX, DATA_MAX, self.server.config().machine.limits.handles] {
             answer.put_u64(limit as u64);
         }
         Answer::Extended(answer)
@@ -74,9 +74,10 @@ impl Sftp {
     fn statvfs(&self, path: &str) -> Result<Answer, Fault> {
         let (_, place) = self.resolve(path, Action::Stat)?;
         let institution = self.session.institution();
+        let config = self.server.config();
         let flows = place
             .exchange()
-            .and_then(|name| self.server.config.exchanges.get(name))
+            .and_then(|name| config.exchanges.get(name))
             .into_iter()
             .flat_map(|exchange| exchange.flows_from(institution));
         let room = flows.map(|flow| flow.accept.max_size).max().unwrap_or(0);

@@ -98,7 +98,7 @@ impl Sftp {
         connection: &Arc<Connection>,
         (sink, channel): (russh::server::Handle, ChannelId),
     ) -> Self {
-        let limits = &server.config.machine.limits;
+        let limits = &server.config().machine.limits;
         let (reads, queue) = mpsc::channel(limits.outstanding_requests);
         // The task ends when `reads` is dropped with this session, or when the connection is gone.
         tokio::spawn(download::answer_reads(queue, sink, channel, Arc::clone(connection)));

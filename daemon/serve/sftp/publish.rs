@@ -98,13 +98,15 @@ impl Sftp {
     }
 
     fn require_taken_by_a_flow(&self, exchange: &Slug, name: &Name) -> Result<(), Reason> {
-        let exchange = self.server.config.exchanges.get(exchange).ok_or(Reason::NoSuchPath)?;
+        let config = self.server.config();
+        let exchange = config.exchanges.get(exchange).ok_or(Reason::NoSuchPath)?;
         exchange.flow_for(self.session.institution(), name).map(|_| ()).ok_or(Reason::NameNotAccepted)
     }
 
     /// The flow that takes a file under its final name; a temporary one was judged by the widest flow only.
     fn flow_taking(&self, exchange: &Slug, name: &Name, envelope: &Envelope) -> Result<Slug, Reason> {
-        let exchange = self.server.config.exchanges.get(exchange).ok_or(Reason::NoSuchPath)?;
+        let config = self.server.config();
+        let exchange = config.exchanges.get(exchange).ok_or(Reason::NoSuchPath)?;
         exchange.require_open(self.server.clock.today())?;
         let flow = exchange.flow_for(self.session.institution(), name).ok_or(Reason::NameNotAccepted)?;
         if envelope.length() > flow.accept.max_size {

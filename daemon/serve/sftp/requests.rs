@@ -57,7 +57,7 @@ impl Sftp {
         let path = RemotePath::parse(path)?;
         let place = path.place()?;
         let asker = Asker { institution: self.session.institution(), today: self.server.clock.today() };
-        match judge(&self.server.config.exchanges, asker, &place, action) {
+        match judge(&self.server.config().exchanges, asker, &place, action) {
             Verdict::Allow => Ok((path, place)),
             Verdict::Deny(reason) => Err(reason),
         }

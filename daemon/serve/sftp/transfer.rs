@@ -104,11 +104,12 @@ impl Sftp {
     /// name is judged when it is given.
     fn bounds_for(&self, exchange: &Slug, name: &Name) -> Result<Bounds, Reason> {
         let institution = self.session.institution();
-        let exchange = self.server.config.exchanges.get(exchange).ok_or(Reason::NoSuchPath)?;
+        let config = self.server.config();
+        let exchange = config.exchanges.get(exchange).ok_or(Reason::NoSuchPath)?;
         let bounds = |accept: &Accept| Bounds {
             max_size: accept.max_size,
             armored: accept.armored,
-            held: self.server.config.machine.limits.unwritten_bytes,
+            held: config.machine.limits.unwritten_bytes,
         };
         if !is_temporary(name) {
             let flow = exchange.flow_for(institution, name).ok_or(Reason::NameNotAccepted)?;
@@ -140,14 +141,18 @@ impl Sftp {
                 self.server.metrics.received(&upload.institution, data.len() as u64);
                 // Each upload holds no more than that; all of them together do not either.
                 let holds = upload.held() > 0;
-                let limit = self.server.config.machine.limits.unwritten_bytes;
-                if holds && self.handles.uploads().map(Upload::held).sum::<usize>() > limit {
+                if holds && self.held() > self.server.config().machine.limits.unwritten_bytes {
                     return Err(self.end_upload(handle, Reason::WritesOutOfOrder.into()).await);
                 }
                 Ok(())
             }
             Err(fault) => Err(self.end_upload(handle, fault).await),
         }
+    }
+
+    /// Bytes of all uploads that wait in memory for what lies before them.
+    fn held(&self) -> usize {
+        self.handles.uploads().map(Upload::held).sum()
     }
 
     /// READ: handle, offset, length. The answer comes from the task that reads files.
@@ -208,7 +213,7 @@ impl Sftp {
     /// Holds a complete upload until it is renamed. Beyond the bound it is not forgotten, only closed, and inspected again
     /// from the disk when it is renamed.
     pub(super) fn keep_sealed(&mut self, exchange: Slug, name: Name, sealed: Sealed) {
-        if self.sealed.len() < self.server.config.machine.limits.handles {
+        if self.sealed.len() < self.server.config().machine.limits.handles {
             self.sealed.insert((exchange, name), sealed);
         }
     }

@@ -56,9 +56,8 @@ impl Sftp {
         match place {
             Place::Root => {
                 let today = self.server.clock.today();
-                let open = self
-                    .server
-                    .config
+                let config = self.server.config();
+                let open = config
                     .exchanges_of(self.session.institution())
                     .filter(|exchange| exchange.agreement.standing(today) == Standing::Open);
                 entries.extend(open.map(|exchange| self.directory_entry(exchange.name.as_str())));
