@@ -1,8 +1,9 @@
 //! The network side. `listener` accepts, `ssh` lets people in and opens channels, `sftp` answers their requests, `session`
-//! says whose they are, `connection` cuts what must be cut, `algorithms` says how it is encrypted. It holds the SSH host
+//! says whose they are, `connection` cuts what must be cut, `ask` asks `work` whether a file is for this zone, `algorithms` says how it is encrypted. It holds the SSH host
 //! key and no other secret, and runs no other program.
 
 mod algorithms;
+mod ask;
 mod connection;
 mod listener;
 mod session;
@@ -18,6 +19,7 @@ use russh::keys::PrivateKey;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 
+use self::ask::JobSide;
 use crate::config::Config;
 use crate::host::clock::Clock;
 use crate::host::files::{self, FileError};
@@ -41,6 +43,7 @@ pub struct Server {
     spool: Spool,
     log: AccessLog,
     metrics: ServeMetrics,
+    job_side: JobSide,
     clock: Clock,
 }
 
@@ -91,8 +94,9 @@ pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result
     let spool = Spool::open(&machine.spool, &config.pairs())?;
     let metrics = ServeMetrics::new(config.institutions.keys(), &clock)?;
     metrics.watch_log(&log)?;
-    let server =
-        Arc::new(Server { spool, log, metrics, clock, config: watch::Sender::new(Arc::new(config)) });
+    let job_side = JobSide::new(machine.sockets.work.clone(), metrics.questions());
+    let config = watch::Sender::new(Arc::new(config));
+    let server = Arc::new(Server { spool, log, metrics, job_side, clock, config });
 
     let watched = Arc::clone(&server);
     let registry = server.metrics.registry().clone();
