@@ -77,3 +77,29 @@ fn what_leaves_the_spool_leaves_the_reach_of_every_session() {
     fs::rename(&aside, &outbox).unwrap();
     assert_eq!(zone.download(AN, "/pillar-3/out/result.age"), b"a result");
 }
+
+#[test]
+fn serve_keeps_no_way_to_the_keys_of_work_nor_to_the_register() {
+    let zone = Zone::lay_out();
+    let secrets =
+        ["keys/zone.agekey", "keys/signing_ed25519", "register.db"].map(|name| zone.directory().join(name));
+    let reaches = |path: &PathBuf| {
+        let needs = dropzone::serve::needs(&dropzone::config::load(&zone.directory()).unwrap());
+        let folders = needs.change.iter().chain(&needs.read_folders);
+        folders.chain(&needs.read_files).any(|granted| path.starts_with(granted))
+    };
+    for secret in &secrets {
+        assert!(!reaches(secret), "{}", secret.display());
+    }
+    // Where no secret lies beside it, a dropzone.yaml that is replaced can be read again.
+    let main = zone.directory().join("dropzone.yaml");
+    let other = main.with_file_name("other.yaml");
+    assert!(!reaches(&other));
+    let elsewhere = zone.here();
+    let text =
+        fs::read_to_string(&main).unwrap().replace("[keys/zone", &format!("[{}/zone", elsewhere.display()));
+    let text = text.replace("signing-key: keys", &format!("signing-key: {}", elsewhere.display()));
+    let text = text.replace("sqlite: register", &format!("sqlite: {}/register", elsewhere.display()));
+    fs::write(&main, text).unwrap();
+    assert!(reaches(&other));
+}
