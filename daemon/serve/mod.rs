@@ -86,7 +86,7 @@ pub enum ServeError {
 pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result<(), ServeError> {
     let machine = &config.machine;
     let host_key = read_host_key(&machine.host_key)?;
-    let ssh = Arc::new(algorithms::server_config(host_key, &machine.limits));
+    let ssh = Arc::new(algorithms::server_config(host_key, machine));
     let log = AccessLog::open(&machine.log.directory, &machine.node, "serve", clock.clone())?;
     let spool = Spool::open(&machine.spool, &config.pairs())?;
     let metrics = ServeMetrics::new(config.institutions.keys(), &clock)?;

@@ -99,9 +99,9 @@ impl Peer {
         // The answer takes the same time for every refusal, because russh waits it out; it differs in the log only.
         let known = identify(&config.institutions, |name| config.has_open_exchange(name, today), &attempt);
         match known {
-            Ok(who) if may_sign(algorithm) => Some(who),
+            Ok(who) if may_sign(config.machine.algorithms, algorithm) => Some(who),
             Ok(_) => {
-                self.refuse(user, LoginRefusal::NotProven, fingerprint);
+                self.refuse(user, LoginRefusal::AlgorithmNotAccepted, fingerprint);
                 None
             }
             Err(refusal) => {
