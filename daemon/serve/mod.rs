@@ -1,13 +1,15 @@
 //! The network side. `listener` accepts, `ssh` lets people in and opens channels, `sftp` answers their requests, `session`
-//! says whose they are, `connection` cuts what must be cut, `algorithms` says how it is encrypted. It holds the SSH host
-//! key and no other secret, and runs no other program.
+//! says whose they are, `connection` cuts what must be cut, `algorithms` says how it is encrypted, `tap` and `negotiation`
+//! hear what was agreed on. It holds the SSH host key and no other secret, and runs no other program.
 
 mod algorithms;
 mod connection;
 mod listener;
+mod negotiation;
 mod session;
 mod sftp;
 mod ssh;
+mod tap;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

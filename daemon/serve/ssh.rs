@@ -19,7 +19,6 @@ use super::sftp::framing::Violation;
 use crate::host::log::LogError;
 use crate::host::metrics::{ConnectionRefusal, Open as OpenCount};
 use crate::policy::account::{Attempt, LoginRefusal, Who, identify};
-use crate::policy::record::{Event, Outcome};
 
 /// Answers that a client does not read are held for it up to this many bytes; a client that asks on is cut.
 const UNREAD_MAX: usize = 4 << 20;
@@ -172,7 +171,7 @@ impl Handler for Peer {
             client,
             authenticated,
         });
-        self.server.log.append_async(session.record(Event::Login, Outcome::Ok)).await?;
+        self.server.log.append_async(session.login_record(self.connection.negotiated())).await?;
         self.server.metrics.authentication(None);
         self.counted = Some(self.server.metrics.session());
         self.connection.logged_in(Arc::clone(&session));
