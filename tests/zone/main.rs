@@ -11,6 +11,7 @@
 
 mod delivery;
 mod gate;
+#[path = "../harness/mod.rs"]
 mod harness;
 mod isolation;
 mod jobs;
