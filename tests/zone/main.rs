@@ -14,6 +14,7 @@ mod algorithms;
 mod containment;
 mod delivery;
 mod gate;
+#[path = "../harness/mod.rs"]
 mod harness;
 mod isolation;
 mod jobs;
