@@ -80,11 +80,15 @@ pub enum LoginRefusal {
     NoOpenExchange,
     /// The connection ended without a proof that the key is the peer's.
     NotProven,
+    /// The key is good, and as many sessions as may be run from this source.
+    TooManyFromSource,
+    /// The key is good, and as many sessions as may be run of this institution.
+    TooManyOfInstitution,
 }
 
 impl LoginRefusal {
     /// All, for metrics.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::UnknownUser,
         Self::UnknownKey,
         Self::KeyNotYetValid,
@@ -92,6 +96,8 @@ impl LoginRefusal {
         Self::WrongNetwork,
         Self::NoOpenExchange,
         Self::NotProven,
+        Self::TooManyFromSource,
+        Self::TooManyOfInstitution,
     ];
 
     /// The stable code for log and metrics.
@@ -104,6 +110,8 @@ impl LoginRefusal {
             Self::WrongNetwork => "wrong-network",
             Self::NoOpenExchange => "no-open-exchange",
             Self::NotProven => "not-proven",
+            Self::TooManyFromSource => "too-many-from-source",
+            Self::TooManyOfInstitution => "too-many-of-institution",
         }
     }
 }

@@ -1,10 +1,12 @@
-//! The network side. `listener` accepts, `ssh` lets people in and opens channels, `sftp` answers their requests, `session`
+//! The network side. `listener` accepts, `admission` says who has a place, `proxy` who a proxy speaks for, `ssh` lets people in and opens channels, `sftp` answers their requests, `session`
 //! says whose they are, `connection` cuts what must be cut, `algorithms` says how it is encrypted. It holds the SSH host
 //! key and no other secret, and runs no other program.
 
+mod admission;
 mod algorithms;
 mod connection;
 mod listener;
+mod proxy;
 mod session;
 mod sftp;
 mod ssh;
@@ -15,9 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::keys::PrivateKey;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 
+use self::admission::Admission;
 use crate::config::Config;
 use crate::host::clock::Clock;
 use crate::host::files::{self, FileError};
@@ -42,6 +45,7 @@ pub struct Server {
     log: AccessLog,
     metrics: ServeMetrics,
     clock: Clock,
+    admission: Arc<Admission>,
 }
 
 /// Why `serve` cannot start or go on.
@@ -91,8 +95,14 @@ pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result
     let spool = Spool::open(&machine.spool, &config.pairs())?;
     let metrics = ServeMetrics::new(config.institutions.keys(), &clock)?;
     metrics.watch_log(&log)?;
-    let server =
-        Arc::new(Server { spool, log, metrics, clock, config: watch::Sender::new(Arc::new(config)) });
+    let server = Arc::new(Server {
+        spool,
+        log,
+        metrics,
+        clock,
+        config: watch::Sender::new(Arc::new(config)),
+        admission: Arc::default(),
+    });
 
     let watched = Arc::clone(&server);
     let registry = server.metrics.registry().clone();
@@ -101,16 +111,16 @@ pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result
     let mut tasks = JoinSet::new();
     tasks.spawn(metrics_listener);
     let (stop, stopped) = watch::channel(false);
-    let places = Arc::new(Semaphore::new(server.config().machine.limits.connections));
     let mut accepting = JoinSet::new();
     for &address in &server.config().machine.listen {
         let listener = listener::bind(address).map_err(|cause| ServeError::Listen { address, cause })?;
         tracing::info!(address = %listener.local_addr().unwrap_or(address), "listening for ssh");
-        let (server, ssh, places) = (Arc::clone(&server), Arc::clone(&ssh), Arc::clone(&places));
-        accepting.spawn(listener::accept(server, ssh, listener, places, stopped.clone()));
+        let (server, ssh) = (Arc::clone(&server), Arc::clone(&ssh));
+        accepting.spawn(listener::accept(server, ssh, listener, stopped.clone()));
     }
     server.log.append_async(Record::new(Event::Start, Outcome::Ok)).await?;
     tasks.spawn(upkeep(Arc::clone(&server)));
+    tasks.spawn(admission::watch(Arc::clone(&server)));
     systemd::ready("serving");
 
     let cause = shutdown.requested().await;
@@ -120,6 +130,7 @@ pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result
     let _ = stop.send(true);
     while accepting.join_next().await.is_some() {}
     tasks.shutdown().await;
+    admission::tell_probes(&server).await;
     server.log.append_async(Record::new(Event::Stop, Outcome::Ok)).await?;
     Ok(())
 }
