@@ -7,7 +7,7 @@ mod connection;
 mod listener;
 mod needs;
 mod session;
-mod sftp;
+pub mod sftp;
 mod ssh;
 
 use std::net::SocketAddr;

@@ -9,6 +9,7 @@
     reason = "a test stops at the first surprise, and tells what it saw"
 )]
 
+mod audit;
 mod containment;
 mod delivery;
 mod gate;
