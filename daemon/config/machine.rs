@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::error::Key;
 use super::raw;
 use super::values::Desk;
-use super::{Database, Limits, Log, Machine, MetricsListen, Work};
+use super::{Algorithms, Database, Limits, Log, Machine, MetricsListen, Work};
 use crate::host::files::examine_folder;
 use crate::policy::path::Slug;
 
@@ -43,6 +43,10 @@ pub fn machine(desk: &mut Desk<'_>, directory: &Path, host: &str, raw: &raw::Mac
         databases: databases?,
         work: work?,
         limits: limits?,
+        algorithms: match raw.algorithms {
+            raw::Algorithms::Compat => Algorithms::Compat,
+            raw::Algorithms::Strict => Algorithms::Strict,
+        },
     })
 }
 

@@ -64,6 +64,18 @@ pub struct Machine {
     pub work: Work,
     /// What one peer may take.
     pub limits: Limits,
+    /// Which SSH algorithms are offered and accepted.
+    pub algorithms: Algorithms,
+}
+
+/// A profile of SSH algorithms. The lists themselves are `serve::algorithms`'s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Algorithms {
+    /// What every client of the last years can do.
+    #[default]
+    Compat,
+    /// The strongest of each kind only, and ed25519 keys only.
+    Strict,
 }
 
 /// Where and how long the access log is kept.

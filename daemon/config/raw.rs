@@ -26,6 +26,16 @@ pub struct Machine {
     pub work: Work,
     #[serde(default)]
     pub limits: Limits,
+    #[serde(default)]
+    pub algorithms: Algorithms,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithms {
+    #[default]
+    Compat,
+    Strict,
 }
 
 #[derive(Debug, Deserialize)]

@@ -535,6 +535,23 @@ fn a_key_belongs_to_one_person() {
 }
 
 #[test]
+fn the_strict_profile_takes_ed25519_keys_only_and_says_whose_others_are() {
+    let zone = Zone::new();
+    assert_eq!(load(zone.path()).unwrap().machine.algorithms, Algorithms::Compat);
+    zone.replace("dropzone.yaml", "spool: spool", "spool: spool\nalgorithms: strict");
+    let errors = zone.errors();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].starts_with("institutions/atlas.yaml:6: people[0].keys[0]: SHA256:"), "{errors:?}");
+    assert!(errors[0].contains("ecdsa-sha2-nistp256"), "{errors:?}");
+    zone.replace("dropzone.yaml", "strict", "paranoid");
+    assert!(
+        zone.errors()[0].starts_with("dropzone.yaml:7: algorithms: unknown variant"),
+        "{:?}",
+        zone.errors()
+    );
+}
+
+#[test]
 fn what_strangers_can_write_is_refused() {
     for (file, mode, beginning) in [
         ("", 0o777, "/"),

@@ -1,14 +1,17 @@
 //! The network side. `listener` accepts, `ssh` lets people in and opens channels, `sftp` answers their requests, `session`
-//! says whose they are, `connection` cuts what must be cut, `algorithms` says how it is encrypted, `needs` what the process is held to. It holds the SSH host
-//! key and no other secret, and runs no other program.
+//! says whose they are, `connection` cuts what must be cut, `algorithms` says how it is encrypted, `tap` and `negotiation`
+//! hear what was agreed on, `needs` says what the process is held to. It holds the SSH host key and no other secret, and runs
+//! no other program.
 
 mod algorithms;
 mod connection;
 mod listener;
 mod needs;
+mod negotiation;
 mod session;
 pub mod sftp;
 mod ssh;
+mod tap;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -95,7 +98,7 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let machine = &config.machine;
     let host_key = read_host_key(&machine.host_key)?;
-    let ssh = Arc::new(algorithms::server_config(host_key, &machine.limits));
+    let ssh = Arc::new(algorithms::server_config(host_key, machine));
     let log = AccessLog::open(&machine.log.directory, &machine.node, "serve", clock.clone())?;
     let spool = Spool::open(&machine.spool, &config.pairs())?;
     let metrics = ServeMetrics::new(config.institutions.keys(), &clock)?;

@@ -92,6 +92,7 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
             databases: BTreeMap::from([(slug("register"), Database::Sqlite(folder.join("register.db")))]),
             work: Work { scan_every: Duration::from_millis(200), jobs: 2, tries: 2 },
             limits: Limits::default(),
+            algorithms: crate::config::Algorithms::Compat,
         },
         institutions: ["agii", "atlas"].iter().map(|name| (slug(name), institution(name))).collect(),
         exchanges: BTreeMap::from([

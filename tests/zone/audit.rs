@@ -45,3 +45,14 @@ fn compat_offers_exactly_what_its_policy_names() {
     // The other profile's policy is not met, so a policy can fail.
     audit(&zone, &["--policy", &policy("strict")]).unwrap().must_fail();
 }
+
+#[test]
+fn strict_offers_exactly_what_its_policy_names_and_nothing_to_warn_about() {
+    let zone = zone_with("algorithms: strict\n");
+    let Some(told) = audit(&zone, &["--policy", &policy("strict")]) else { return };
+    told.must_succeed();
+    let audited = audit(&zone, &[]).unwrap().must_succeed().text();
+    assert!(audited.contains("(kex) mlkem768x25519-sha256"), "{audited}");
+    assert!(!audited.contains("[warn]") && !audited.contains("[fail]"), "{audited}");
+    audit(&zone, &["--policy", &policy("compat")]).unwrap().must_fail();
+}
