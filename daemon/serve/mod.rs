@@ -13,7 +13,7 @@ mod needs;
 mod negotiation;
 mod proxy;
 mod session;
-mod sftp;
+pub mod sftp;
 mod ssh;
 mod tap;
 
