@@ -3,12 +3,8 @@
 
 use std::time::Duration;
 
-use crate::message::{
-    CHANNEL_DATA, KEX_ECDH_INIT, KEXINIT, data, kexinit, string,
-};
-use crate::sftp::{
-    CLOSE, OPEN, REALPATH, RENAME, UPLOAD, WRITE, age_file, open, request, write,
-};
+use crate::message::{CHANNEL_DATA, KEX_ECDH_INIT, KEXINIT, data, kexinit, string};
+use crate::sftp::{CLOSE, OPEN, REALPATH, RENAME, UPLOAD, WRITE, age_file, open, request, write};
 use crate::wire::{Wire, offer};
 use crate::zone::Zone;
 

@@ -7,10 +7,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::PATIENCE;
 use crate::message::{
-    CHANNEL_CLOSE, CHANNEL_DATA, CHANNEL_WINDOW_ADJUST, DISCONNECT, IGNORE, USERAUTH_FAILURE, USERAUTH_PK_OK, USERAUTH_REQUEST, USERAUTH_SUCCESS, about, data, string,
+    CHANNEL_CLOSE, CHANNEL_DATA, CHANNEL_WINDOW_ADJUST, DISCONNECT, IGNORE, USERAUTH_FAILURE, USERAUTH_PK_OK,
+    USERAUTH_REQUEST, USERAUTH_SUCCESS, about, data, string,
 };
 use crate::sftp::{
-    DOWNLOAD, OPEN, OPENDIR, READ, REALPATH, UPLOAD, WRITE, open, packet, read, request, string as field, write,
+    DOWNLOAD, OPEN, OPENDIR, READ, REALPATH, UPLOAD, WRITE, open, packet, read, request, string as field,
+    write,
 };
 use crate::wire::{Wire, offer};
 use crate::zone::Zone;

@@ -17,9 +17,9 @@ use tokio::time::timeout;
 
 use crate::PATIENCE;
 use crate::message::{
-    CHANNEL_OPEN_CONFIRMATION, CHANNEL_SUCCESS, KEX_ECDH_INIT, KEX_ECDH_REPLY, KEXINIT, NEWKEYS, SERVICE_ACCEPT,
-    SERVICE_REQUEST, USERAUTH_REQUEST, USERAUTH_SUCCESS, channel_request, data, fields, kexinit, mpint, number,
-    open_channel, string,
+    CHANNEL_OPEN_CONFIRMATION, CHANNEL_SUCCESS, KEX_ECDH_INIT, KEX_ECDH_REPLY, KEXINIT, NEWKEYS,
+    SERVICE_ACCEPT, SERVICE_REQUEST, USERAUTH_REQUEST, USERAUTH_SUCCESS, channel_request, data, fields,
+    kexinit, mpint, number, open_channel, string,
 };
 use crate::sftp::{INIT, packet};
 
