@@ -22,8 +22,7 @@ const KEX: &[kex::Name] = &[
 const CIPHERS: &[cipher::Name] = &[cipher::AES_256_GCM, cipher::AES_128_GCM, cipher::AES_256_CTR];
 
 /// Encrypt-then-MAC, but for the last two: libssh2 before 1.11, and with it curl on Debian 12, knows neither GCM nor those.
-const MACS: &[mac::Name] =
-    &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
+const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
 
 /// What user keys may sign with; SHA-1 is left out.
 fn signatures() -> Vec<Algorithm> {
