@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Barrier;
 
+use rustix::process::{Signal, kill_process};
+
 use crate::client::{Client, Kind, Said, Step, lack, step};
 use crate::content::{TIME, large, medium, names, plaintext, set_time, small, time_of};
 use crate::harness::programs::sha256;
-use crate::harness::{AN, BO, Person, Zone};
+use crate::harness::{AN, BO, Daemon, Person, Zone, pid};
 
 /// Keeps a promise to a client, if the client can do what it takes; says why where it cannot.
 pub fn keep(client: &dyn Client, needs: &[Kind], promise: fn(&dyn Client)) {
@@ -294,12 +296,16 @@ pub fn other_content_under_a_taken_name_is_reported_as_a_failure(client: &dyn Cl
     zone.put_here("local.age", &content);
     zone.put_here("other.age", &other);
     let path = "/relay/in/list.age";
+    // While the first is waiting, its name is taken, for every session.
+    let work = pid(*zone.pids(Daemon::Work).last().unwrap());
+    kill_process(work, Signal::STOP).unwrap();
     let steps = [
         step(Kind::Put, "local.age", path),
         step(Kind::Put, "other.age", path),
         step(Kind::Put, "other.age", "/relay/in/other.age"),
     ];
     let said = client.run(&zone, AN, &steps);
+    kill_process(work, Signal::CONT).unwrap();
     assert_eq!(said.iter().map(|said| said.ok).collect::<Vec<_>>(), [true, false, true], "{said:?}");
     let both = expected(&[("list.age", &content), ("other.age", &other)]);
     assert_eq!(delivered(&zone, AN, "relay", 2), both);

@@ -76,4 +76,5 @@ fn between_marks(text: &str, steps: usize) -> Vec<Option<String>> {
     parts
 }
 
-const MARK: &str = "@@@";
+/// A mark that no client gives a meaning to.
+const MARK: &str = "==step==";
