@@ -78,19 +78,22 @@ pub enum LoginRefusal {
     WrongNetwork,
     /// None of the institution's agreements is in force.
     NoOpenExchange,
+    /// The key is one of the institution's, but would sign in a way that is not accepted.
+    AlgorithmNotAccepted,
     /// The connection ended without a proof that the key is the peer's.
     NotProven,
 }
 
 impl LoginRefusal {
     /// All, for metrics.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::UnknownUser,
         Self::UnknownKey,
         Self::KeyNotYetValid,
         Self::KeyExpired,
         Self::WrongNetwork,
         Self::NoOpenExchange,
+        Self::AlgorithmNotAccepted,
         Self::NotProven,
     ];
 
@@ -103,6 +106,7 @@ impl LoginRefusal {
             Self::KeyExpired => "key-expired",
             Self::WrongNetwork => "wrong-network",
             Self::NoOpenExchange => "no-open-exchange",
+            Self::AlgorithmNotAccepted => "algorithm-not-accepted",
             Self::NotProven => "not-proven",
         }
     }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::Server;
 use super::connection::Connection;
 use super::ssh::{ConnectionError, Peer, say_goodbye};
+use super::tap::Tap;
 use crate::host::metrics::ConnectionRefusal;
 use crate::host::spool::random;
 use crate::policy::account::LoginRefusal;
@@ -105,6 +106,7 @@ async fn attend(
     let connection = Arc::new(Connection::new(format!("{:016x}", random()), peer, second));
     let handler = Peer::new(Arc::clone(server), Arc::clone(&connection));
     let limits = &server.config().machine.limits;
+    let socket = Tap::new(socket, Arc::clone(&ssh), Arc::clone(&connection));
     let running = match timeout(limits.login_grace, russh::server::run_stream(ssh, socket, handler)).await {
         Ok(running) => {
             running.inspect_err(|_| server.metrics.connection_refused(ConnectionRefusal::Protocol))?

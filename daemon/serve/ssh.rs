@@ -19,7 +19,6 @@ use super::sftp::framing::Violation;
 use crate::host::log::LogError;
 use crate::host::metrics::{ConnectionRefusal, Open as OpenCount};
 use crate::policy::account::{Attempt, LoginRefusal, Who, identify};
-use crate::policy::record::{Event, Outcome};
 
 /// Answers that a client does not read are held for it up to this many bytes; a client that asks on is cut.
 const UNREAD_MAX: usize = 4 << 20;
@@ -99,9 +98,9 @@ impl Peer {
         // The answer takes the same time for every refusal, because russh waits it out; it differs in the log only.
         let known = identify(&config.institutions, |name| config.has_open_exchange(name, today), &attempt);
         match known {
-            Ok(who) if may_sign(algorithm) => Some(who),
+            Ok(who) if may_sign(config.machine.algorithms, algorithm) => Some(who),
             Ok(_) => {
-                self.refuse(user, LoginRefusal::NotProven, fingerprint);
+                self.refuse(user, LoginRefusal::AlgorithmNotAccepted, fingerprint);
                 None
             }
             Err(refusal) => {
@@ -172,7 +171,7 @@ impl Handler for Peer {
             client,
             authenticated,
         });
-        self.server.log.append_async(session.record(Event::Login, Outcome::Ok)).await?;
+        self.server.log.append_async(session.login_record(self.connection.negotiated())).await?;
         self.server.metrics.authentication(None);
         self.counted = Some(self.server.metrics.session());
         self.connection.logged_in(Arc::clone(&session));
