@@ -73,3 +73,20 @@ pub fn server_config(host_key: PrivateKey, limits: &Limits) -> server::Config {
         ..server::Config::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_library_is_to_bound_is_what_the_limits_say() {
+        let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap();
+        let limits = Limits::default();
+        let config = server_config(key, &limits);
+        assert_eq!(config.keepalive_interval, Some(Duration::from_secs(30)));
+        assert_eq!((config.keepalive_max, config.max_auth_attempts), (3, 6));
+        assert_eq!(config.limits.rekey_time_limit, Duration::from_secs(3_600));
+        assert_eq!((config.limits.rekey_read_limit, config.limits.rekey_write_limit), (1 << 30, 1 << 30));
+        assert_eq!(config.inactivity_timeout, Some(Duration::from_secs(300)));
+    }
+}
