@@ -24,7 +24,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 pub use self::error::{Cause, ConfigError, Key, Note};
-pub use self::load::{FILE_LIMIT, FILES_LIMIT, Loaded, load, load_with_notes, worst};
+pub use self::load::{FILE_LIMIT, FILES_LIMIT, Loaded, check_texts, load, load_with_notes, worst};
 use crate::policy::account::Institution;
 use crate::policy::admission::{Bounds, EarlyDrop};
 use crate::policy::agreement::{Exchange, Standing};
@@ -63,16 +63,30 @@ pub struct Machine {
     pub log: Log,
     /// Loopback listeners for metrics and health.
     pub metrics: MetricsListen,
+    /// Where the processes of this zone reach each other.
+    pub sockets: Sockets,
     /// What queries may join with.
     pub databases: BTreeMap<Slug, Database>,
     /// How `work` works.
     pub work: Work,
     /// What one peer may take.
     pub limits: Limits,
+    /// Which SSH algorithms are offered and accepted.
+    pub algorithms: Algorithms,
     /// Who is refused for a while.
     pub penalties: PenaltyRules,
     /// Peers whose connections begin with a PROXY header, which is believed.
     pub proxies: Vec<IpNet>,
+}
+
+/// A profile of SSH algorithms. The lists themselves are `serve::algorithms`'s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Algorithms {
+    /// What every client of the last years can do.
+    #[default]
+    Compat,
+    /// The strongest of each kind only, and ed25519 keys only.
+    Strict,
 }
 
 /// Where and how long the access log is kept.
@@ -91,6 +105,15 @@ pub struct MetricsListen {
     pub serve: SocketAddr,
     /// `work`'s.
     pub work: SocketAddr,
+}
+
+/// Unix sockets, which each process makes when it starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sockets {
+    /// Where `serve` is told what to do.
+    pub serve: PathBuf,
+    /// Where `work` is asked whether a file is for this zone.
+    pub work: PathBuf,
 }
 
 /// A database that queries may join with.

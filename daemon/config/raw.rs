@@ -21,15 +21,27 @@ pub struct Machine {
     pub log: Log,
     pub metrics: Option<Metrics>,
     #[serde(default)]
+    pub sockets: Sockets,
+    #[serde(default)]
     pub databases: Mapping<Database>,
     #[serde(default)]
     pub work: Work,
     #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
+    pub algorithms: Algorithms,
+    #[serde(default)]
     pub penalties: Penalties,
     #[serde(default)]
     pub proxy_protocol: ProxyProtocol,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithms {
+    #[default]
+    Compat,
+    Strict,
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,6 +56,13 @@ pub struct Log {
 pub struct Metrics {
     pub serve: String,
     pub work: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Sockets {
+    pub serve: Option<String>,
+    pub work: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -172,6 +191,7 @@ pub struct Accept {
     pub max_size: String,
     #[serde(default)]
     pub armored: bool,
+    pub unasked: Option<String>,
 }
 
 /// `relay`, or a mapping with the one key `query`.

@@ -12,6 +12,7 @@ pub mod path;
 pub mod penalties;
 pub mod probes;
 pub mod proxy;
+pub mod question;
 pub mod reason;
 pub mod receipt;
 pub mod record;

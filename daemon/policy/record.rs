@@ -96,6 +96,18 @@ pub struct Record {
     /// The client's identification string (RFC 4253 §4.2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
+    /// A login's key exchange method, as in `mlkem768x25519-sha256`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kex: Option<String>,
+    /// A login's cipher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cipher: Option<String>,
+    /// A login's message authentication, where the cipher does not do that too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// What the key of a login signed with, as in `rsa-sha2-512`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_algorithm: Option<String>,
     /// The exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<Slug>,
@@ -138,6 +150,10 @@ impl Record {
             key_label: None,
             key_fingerprint: None,
             client: None,
+            kex: None,
+            cipher: None,
+            mac: None,
+            key_algorithm: None,
             exchange: None,
             path: None,
             new_path: None,

@@ -3,12 +3,13 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::admission::{Origin, Place};
+use super::negotiation::Negotiated;
 use super::session::Session;
 use crate::config::Limits;
 use crate::policy::account::LoginRefusal;
@@ -28,6 +29,8 @@ pub struct Connection {
     /// Milliseconds after `began`.
     progress: AtomicU64,
     login: Mutex<Login>,
+    /// What it is secured with, once that is agreed.
+    negotiated: OnceLock<Negotiated>,
     /// Files that were still open when their channel ended, for the records at the connection's end.
     broken_off: Mutex<Vec<Record>>,
 }
@@ -75,6 +78,7 @@ impl Connection {
             began,
             progress: AtomicU64::new(0),
             login: Mutex::new(Login::default()),
+            negotiated: OnceLock::new(),
             broken_off: Mutex::default(),
         }
     }
@@ -94,6 +98,17 @@ impl Connection {
     /// How far the login has come.
     pub fn login(&self) -> Login {
         self.login.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The algorithms are agreed.
+    pub fn secured_with(&self, negotiated: Negotiated) {
+        // There is one first key exchange in a connection.
+        let _ = self.negotiated.set(negotiated);
+    }
+
+    /// What it is secured with, as far as that was heard.
+    pub fn negotiated(&self) -> Option<&Negotiated> {
+        self.negotiated.get()
     }
 
     /// It asks to log in.

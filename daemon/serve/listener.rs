@@ -15,6 +15,7 @@ use super::admission::{Origin, Place, admit, came_silently, settle};
 use super::connection::Connection;
 use super::proxy::{behind, direct, is_proxy};
 use super::ssh::{ConnectionError, Peer, say_goodbye};
+use super::tap::Tap;
 use crate::host::metrics::{ConnectionRefusal, Limit};
 use crate::host::spool::random;
 use crate::policy::account::LoginRefusal;
@@ -165,6 +166,7 @@ async fn run(
     stop: &mut watch::Receiver<bool>,
 ) -> End {
     let limits = &server.config().machine.limits;
+    let socket = Tap::new(socket, Arc::clone(&ssh), Arc::clone(connection));
     let handler = Peer::new(Arc::clone(server), Arc::clone(connection));
     let (grace_ends, _) = connection.deadline(limits);
     let running = tokio::select! {
@@ -322,6 +324,7 @@ mod tests {
         );
         let config = Arc::new(super::super::algorithms::server_config(
             key.unwrap(),
+            crate::config::Algorithms::Compat,
             &crate::config::Limits::default(),
         ));
         let (client, server) = tokio::io::duplex(1 << 16);

@@ -1,15 +1,21 @@
-//! The network side. `listener` accepts, `admission` says who has a place, `proxy` who a proxy speaks for, `ssh` lets people in and opens channels, `sftp` answers their requests, `session`
-//! says whose they are, `connection` cuts what must be cut, `algorithms` says how it is encrypted. It holds the SSH host
-//! key and no other secret, and runs no other program.
+//! The network side. `listener` accepts, `admission` says who has a place, `proxy` who a proxy speaks for, `ssh` lets people
+//! in and opens channels, `sftp` answers their requests, `session` says whose they are, `connection` cuts what must be cut,
+//! `ask` asks `work` whether a file is for this zone, `algorithms` says how it is encrypted, `tap` and `negotiation` hear what
+//! was agreed on, `needs` says what the process is held to. It holds the SSH host key and no other secret, and runs no other
+//! program.
 
 mod admission;
 mod algorithms;
+mod ask;
 mod connection;
 mod listener;
+mod needs;
+mod negotiation;
 mod proxy;
 mod session;
-mod sftp;
+pub mod sftp;
 mod ssh;
+mod tap;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -21,8 +27,11 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use self::admission::Admission;
+use self::ask::JobSide;
+pub use self::needs::needs;
 use crate::config::Config;
 use crate::host::clock::Clock;
+use crate::host::containment::Containment;
 use crate::host::files::{self, FileError};
 use crate::host::http::{self, HttpError};
 use crate::host::log::{AccessLog, LogError};
@@ -44,6 +53,7 @@ pub struct Server {
     spool: Spool,
     log: AccessLog,
     metrics: ServeMetrics,
+    job_side: JobSide,
     clock: Clock,
     admission: Arc<Admission>,
 }
@@ -87,22 +97,24 @@ pub enum ServeError {
 }
 
 /// Serves until it is told to stop, then ends every connection in order.
-pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result<(), ServeError> {
+pub async fn run(
+    config: Config,
+    clock: Clock,
+    mut shutdown: Shutdown,
+    contained: Containment,
+) -> Result<(), ServeError> {
     let machine = &config.machine;
     let host_key = read_host_key(&machine.host_key)?;
-    let ssh = Arc::new(algorithms::server_config(host_key, &machine.limits));
+    let ssh = Arc::new(algorithms::server_config(host_key, machine.algorithms, &machine.limits));
     let log = AccessLog::open(&machine.log.directory, &machine.node, "serve", clock.clone())?;
     let spool = Spool::open(&machine.spool, &config.pairs())?;
     let metrics = ServeMetrics::new(config.institutions.keys(), &clock)?;
     metrics.watch_log(&log)?;
-    let server = Arc::new(Server {
-        spool,
-        log,
-        metrics,
-        clock,
-        config: watch::Sender::new(Arc::new(config)),
-        admission: Arc::default(),
-    });
+    metrics.contained(contained)?;
+    let job_side = JobSide::new(machine.sockets.work.clone(), metrics.questions());
+    let config = watch::Sender::new(Arc::new(config));
+    let admission = Arc::default();
+    let server = Arc::new(Server { spool, log, metrics, job_side, clock, config, admission });
 
     let watched = Arc::clone(&server);
     let registry = server.metrics.registry().clone();

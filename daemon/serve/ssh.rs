@@ -96,9 +96,9 @@ impl Peer {
         // The answer takes the same time for every refusal, because russh waits it out; it differs in the log only.
         let known = identify(&config.institutions, |name| config.has_open_exchange(name, today), &attempt);
         match known {
-            Ok(who) if may_sign(algorithm) => Some(who),
+            Ok(who) if may_sign(config.machine.algorithms, algorithm) => Some(who),
             Ok(_) => {
-                self.refuse(user, LoginRefusal::NotProven, fingerprint);
+                self.refuse(user, LoginRefusal::AlgorithmNotAccepted, fingerprint);
                 None
             }
             Err(refusal) => {
@@ -202,7 +202,7 @@ impl Handler for Peer {
             self.server.log.append_async(denied).await?;
             return Ok(ssh.disconnect(Disconnect::TooManyConnections, bound.sentence(), "nl")?);
         }
-        let login = Record { proxy, ..session.record(Event::Login, Outcome::Ok) };
+        let login = Record { proxy, ..session.login_record(self.connection.negotiated()) };
         self.server.log.append_async(login).await?;
         self.server.metrics.authentication(None);
         self.counted = Some(self.server.metrics.session());

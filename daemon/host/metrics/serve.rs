@@ -11,20 +11,25 @@
 //! - `dropzone_uploads_total{institution,outcome}`: files opened for writing, by how that ended
 //! - `dropzone_uploads_refused_total{reason}`: refused uploads, by the code of a `Reason`
 //! - `dropzone_received_bytes_total{institution}`, `dropzone_sent_bytes_total{institution}`: file content only
+//! - `dropzone_questions_total{answer}`: uploads about which `work` was asked, by its answer, or `none`
+//! - `dropzone_question_duration_seconds`: how long the upload waited for that
 //! - `dropzone_upload_duration_seconds`: from OPEN to the answer that acknowledges the file
+//! - `dropzone_contained{what}`: 1 where the kernel keeps the process from the files, ports and processes it does not need
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::admission::{Admission, Limit};
 use super::{MetricsError, add, counters, durations};
 use crate::host::clock::Clock;
+use crate::host::containment::Containment;
 use crate::host::log::AccessLog;
 use crate::policy::account::LoginRefusal;
 use crate::policy::path::Slug;
 use crate::policy::penalties::Offence;
+use crate::policy::question::Answer;
 use crate::policy::reason::Reason;
 
 /// Why a connection ended before anybody was logged in.
@@ -120,6 +125,7 @@ pub struct ServeMetrics {
     institutions: BTreeMap<Slug, OfInstitution>,
     uploads_refused: IntCounterVec,
     upload_duration: Histogram,
+    questions: Questions,
 }
 
 /// Looked up once per transfer or chunk: no label has to be hashed for that.
@@ -156,6 +162,7 @@ impl ServeMetrics {
                 &[],
             )?
             .with_label_values::<&str>(&[]),
+            questions: Questions::new(&registry)?,
             connections,
             connections_total,
             sessions,
@@ -173,6 +180,17 @@ impl ServeMetrics {
     /// Shows the health of the access log too.
     pub fn watch_log(&self, log: &AccessLog) -> Result<(), MetricsError> {
         super::watch_log(&self.registry, log)
+    }
+
+    /// Shows what the process is held to.
+    pub fn contained(&self, contained: Containment) -> Result<(), MetricsError> {
+        let help = "1 where the kernel keeps the process to what it needs";
+        let gauges = IntGaugeVec::new(Opts::new("dropzone_contained", help), &["what"])?;
+        add(&self.registry, &gauges)?;
+        for (what, held) in contained.parts() {
+            gauges.with_label_values(&[what]).set(i64::from(held));
+        }
+        Ok(())
     }
 
     /// A connection was accepted; it counts as open until the guard is dropped.
@@ -245,9 +263,39 @@ impl ServeMetrics {
         }
     }
 
+    /// Counts what `work` is asked; clones share the counts.
+    pub fn questions(&self) -> Questions {
+        self.questions.clone()
+    }
+
     /// An upload was acknowledged, so long after its OPEN.
     pub fn upload_took(&self, duration: Duration) {
         self.upload_duration.observe(duration.as_secs_f64());
+    }
+}
+
+/// Counts the questions to `work`.
+#[derive(Clone)]
+pub struct Questions {
+    answers: IntCounterVec,
+    duration: Histogram,
+}
+
+impl Questions {
+    fn new(registry: &Registry) -> Result<Self, MetricsError> {
+        let name = ("dropzone_questions_total", "Uploads about which work was asked, by its answer");
+        let answers = counters(registry, name, &["answer"])?;
+        for answer in Answer::ALL.map(Some).into_iter().chain([None]) {
+            answers.with_label_values(&[answer.map_or("none", Answer::code)]);
+        }
+        let name = ("dropzone_question_duration_seconds", "How long an upload waited for the answer");
+        Ok(Self { answers, duration: durations(registry, name, &[])?.with_label_values::<&str>(&[]) })
+    }
+
+    /// Something was asked, and this came back after so long.
+    pub fn asked(&self, answer: Option<Answer>, took: Duration) {
+        self.answers.with_label_values(&[answer.map_or("none", Answer::code)]).inc();
+        self.duration.observe(took.as_secs_f64());
     }
 }
 
