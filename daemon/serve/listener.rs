@@ -219,8 +219,15 @@ fn two_descriptors(socket: TcpStream) -> std::io::Result<(TcpStream, std::net::T
 /// Counts why there was no login, and what the source has to answer for.
 fn settle_end(server: &Server, connection: &Connection, end: &End) {
     let login = connection.login();
-    if matches!(end, End::Disorder(ConnectionError::Ssh(russh::Error::KeepaliveTimeout))) {
-        server.metrics.limit_reached(Limit::Keepalive);
+    match end {
+        End::Disorder(ConnectionError::Ssh(russh::Error::KeepaliveTimeout)) => {
+            server.metrics.limit_reached(Limit::Keepalive);
+        }
+        // Whoever looks first, the library or `run`.
+        End::Disorder(ConnectionError::Ssh(russh::Error::InactivityTimeout)) => {
+            server.metrics.limit_reached(Limit::Idle);
+        }
+        End::Order | End::LoginGrace | End::Stop | End::Disorder(_) => {}
     }
     if login.session.is_none() && !connection.place.is_taken_away() {
         match end {

@@ -166,7 +166,8 @@ fn a_session_in_which_nothing_moves_is_cut() {
     let zone = zone("limits: {idle: 1s, keepalive: 1s}");
     let mut session = zone.session(AN, from(1));
     zone.wait_for("the cut", || session.has_ended().then_some(()));
-    assert_eq!(zone.metric(Daemon::Serve, "dropzone_limits_reached_total{limit=\"idle\"}"), 1.0);
+    let idle = "dropzone_limits_reached_total{limit=\"idle\"}";
+    zone.wait_for("the count", || (zone.metric(Daemon::Serve, idle) == 1.0).then_some(()));
     zone.wait_for("the logout", || zone.logged(&[("event", "logout")]).pop());
 }
 
