@@ -44,6 +44,8 @@ pub struct Login {
     pub refused: Vec<Refused>,
     /// For whom it asked to log in last, in whatever way.
     pub asked: Option<String>,
+    /// How many of its requests to log in were rejected.
+    pub rejected: usize,
     /// A key was proven and accepted, whether or not that became a session.
     pub proven: bool,
 }
@@ -112,6 +114,11 @@ impl Connection {
     /// It asks to log in.
     pub fn asks(&self, user: &str) {
         self.login.lock().unwrap_or_else(PoisonError::into_inner).asked = Some(printable(user));
+    }
+
+    /// A request to log in is rejected.
+    pub fn rejects(&self) {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner).rejected += 1;
     }
 
     /// A key was proven and accepted.

@@ -105,7 +105,7 @@ pub async fn run(
 ) -> Result<(), ServeError> {
     let machine = &config.machine;
     let host_key = read_host_key(&machine.host_key)?;
-    let ssh = Arc::new(algorithms::server_config(host_key, machine));
+    let ssh = Arc::new(algorithms::server_config(host_key, machine.algorithms, &machine.limits));
     let log = AccessLog::open(&machine.log.directory, &machine.node, "serve", clock.clone())?;
     let spool = Spool::open(&machine.spool, &config.pairs())?;
     let metrics = ServeMetrics::new(config.institutions.keys(), &clock)?;

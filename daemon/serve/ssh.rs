@@ -17,7 +17,7 @@ use super::session::{Authenticated, Session};
 use super::sftp::Sftp;
 use super::sftp::framing::Violation;
 use crate::host::log::LogError;
-use crate::host::metrics::{ConnectionRefusal, Open as OpenCount};
+use crate::host::metrics::{ConnectionRefusal, Limit, Open as OpenCount};
 use crate::policy::account::{Attempt, LoginRefusal, Who, identify};
 use crate::policy::record::{Event, Outcome, Record};
 
@@ -113,7 +113,18 @@ impl Peer {
 
     fn refuse(&self, user: &str, refusal: LoginRefusal, fingerprint: String) {
         self.server.metrics.authentication(Some(refusal));
+        self.connection.rejects();
         self.connection.refused(user, refusal, fingerprint);
+    }
+
+    fn count(&self, violation: Violation) {
+        match violation {
+            Violation::TooLarge => self.server.metrics.limit_reached(Limit::PacketSize),
+            Violation::TooManyOutstanding => {
+                self.server.metrics.limit_reached(Limit::OutstandingRequests);
+            }
+            Violation::TooShort | Violation::OutOfSequence => {}
+        }
     }
 
     fn end_channel(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
@@ -134,11 +145,13 @@ impl Handler for Peer {
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, ConnectionError> {
         self.connection.asks(user);
+        self.connection.rejects();
         Ok(Auth::reject())
     }
 
     async fn auth_password(&mut self, user: &str, _: &str) -> Result<Auth, ConnectionError> {
         self.connection.asks(user);
+        self.connection.rejects();
         Ok(Auth::reject())
     }
 
@@ -210,12 +223,14 @@ impl Handler for Peer {
         // Refused ones too: the library queues its refusals without bound.
         self.opened += 1;
         if self.opened > CHANNELS_MAX {
+            self.server.metrics.limit_reached(Limit::Channels);
             return Err(ConnectionError::TooManyChannels);
         }
         self.unfinished.retain(|&ended| ssh.has_pending_data(ended));
         let taken = self.channels.len() + self.unfinished.len();
         let is_full = taken >= self.server.config().machine.limits.channels;
         if self.session.is_none() || is_full || channel.writable_packet_size().await < ROOM_MIN {
+            self.server.metrics.limit_reached(Limit::Channels);
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
@@ -260,6 +275,7 @@ impl Handler for Peer {
             Ok(answers) => answers,
             Err(violation) => {
                 tracing::info!(session = self.connection.id, %violation, "channel ended");
+                self.count(violation);
                 return self.end_channel(channel, ssh);
             }
         };
@@ -267,6 +283,7 @@ impl Handler for Peer {
         if ssh.has_pending_data(channel) {
             self.unread += answers.len();
             if self.unread > UNREAD_MAX {
+                self.count(Violation::TooManyOutstanding);
                 return Err(Violation::TooManyOutstanding.into());
             }
         } else {

@@ -20,6 +20,7 @@ mod gate;
 mod harness;
 mod isolation;
 mod jobs;
+mod limits;
 mod logins;
 mod operations;
 mod paramiko;

@@ -4,6 +4,7 @@
 //! - `dropzone_connections_unauthenticated`: TCP connections that wait for their login now
 //! - `dropzone_penalties_total{cause}`, `dropzone_penalties_active`: offences that counted against their source, and sources
 //!   refused now
+//! - `dropzone_limits_reached_total{limit}`: what sessions had too much of: channels, handles, requests, time without progress
 //! - `dropzone_probes_total{source}`: connections that ended without asking to log in; `source` is `exempt` or `other`
 //! - `dropzone_authentications_total{result,reason}`: logins; `reason` is the code of a `LoginRefusal`, or `none`
 //! - `dropzone_sessions`: SFTP sessions open now
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use super::admission::Admission;
+use super::admission::{Admission, Limit};
 use super::{MetricsError, add, counters, durations};
 use crate::host::clock::Clock;
 use crate::host::containment::Containment;
@@ -216,6 +217,11 @@ impl ServeMetrics {
     /// How many connections wait for their login now, and how many sources are refused.
     pub fn admission(&self, waiting: usize, refused: usize) {
         self.admission.now(waiting, refused);
+    }
+
+    /// Somebody who is logged in met a limit.
+    pub fn limit_reached(&self, limit: Limit) {
+        self.admission.reached(limit);
     }
 
     /// A login was decided.
