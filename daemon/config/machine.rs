@@ -9,13 +9,15 @@ use std::time::Duration;
 use super::error::Key;
 use super::raw;
 use super::values::Desk;
-use super::{Algorithms, Database, Limits, Log, Machine, MetricsListen, Work};
+use super::{Algorithms, Database, Limits, Log, Machine, MetricsListen, Sockets, Work};
 use crate::host::files::examine_folder;
 use crate::policy::path::Slug;
 
 const LISTEN_MAX: usize = 16;
 const IDENTITIES_MAX: usize = 16;
 const KEEP_DAYS: u64 = 31;
+/// Longest path of a socket, in bytes (unix(7): `sun_path`, with its end).
+const SOCKET_PATH_MAX: usize = 107;
 
 /// The machine's part of a zone in `directory`, on a machine that calls itself `host`.
 pub fn machine(desk: &mut Desk<'_>, directory: &Path, host: &str, raw: &raw::Machine) -> Option<Machine> {
@@ -28,6 +30,7 @@ pub fn machine(desk: &mut Desk<'_>, directory: &Path, host: &str, raw: &raw::Mac
     let spool = folder(desk, directory, &root.at("spool"), &raw.spool);
     let log = log(desk, directory, &raw.log);
     let metrics = metrics(desk, raw.metrics.as_ref());
+    let sockets = sockets(desk, directory, &raw.sockets);
     let databases = databases(desk, directory, &raw.databases);
     let work = work(desk, &raw.work);
     let limits = limits(desk, &raw.limits);
@@ -40,6 +43,7 @@ pub fn machine(desk: &mut Desk<'_>, directory: &Path, host: &str, raw: &raw::Mac
         spool: spool?,
         log: log?,
         metrics: metrics?,
+        sockets: sockets?,
         databases: databases?,
         work: work?,
         limits: limits?,
@@ -139,6 +143,29 @@ fn loopback(desk: &mut Desk<'_>, key: &Key, text: &str) -> Option<SocketAddr> {
         "use a loopback address, as in 127.0.0.1:9721; let the collector's agent run on this machine",
     );
     None
+}
+
+/// Their folder is not looked at: systemd makes it when the process that owns it starts, and takes it away with that.
+fn sockets(desk: &mut Desk<'_>, directory: &Path, raw: &raw::Sockets) -> Option<Sockets> {
+    let key = Key::root().at("sockets");
+    let mut socket = |name: &str, raw: Option<&str>, default: &str| {
+        let key = key.at(name);
+        let path = path(desk, directory, &key, raw.unwrap_or(default))?;
+        let length = path.as_os_str().len();
+        if length > SOCKET_PATH_MAX {
+            let problem = format!("{} has {length} bytes, and a socket's path may have 107", path.display());
+            desk.wrong(&key, problem, "name a shorter path, as in /run/dropzone/work.sock");
+            return None;
+        }
+        Some(path)
+    };
+    let serve = socket("serve", raw.serve.as_deref(), "run/serve.sock");
+    let work = socket("work", raw.work.as_deref(), "run/work.sock");
+    let (serve, work) = (serve?, work?);
+    if serve == work {
+        desk.wrong(&key.at("work"), "is also the socket of serve", "choose another name");
+    }
+    Some(Sockets { serve, work })
 }
 
 fn databases(

@@ -58,6 +58,8 @@ pub struct Machine {
     pub log: Log,
     /// Loopback listeners for metrics and health.
     pub metrics: MetricsListen,
+    /// Where the processes of this zone reach each other.
+    pub sockets: Sockets,
     /// What queries may join with.
     pub databases: BTreeMap<Slug, Database>,
     /// How `work` works.
@@ -94,6 +96,15 @@ pub struct MetricsListen {
     pub serve: SocketAddr,
     /// `work`'s.
     pub work: SocketAddr,
+}
+
+/// Unix sockets, which each process makes when it starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sockets {
+    /// Where `serve` is told what to do.
+    pub serve: PathBuf,
+    /// Where `work` is asked whether a file is for this zone.
+    pub work: PathBuf,
 }
 
 /// A database that queries may join with.

@@ -21,6 +21,8 @@ pub struct Machine {
     pub log: Log,
     pub metrics: Option<Metrics>,
     #[serde(default)]
+    pub sockets: Sockets,
+    #[serde(default)]
     pub databases: Mapping<Database>,
     #[serde(default)]
     pub work: Work,
@@ -50,6 +52,13 @@ pub struct Log {
 pub struct Metrics {
     pub serve: String,
     pub work: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Sockets {
+    pub serve: Option<String>,
+    pub work: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -148,6 +157,7 @@ pub struct Accept {
     pub max_size: String,
     #[serde(default)]
     pub armored: bool,
+    pub unasked: Option<String>,
 }
 
 /// `relay`, or a mapping with the one key `query`.

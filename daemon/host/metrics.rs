@@ -87,6 +87,7 @@ pub(super) mod tests {
     use crate::policy::agreement::{Accept, Agreement, Exchange, Flow, Job};
     use crate::policy::arrival::State;
     use crate::policy::path::Slug;
+    use crate::policy::question::Unasked;
     use crate::policy::reason::Reason;
 
     pub(in crate::host) fn slug(text: &str) -> Slug {
@@ -117,7 +118,7 @@ pub(super) mod tests {
             flows: vec![Flow {
                 name: slug("hand-on"),
                 from: vec![],
-                accept: Accept { names: vec![], max_size: 1, armored: false },
+                accept: Accept { names: vec![], max_size: 1, armored: false, unasked: Unasked::Accept },
                 job: Job::Relay,
                 to: vec![slug("agency")],
             }],

@@ -8,6 +8,7 @@ pub mod digest;
 pub mod envelope;
 pub mod job;
 pub mod path;
+pub mod question;
 pub mod reason;
 pub mod receipt;
 pub mod record;
