@@ -12,13 +12,19 @@ use crate::host::spool::SpoolError;
 
 /// Works on the zone in `directory` until it is told to stop.
 pub fn run(directory: &Path, stop_with_parent: bool) -> anyhow::Result<ExitCode> {
-    daemon::run(directory, stop_with_parent, exit_code, |Start { config, mut shutdown, .. }| {
-        crate::work::run(config, async move {
-            // Not inside the macro: what it takes is not evaluated where the level is off.
-            let cause = shutdown.requested().await;
-            tracing::info!(cause, "stopping");
-        })
-    })
+    daemon::run(
+        directory,
+        stop_with_parent,
+        |_| None,
+        exit_code,
+        |Start { config, mut shutdown, .. }| {
+            crate::work::run(config, async move {
+                // Not inside the macro: what it takes is not evaluated where the level is off.
+                let cause = shutdown.requested().await;
+                tracing::info!(cause, "stopping");
+            })
+        },
+    )
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {

@@ -2,6 +2,7 @@
 //! clock. It performs what `policy` decided and decides nothing itself.
 
 pub mod clock;
+pub mod containment;
 pub mod directory;
 pub mod files;
 pub mod http;

@@ -28,7 +28,7 @@ const KEX_STRICT: &[kex::Name] = &[
 const CIPHERS_COMPAT: &[cipher::Name] = &[cipher::AES_256_GCM, cipher::AES_128_GCM, cipher::AES_256_CTR];
 const CIPHERS_STRICT: &[cipher::Name] = &[cipher::AES_256_GCM];
 
-/// GCM does without, but clients choose one all the same and give up where the list is empty.
+/// Encrypt-then-MAC only. GCM does without, but clients choose one all the same and give up where the list is empty.
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
 
 /// What user keys may sign with; SHA-1 is left out.

@@ -1,10 +1,12 @@
 //! The network side. `listener` accepts, `ssh` lets people in and opens channels, `sftp` answers their requests, `session`
 //! says whose they are, `connection` cuts what must be cut, `algorithms` says how it is encrypted, `tap` and `negotiation`
-//! hear what was agreed on. It holds the SSH host key and no other secret, and runs no other program.
+//! hear what was agreed on, `needs` says what the process is held to. It holds the SSH host key and no other secret, and runs
+//! no other program.
 
 mod algorithms;
 mod connection;
 mod listener;
+mod needs;
 mod negotiation;
 mod session;
 mod sftp;
@@ -20,8 +22,11 @@ use russh::keys::PrivateKey;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 
+pub use self::needs::needs;
+
 use crate::config::Config;
 use crate::host::clock::Clock;
+use crate::host::containment::Containment;
 use crate::host::files::{self, FileError};
 use crate::host::http::{self, HttpError};
 use crate::host::log::{AccessLog, LogError};
@@ -85,7 +90,12 @@ pub enum ServeError {
 }
 
 /// Serves until it is told to stop, then ends every connection in order.
-pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result<(), ServeError> {
+pub async fn run(
+    config: Config,
+    clock: Clock,
+    mut shutdown: Shutdown,
+    contained: Containment,
+) -> Result<(), ServeError> {
     let machine = &config.machine;
     let host_key = read_host_key(&machine.host_key)?;
     let ssh = Arc::new(algorithms::server_config(host_key, machine));
@@ -93,6 +103,7 @@ pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result
     let spool = Spool::open(&machine.spool, &config.pairs())?;
     let metrics = ServeMetrics::new(config.institutions.keys(), &clock)?;
     metrics.watch_log(&log)?;
+    metrics.contained(contained)?;
     let server =
         Arc::new(Server { spool, log, metrics, clock, config: watch::Sender::new(Arc::new(config)) });
 

@@ -11,8 +11,10 @@
 )]
 
 mod algorithms;
+mod containment;
 mod delivery;
 mod gate;
+#[path = "../harness/mod.rs"]
 mod harness;
 mod isolation;
 mod jobs;

@@ -7,14 +7,16 @@
 //! - `dropzone_uploads_refused_total{reason}`: refused uploads, by the code of a `Reason`
 //! - `dropzone_received_bytes_total{institution}`, `dropzone_sent_bytes_total{institution}`: file content only
 //! - `dropzone_upload_duration_seconds`: from OPEN to the answer that acknowledges the file
+//! - `dropzone_contained{what}`: 1 where the kernel keeps the process from the files, ports and processes it does not need
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::{MetricsError, add, counters, durations};
 use crate::host::clock::Clock;
+use crate::host::containment::Containment;
 use crate::host::log::AccessLog;
 use crate::policy::account::LoginRefusal;
 use crate::policy::path::Slug;
@@ -139,6 +141,17 @@ impl ServeMetrics {
     /// Shows the health of the access log too.
     pub fn watch_log(&self, log: &AccessLog) -> Result<(), MetricsError> {
         super::watch_log(&self.registry, log)
+    }
+
+    /// Shows what the process is held to.
+    pub fn contained(&self, contained: Containment) -> Result<(), MetricsError> {
+        let help = "1 where the kernel keeps the process to what it needs";
+        let gauges = IntGaugeVec::new(Opts::new("dropzone_contained", help), &["what"])?;
+        add(&self.registry, &gauges)?;
+        for (what, held) in contained.parts() {
+            gauges.with_label_values(&[what]).set(i64::from(held));
+        }
+        Ok(())
     }
 
     /// A connection was accepted; it counts as open until the guard is dropped.
