@@ -10,6 +10,7 @@ mod load;
 mod locate;
 mod machine;
 mod raw;
+mod reload;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 pub use self::error::{Cause, ConfigError, Key, Note};
 pub use self::load::{FILE_LIMIT, FILES_LIMIT, Loaded, load, load_with_notes, worst};
+pub use self::reload::{Files, digest, successor, taken_over, turned_down};
 use crate::policy::account::Institution;
 use crate::policy::agreement::{Exchange, Standing};
 use crate::policy::path::Slug;
@@ -37,6 +39,8 @@ pub struct Config {
     pub institutions: BTreeMap<Slug, Institution>,
     /// `exchanges/*.yaml`.
     pub exchanges: BTreeMap<Slug, Exchange>,
+    /// What it was read from.
+    pub files: Files,
 }
 
 /// What belongs to the machine and not to any agreement. Paths are absolute.
@@ -105,6 +109,8 @@ pub struct Sockets {
     pub serve: PathBuf,
     /// Where `work` is asked whether a file is for this zone.
     pub work: PathBuf,
+    /// Where `work` is told what to do.
+    pub work_control: PathBuf,
 }
 
 /// A database that queries may join with.

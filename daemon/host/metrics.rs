@@ -10,12 +10,14 @@
 //! - `dropzone_access_log_errors_total`: records that could not be written
 //! - `dropzone_access_log_torn_lines_total`: lines found cut short when a log file was opened
 
+mod reload;
 mod serve;
 mod work;
 
 use prometheus::core::Collector;
 use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
+pub use self::reload::ReloadMetrics;
 pub use self::serve::{ConnectionRefusal, Open, ServeMetrics, UploadOutcome};
 pub use self::work::{JobResult, WorkMetrics};
 use super::clock::Clock;

@@ -46,7 +46,6 @@ pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 /// Accepts on one address until `stop` says so, then ends all connections it accepted.
 pub async fn accept(
     server: Arc<Server>,
-    ssh: Arc<russh::server::Config>,
     listener: TcpListener,
     places: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
@@ -70,7 +69,7 @@ pub async fn accept(
             server.metrics.connection_refused(ConnectionRefusal::Full);
             continue;
         };
-        let (server, ssh, stop) = (Arc::clone(&server), Arc::clone(&ssh), stop.clone());
+        let (server, ssh, stop) = (Arc::clone(&server), server.ssh(), stop.clone());
         connections.spawn(async move {
             let _counted = server.metrics.connection();
             if let Err(error) = attend(&server, ssh, socket, stop).await {
@@ -164,7 +163,14 @@ async fn record_end(server: &Server, connection: &Connection) {
         .collect();
     records.extend(connection.take_broken_off());
     match login.session {
-        Some(session) => records.push(session.record(Event::Logout, Outcome::Ok)),
+        Some(session) => {
+            let ended = connection.ended();
+            records.push(Record {
+                reason: ended.map(|ended| ended.reason.to_owned()),
+                operator: ended.and_then(|ended| ended.operator.clone()),
+                ..session.record(Event::Logout, Outcome::Ok)
+            });
+        }
         None if records.is_empty() => {
             records.push(Record { reason: Some(LoginRefusal::NotProven.code().to_owned()), ..denied() });
         }
