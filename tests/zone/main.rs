@@ -13,6 +13,7 @@
 mod algorithms;
 mod containment;
 mod delivery;
+mod evenhanded;
 mod gate;
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -25,4 +26,5 @@ mod paths;
 mod receipts;
 mod record;
 mod refusals;
+mod revocation;
 mod smuggling;
