@@ -64,7 +64,6 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("log.directory", is_same(&old.log.directory, &new.log.directory)),
         ("metrics", (old.metrics.serve, old.metrics.work) == (new.metrics.serve, new.metrics.work)),
         ("sockets", old.sockets == new.sockets),
-        ("limits.connections", old.limits.connections == new.limits.connections),
     ];
     keys.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key).collect()
 }

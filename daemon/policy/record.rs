@@ -1,13 +1,14 @@
 //! The access record: one line of the access log. What is recorded, and under which names; writing it durably is
 //! `host::log`'s business.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::account::Who;
 use super::path::Slug;
+use super::probes::Probes;
 use super::reason::Reason;
 
 /// What was asked for or done.
@@ -54,6 +55,8 @@ pub enum Event {
     Config,
     /// An operator cut a session.
     Kick,
+    /// Connections that never asked to log in, all of a minute together.
+    Probes,
 }
 
 /// How it ended.
@@ -82,6 +85,9 @@ pub struct Record {
     /// The peer's address and port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<SocketAddr>,
+    /// The proxy that named the peer, in records of logins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<IpAddr>,
     /// The institution; for a login, the user name as far as it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub institution: Option<String>,
@@ -133,6 +139,9 @@ pub struct Record {
     /// Anything else, in words, without personal data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Of [`Event::Probes`]: how many, and from where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Probes>,
 }
 
 impl Record {
@@ -143,6 +152,7 @@ impl Record {
             outcome,
             session: None,
             peer: None,
+            proxy: None,
             institution: None,
             key_label: None,
             key_fingerprint: None,
@@ -160,6 +170,7 @@ impl Record {
             reason: None,
             operator: None,
             detail: None,
+            probes: None,
         }
     }
 

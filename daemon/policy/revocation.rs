@@ -97,10 +97,12 @@ fn of(refusal: LoginRefusal) -> Revoked {
         LoginRefusal::KeyExpired => Revoked::KeyExpired,
         LoginRefusal::WrongNetwork => Revoked::WrongNetwork,
         LoginRefusal::NoOpenExchange => Revoked::NoOpenExchange,
-        // The last two are about signatures, of which none is judged here.
-        LoginRefusal::UnknownKey | LoginRefusal::AlgorithmNotAccepted | LoginRefusal::NotProven => {
-            Revoked::KeyRemoved
-        }
+        LoginRefusal::UnknownKey => Revoked::KeyRemoved,
+        // These are about the login itself, which is over: `identify` knows none of them.
+        LoginRefusal::AlgorithmNotAccepted
+        | LoginRefusal::NotProven
+        | LoginRefusal::TooManyFromSource
+        | LoginRefusal::TooManyOfInstitution => Revoked::KeyRemoved,
     }
 }
 

@@ -1,19 +1,23 @@
-//! The network side. `listener` accepts, `ssh` lets people in and opens channels, `sftp` answers their requests, `session`
-//! says whose they are, `connection` cuts what must be cut, `algorithms` says how it is encrypted, `tap` and `negotiation`
-//! hear what was agreed on, `sessions` knows who is there and ends what is revoked, `reload` takes a changed configuration over,
-//! `control` does what operators ask, `needs` says what the process is held to. It holds the SSH host key and no other secret, and runs
+//! The network side. `listener` accepts, `admission` says who has a place, `proxy` who a proxy speaks for, `ssh` lets people
+//! in and opens channels, `sftp` answers their requests, `session` says whose they are, `connection` cuts what must be cut,
+//! `ask` asks `work` whether a file is for this zone, `algorithms` says how it is encrypted, `tap` and `negotiation` hear what
+//! was agreed on, `sessions` knows who is there and ends what is revoked, `reload` takes a changed configuration over, `control`
+//! does what operators ask, `needs` says what the process is held to. It holds the SSH host key and no other secret, and runs
 //! no other program.
 
+mod admission;
 mod algorithms;
+mod ask;
 mod connection;
 mod control;
 mod listener;
 mod needs;
 mod negotiation;
+mod proxy;
 mod reload;
 mod session;
 mod sessions;
-mod sftp;
+pub mod sftp;
 mod ssh;
 mod tap;
 
@@ -23,11 +27,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use russh::keys::PrivateKey;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 
+use self::admission::Admission;
+use self::ask::JobSide;
 pub use self::needs::needs;
-
 use self::sessions::Sessions;
 use crate::config::{self, Config};
 use crate::host::clock::Clock;
@@ -61,7 +66,9 @@ pub struct Server {
     spool: Spool,
     log: AccessLog,
     metrics: ServeMetrics,
+    job_side: JobSide,
     clock: Clock,
+    admission: Arc<Admission>,
 }
 
 /// Why `serve` cannot start or go on.
@@ -121,12 +128,25 @@ pub async fn run(
     let metrics = ServeMetrics::new(config.institutions.keys(), &clock)?;
     metrics.watch_log(&log)?;
     metrics.contained(contained)?;
+    let job_side = JobSide::new(machine.sockets.work.clone(), metrics.questions());
     let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
     // After the log was opened, which keeps a second process of this zone away.
     let socket = Socket::bind(&machine.sockets.serve).await?;
     let (config, ssh) = (watch::Sender::new(Arc::new(config)), RwLock::new(ssh));
-    let (sessions, reloading) = Default::default();
-    let server = Arc::new(Server { config, ssh, sessions, reloads, reloading, spool, log, metrics, clock });
+    let (sessions, reloading, admission) = Default::default();
+    let server = Arc::new(Server {
+        config,
+        ssh,
+        sessions,
+        reloads,
+        reloading,
+        spool,
+        log,
+        metrics,
+        job_side,
+        clock,
+        admission,
+    });
 
     let watched = Arc::clone(&server);
     let registry = server.metrics.registry().clone();
@@ -135,23 +155,15 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     tasks.spawn(metrics_listener);
     let (stop, stopped) = watch::channel(false);
-    let places = Arc::new(Semaphore::new(server.config().machine.limits.connections));
     let mut accepting = JoinSet::new();
     for &address in &server.config().machine.listen {
         let listener = listener::bind(address).map_err(|cause| ServeError::Listen { address, cause })?;
         tracing::info!(address = %listener.local_addr().unwrap_or(address), "listening for ssh");
-        let (server, places) = (Arc::clone(&server), Arc::clone(&places));
-        accepting.spawn(listener::accept(server, listener, places, stopped.clone()));
+        accepting.spawn(listener::accept(Arc::clone(&server), listener, stopped.clone()));
     }
     server.log.append_async(Record::new(Event::Start, Outcome::Ok)).await?;
     server.log.append_async(config::taken_over(None, &server.config(), "start".to_owned())).await?;
-    tasks.spawn(upkeep(Arc::clone(&server)));
-    tasks.spawn(sessions::guard(Arc::clone(&server)));
-    tasks.spawn(follow(Arc::clone(&server), hangup));
-    let asked = Arc::clone(&server);
-    tasks.spawn(answer_requests(socket, move |ask, operator| {
-        control::perform(Arc::clone(&asked), ask, operator)
-    }));
+    go_on_beside(&server, &mut tasks, hangup, socket);
     systemd::ready("serving");
 
     let cause = shutdown.requested().await;
@@ -161,6 +173,7 @@ pub async fn run(
     let _ = stop.send(true);
     while accepting.join_next().await.is_some() {}
     tasks.shutdown().await;
+    admission::tell_probes(&server).await;
     server.log.append_async(Record::new(Event::Stop, Outcome::Ok)).await?;
     Ok(())
 }
@@ -199,6 +212,18 @@ fn read_host_key(path: &std::path::Path) -> Result<PrivateKey, ServeError> {
         russh::keys::Algorithm::Ed25519 if !key.is_encrypted() => Ok(key),
         other => Err(refuse(format!("it must be an ed25519 key without passphrase, not {other}"))),
     }
+}
+
+/// What runs beside the connections.
+fn go_on_beside(server: &Arc<Server>, tasks: &mut JoinSet<()>, hangup: Hangup, socket: Socket) {
+    tasks.spawn(upkeep(Arc::clone(server)));
+    tasks.spawn(admission::watch(Arc::clone(server)));
+    tasks.spawn(sessions::guard(Arc::clone(server)));
+    tasks.spawn(follow(Arc::clone(server), hangup));
+    let asked = Arc::clone(server);
+    tasks.spawn(answer_requests(socket, move |ask, operator| {
+        control::perform(Arc::clone(&asked), ask, operator)
+    }));
 }
 
 /// Reloads whenever SIGHUP says so. What comes of it stands in the program's log.
