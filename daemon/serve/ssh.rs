@@ -14,6 +14,7 @@ use super::Server;
 use super::algorithms::may_sign;
 use super::connection::Connection;
 use super::session::{Authenticated, Session};
+use super::sessions::Present;
 use super::sftp::Sftp;
 use super::sftp::framing::Violation;
 use crate::host::log::LogError;
@@ -63,6 +64,8 @@ pub struct Peer {
     session: Option<Arc<Session>>,
     /// Keeps the session in the metric of open ones.
     counted: Option<OpenCount>,
+    /// Keeps it among the live ones.
+    present: Option<Present>,
     channels: HashMap<ChannelId, Option<Sftp>>,
     /// Channels that ended while answers waited for room in them: the library holds those, so they still count.
     unfinished: Vec<ChannelId>,
@@ -81,6 +84,7 @@ impl Peer {
             admitted: None,
             session: None,
             counted: None,
+            present: None,
             channels: HashMap::new(),
             unfinished: Vec::new(),
             opened: 0,
@@ -127,8 +131,20 @@ impl Peer {
         }
     }
 
+    /// Keeps what operators see of this connection up to date.
+    fn tell_flow(&self, received: usize, sent: usize) {
+        let open = self.channels.values().flatten().map(Sftp::open_files);
+        let (uploads, downloads) = open.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        self.connection.flows(|flow| {
+            (flow.uploads, flow.downloads) = (uploads, downloads);
+            flow.received += received as u64;
+            flow.sent += sent as u64;
+        });
+    }
+
     fn end_channel(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
         self.channels.remove(&channel);
+        self.tell_flow(0, 0);
         if ssh.has_pending_data(channel) {
             self.unfinished.push(channel);
         }
@@ -210,6 +226,7 @@ impl Handler for Peer {
         self.server.metrics.authentication(None);
         self.counted = Some(self.server.metrics.session());
         self.connection.logged_in(Arc::clone(&session));
+        self.present = Some(self.server.sessions.enter(&self.connection, &session, self.server.clock.now()));
         self.session = Some(session);
         Ok(())
     }
@@ -280,6 +297,7 @@ impl Handler for Peer {
             }
         };
         self.connection.made_progress();
+        self.tell_flow(data.len(), answers.len());
         if ssh.has_pending_data(channel) {
             self.unread += answers.len();
             if self.unread > UNREAD_MAX {

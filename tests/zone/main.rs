@@ -15,6 +15,7 @@ mod asking;
 mod audit;
 mod containment;
 mod delivery;
+mod evenhanded;
 mod gate;
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -28,4 +29,5 @@ mod paths;
 mod receipts;
 mod record;
 mod refusals;
+mod revocation;
 mod smuggling;

@@ -54,8 +54,17 @@ impl Sftp {
         let path = RemotePath::parse(path)?;
         let place = path.place()?;
         let asker = Asker { institution: self.session.institution(), today: self.server.clock.today() };
-        match judge(&self.server.config().exchanges, asker, &place, action) {
-            Verdict::Allow => Ok((path, place)),
+        let config = self.server.config();
+        match judge(&config.exchanges, asker, &place, action) {
+            Verdict::Allow => {
+                let used = place.exchange().and_then(|name| config.exchanges.get(name));
+                if let Some(exchange) = used
+                    && let Some(party) = exchange.parties.get(asker.institution)
+                {
+                    self.connection.uses(&exchange.name, *party);
+                }
+                Ok((path, place))
+            }
             Verdict::Deny(reason) => Err(reason),
         }
     }
