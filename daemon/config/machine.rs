@@ -179,6 +179,9 @@ fn limits(desk: &mut Desk<'_>, raw: &raw::Limits) -> Option<Limits> {
     let handles = count("handles", raw.handles, default.handles, 1..=4_096);
     let outstanding_requests =
         count("outstanding-requests", raw.outstanding_requests, default.outstanding_requests, 64..=1_048_576);
+    let partials = count("partials", raw.partials, default.partials, 1..=100_000);
+    let refusals_per_session =
+        count("refusals-per-session", raw.refusals_per_session, default.refusals_per_session, 10..=1_000_000);
     // Below 1 MiB the largest packets of the fastest clients would not fit beside each other.
     let unwritten_bytes = match raw.unwritten_bytes.as_deref() {
         None => Some(default.unwritten_bytes),
@@ -205,5 +208,7 @@ fn limits(desk: &mut Desk<'_>, raw: &raw::Limits) -> Option<Limits> {
         outstanding_requests: outstanding_requests?,
         unwritten_bytes: unwritten_bytes?,
         idle: idle?,
+        partials: partials?,
+        refusals_per_session: refusals_per_session?,
     })
 }

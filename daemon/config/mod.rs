@@ -123,6 +123,10 @@ pub struct Limits {
     pub unwritten_bytes: usize,
     /// Without SFTP progress.
     pub idle: Duration,
+    /// Uploads of an institution in an exchange that are not complete.
+    pub partials: usize,
+    /// Requests of a session turned down within a minute.
+    pub refusals_per_session: usize,
 }
 
 impl Default for Limits {
@@ -137,6 +141,8 @@ impl Default for Limits {
             outstanding_requests: 65_536,
             unwritten_bytes: 8 << 20,
             idle: Duration::from_secs(300),
+            partials: 1_000,
+            refusals_per_session: 200,
         }
     }
 }

@@ -68,6 +68,8 @@ pub struct Limits {
     pub outstanding_requests: Option<u64>,
     pub unwritten_bytes: Option<String>,
     pub idle: Option<String>,
+    pub partials: Option<u64>,
+    pub refusals_per_session: Option<u64>,
 }
 
 /// `institutions/*.yaml`.
@@ -138,6 +140,7 @@ pub struct Accept {
     pub max_size: String,
     #[serde(default)]
     pub armored: bool,
+    pub collision: Option<String>,
 }
 
 /// `relay`, or a mapping with the one key `query`.

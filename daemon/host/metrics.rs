@@ -16,7 +16,7 @@ mod work;
 use prometheus::core::Collector;
 use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
-pub use self::serve::{ConnectionRefusal, Open, ServeMetrics, UploadOutcome};
+pub use self::serve::{ConnectionRefusal, Open, ServeMetrics, SessionEnd, UploadOutcome};
 pub use self::work::{JobResult, WorkMetrics};
 use super::clock::Clock;
 use super::log::AccessLog;
@@ -84,7 +84,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::policy::account::LoginRefusal;
-    use crate::policy::agreement::{Accept, Agreement, Exchange, Flow, Job};
+    use crate::policy::agreement::{Accept, Agreement, Collision, Exchange, Flow, Job};
     use crate::policy::arrival::State;
     use crate::policy::path::Slug;
     use crate::policy::reason::Reason;
@@ -117,7 +117,7 @@ pub(super) mod tests {
             flows: vec![Flow {
                 name: slug("hand-on"),
                 from: vec![],
-                accept: Accept { names: vec![], max_size: 1, armored: false },
+                accept: Accept { names: vec![], max_size: 1, armored: false, collision: Collision::Reject },
                 job: Job::Relay,
                 to: vec![slug("agency")],
             }],

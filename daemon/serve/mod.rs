@@ -1,8 +1,9 @@
 //! The network side. `listener` accepts, `ssh` lets people in and opens channels, `sftp` answers their requests, `session`
-//! says whose they are, `connection` cuts what must be cut, `algorithms` says how it is encrypted. It holds the SSH host
+//! says whose they are, `connection` cuts what must be cut, `budget` shares memory out, `algorithms` says how it is encrypted. It holds the SSH host
 //! key and no other secret, and runs no other program.
 
 mod algorithms;
+mod budget;
 mod connection;
 mod listener;
 mod session;
@@ -18,6 +19,7 @@ use russh::keys::PrivateKey;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 
+use self::budget::Budget;
 use crate::config::Config;
 use crate::host::clock::Clock;
 use crate::host::files::{self, FileError};
@@ -32,6 +34,8 @@ use crate::policy::record::{Event, Outcome, Record};
 
 /// An upload that nobody goes on with is removed after this.
 const PARTIALS_KEPT: Duration = Duration::from_secs(24 * 3600);
+/// Bytes of all sessions held in memory until they can go to disk.
+const UNWRITTEN_IN_ALL: usize = 256 << 20;
 /// How often what has expired is looked for.
 const UPKEEP_EVERY: Duration = Duration::from_secs(600);
 
@@ -42,6 +46,8 @@ pub struct Server {
     log: AccessLog,
     metrics: ServeMetrics,
     clock: Clock,
+    /// Memory for bytes that cannot go to disk yet.
+    memory: Arc<Budget>,
 }
 
 /// Why `serve` cannot start or go on.
@@ -89,10 +95,12 @@ pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result
     let ssh = Arc::new(algorithms::server_config(host_key, &machine.limits));
     let log = AccessLog::open(&machine.log.directory, &machine.node, "serve", clock.clone())?;
     let spool = Spool::open(&machine.spool, &config.pairs())?;
+    spool.recall(clock.now())?;
+    let memory = Budget::new(UNWRITTEN_IN_ALL);
     let metrics = ServeMetrics::new(config.institutions.keys(), &clock)?;
     metrics.watch_log(&log)?;
     let server =
-        Arc::new(Server { spool, log, metrics, clock, config: watch::Sender::new(Arc::new(config)) });
+        Arc::new(Server { spool, log, metrics, clock, memory, config: watch::Sender::new(Arc::new(config)) });
 
     let watched = Arc::clone(&server);
     let registry = server.metrics.registry().clone();
