@@ -142,7 +142,7 @@ impl Default for Limits {
             unwritten_bytes: 8 << 20,
             idle: Duration::from_secs(300),
             partials: 1_000,
-            refusals_per_session: 200,
+            refusals_per_session: 1_000,
         }
     }
 }
