@@ -2,6 +2,7 @@
 //! clock. It performs what `policy` decided and decides nothing itself.
 
 pub mod clock;
+pub mod containment;
 pub mod directory;
 pub mod files;
 pub mod http;
@@ -9,5 +10,7 @@ pub mod log;
 pub mod metrics;
 pub mod process;
 pub mod program_log;
+pub mod question;
+pub mod socket;
 pub mod spool;
 pub mod systemd;

@@ -7,6 +7,7 @@ use globset::GlobMatcher;
 use jiff::civil::Date;
 
 use super::path::{Name, Slug};
+use super::question::Unasked;
 use super::reason::Reason;
 
 /// One data exchange between institutions, as `exchanges/‹name›.yaml` describes it.
@@ -72,6 +73,8 @@ pub struct Accept {
     pub armored: bool,
     /// What becomes of other content under the name of an arrival in progress. The same content is no collision.
     pub collision: Collision,
+    /// What becomes of a file while nobody can say whether it is for this zone.
+    pub unasked: Unasked,
 }
 
 /// What becomes of an upload whose name an arrival in progress has.

@@ -82,6 +82,8 @@ pub enum Reason {
     TooManyUnfinished,
     /// The server cannot store or log at the moment.
     Unavailable,
+    /// Nobody can say at the moment whether the file is for this zone, and the flow does not take it unasked.
+    CannotBeChecked,
     /// The operation is outside what a drop zone does.
     Unsupported,
 }
@@ -100,6 +102,11 @@ impl Reason {
     /// What to do, in English.
     pub fn english(&self) -> &'static str {
         self.wording().2
+    }
+
+    /// Whether this machine is the cause, so that the same thing may be tried again later.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable | Self::CannotBeChecked)
     }
 
     /// Every code, to give metrics their full set of labels from the start.
@@ -138,6 +145,7 @@ impl Reason {
             | Self::AgreementEnded { .. }
             | Self::TooManyOpen
             | Self::TooManyUnfinished
+            | Self::CannotBeChecked
             | Self::Unavailable => self.wording_of_service(),
         }
     }
@@ -319,6 +327,11 @@ impl Reason {
                 "In deze map staan te veel onvolledige bestanden. Werk er enkele af of verwijder ze en probeer opnieuw.",
                 "Too many incomplete files are in this folder. Complete or remove some and try again.",
             ),
+            Self::CannotBeChecked => (
+                "cannot-be-checked",
+                "Dit bestand kan nu niet gecontroleerd worden. Er is niets mis mee; probeer het later opnieuw.",
+                "This file cannot be checked at the moment. Nothing is wrong with it; try again later.",
+            ),
             _ => (
                 "unavailable",
                 "De server kan dit nu niet bewaren. Probeer het later opnieuw.",
@@ -360,6 +373,7 @@ impl Reason {
             Self::TooManyOpen,
             Self::TooManyUnfinished,
             Self::Unavailable,
+            Self::CannotBeChecked,
             Self::Unsupported,
         ]
     }

@@ -1,14 +1,22 @@
-//! The network side. `listener` accepts, `ssh` lets people in and opens channels, `sftp` answers their requests, `session`
-//! says whose they are, `connection` cuts what must be cut, `budget` shares memory out, `algorithms` says how it is encrypted. It holds the SSH host
-//! key and no other secret, and runs no other program.
+//! The network side. `listener` accepts, `admission` says who has a place, `proxy` who a proxy speaks for, `ssh` lets people
+//! in and opens channels, `sftp` answers their requests, `session` says whose they are, `connection` cuts what must be cut,
+//! `ask` asks `work` whether a file is for this zone, `budget` shares memory out, `algorithms` says how it is encrypted, `tap` and `negotiation` hear what
+//! was agreed on, `needs` says what the process is held to. It holds the SSH host key and no other secret, and runs no other
+//! program.
 
+mod admission;
 mod algorithms;
+mod ask;
 mod budget;
 mod connection;
 mod listener;
+mod needs;
+mod negotiation;
+mod proxy;
 mod session;
-mod sftp;
+pub mod sftp;
 mod ssh;
+mod tap;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,12 +24,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::keys::PrivateKey;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 
+use self::admission::Admission;
+use self::ask::JobSide;
 use self::budget::Budget;
+pub use self::needs::needs;
 use crate::config::Config;
 use crate::host::clock::Clock;
+use crate::host::containment::Containment;
 use crate::host::files::{self, FileError};
 use crate::host::http::{self, HttpError};
 use crate::host::log::{AccessLog, LogError};
@@ -34,8 +46,6 @@ use crate::policy::record::{Event, Outcome, Record};
 
 /// An upload that nobody goes on with is removed after this.
 const PARTIALS_KEPT: Duration = Duration::from_secs(24 * 3600);
-/// Bytes of all sessions held in memory until they can go to disk.
-const UNWRITTEN_IN_ALL: usize = 256 << 20;
 /// How often what has expired is looked for.
 const UPKEEP_EVERY: Duration = Duration::from_secs(600);
 
@@ -45,9 +55,11 @@ pub struct Server {
     spool: Spool,
     log: AccessLog,
     metrics: ServeMetrics,
+    job_side: JobSide,
     clock: Clock,
     /// Memory for bytes that cannot go to disk yet.
     memory: Arc<Budget>,
+    admission: Arc<Admission>,
 }
 
 /// Why `serve` cannot start or go on.
@@ -89,18 +101,26 @@ pub enum ServeError {
 }
 
 /// Serves until it is told to stop, then ends every connection in order.
-pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result<(), ServeError> {
+pub async fn run(
+    config: Config,
+    clock: Clock,
+    mut shutdown: Shutdown,
+    contained: Containment,
+) -> Result<(), ServeError> {
     let machine = &config.machine;
     let host_key = read_host_key(&machine.host_key)?;
-    let ssh = Arc::new(algorithms::server_config(host_key, &machine.limits));
+    let ssh = Arc::new(algorithms::server_config(host_key, machine));
     let log = AccessLog::open(&machine.log.directory, &machine.node, "serve", clock.clone())?;
     let spool = Spool::open(&machine.spool, &config.pairs())?;
     spool.recall(clock.now())?;
-    let memory = Budget::new(UNWRITTEN_IN_ALL);
+    let memory = Budget::new(machine.limits.unwritten_bytes_in_all);
     let metrics = ServeMetrics::new(config.institutions.keys(), &clock)?;
     metrics.watch_log(&log)?;
-    let server =
-        Arc::new(Server { spool, log, metrics, clock, memory, config: watch::Sender::new(Arc::new(config)) });
+    metrics.contained(contained)?;
+    let job_side = JobSide::new(machine.sockets.work.clone(), metrics.questions());
+    let config = watch::Sender::new(Arc::new(config));
+    let admission = Arc::default();
+    let server = Arc::new(Server { spool, log, metrics, job_side, clock, config, admission, memory });
 
     let watched = Arc::clone(&server);
     let registry = server.metrics.registry().clone();
@@ -109,16 +129,16 @@ pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result
     let mut tasks = JoinSet::new();
     tasks.spawn(metrics_listener);
     let (stop, stopped) = watch::channel(false);
-    let places = Arc::new(Semaphore::new(server.config().machine.limits.connections));
     let mut accepting = JoinSet::new();
     for &address in &server.config().machine.listen {
         let listener = listener::bind(address).map_err(|cause| ServeError::Listen { address, cause })?;
         tracing::info!(address = %listener.local_addr().unwrap_or(address), "listening for ssh");
-        let (server, ssh, places) = (Arc::clone(&server), Arc::clone(&ssh), Arc::clone(&places));
-        accepting.spawn(listener::accept(server, ssh, listener, places, stopped.clone()));
+        let (server, ssh) = (Arc::clone(&server), Arc::clone(&ssh));
+        accepting.spawn(listener::accept(server, ssh, listener, stopped.clone()));
     }
     server.log.append_async(Record::new(Event::Start, Outcome::Ok)).await?;
     tasks.spawn(upkeep(Arc::clone(&server)));
+    tasks.spawn(admission::watch(Arc::clone(&server)));
     systemd::ready("serving");
 
     let cause = shutdown.requested().await;
@@ -128,6 +148,7 @@ pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result
     let _ = stop.send(true);
     while accepting.join_next().await.is_some() {}
     tasks.shutdown().await;
+    admission::tell_probes(&server).await;
     server.log.append_async(Record::new(Event::Stop, Outcome::Ok)).await?;
     Ok(())
 }

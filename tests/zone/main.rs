@@ -3,14 +3,20 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
     reason = "a test stops at the first surprise, and tells what it saw"
 )]
 
+mod algorithms;
+mod asking;
+mod audit;
+mod containment;
 mod delivery;
 mod gate;
+#[path = "../harness/mod.rs"]
 mod harness;
 mod isolation;
 mod jobs;

@@ -57,6 +57,10 @@ impl Sftp {
                 return Err(self.refuse(Some(partial), about, reason.into()).await.into());
             }
         };
+        upload.unasked = self.asked_early(exchange, name);
+        if let Err(fault) = upload.ask(&self.server.job_side).await {
+            return Err(self.give_up(&mut upload, fault).await.into());
+        }
         upload.mtime = attributes.mtime;
         let record = Record {
             path: Some(path),

@@ -20,6 +20,15 @@ use crate::policy::record::{Event, Outcome, Record};
 use crate::policy::request::Action;
 use crate::policy::upload::is_temporary;
 
+/// What is decided about a complete upload before it becomes an arrival.
+struct Decided {
+    /// Its name, which may not be the one asked for.
+    name: Name,
+    flow: Slug,
+    /// For the record, where nobody could say whether it is for this zone.
+    unasked: Option<String>,
+}
+
 impl Sftp {
     /// The one way in: a sealed upload gets its id, is recorded, and lies durably in `incoming`, before anybody hears OK.
     pub(super) async fn publish(
@@ -37,14 +46,15 @@ impl Sftp {
             opened: sealed.opened,
         };
         let config = self.server.config();
-        let (exchange, flow) =
-            match self.flow_taking(&config, (&institution, exchange), name, &sealed.envelope) {
-                Ok(taken) => taken,
-                Err(reason) => {
-                    let refused = WriteFault::Refused(reason);
-                    return Err(self.refuse(Some(sealed.partial), about, refused).await.into());
-                }
-            };
+        let taken = self.flow_taking(&config, (&institution, exchange), name, &sealed.envelope);
+        let (exchange, flow) = match taken {
+            Ok(taken) => taken,
+            Err(reason) => return Err(self.refuse(Some(sealed.partial), about, reason.into()).await.into()),
+        };
+        let unasked = match self.require_for_us(flow, &sealed).await {
+            Ok(detail) => detail,
+            Err(fault) => return Err(self.refuse(Some(sealed.partial), about, fault).await.into()),
+        };
         let settled = match block_in_place(|| self.settle(exchange, flow, name, &mut sealed)) {
             Ok(settled) => settled,
             Err(reason) if is_temporary(&was) => {
@@ -53,13 +63,13 @@ impl Sftp {
                 let path = path_of(&exchange.name, name);
                 return Err(self.denied(&path, Event::Publish, reason).await.into());
             }
-            Err(reason) => {
-                let refused = WriteFault::Refused(reason);
-                return Err(self.refuse(Some(sealed.partial), about, refused).await.into());
-            }
+            Err(reason) => return Err(self.refuse(Some(sealed.partial), about, reason.into()).await.into()),
         };
         match settled {
-            Settled::As(settled) => self.become_an_arrival(about, settled, &flow.name, sealed, &was).await,
+            Settled::As(name) => {
+                let decided = Decided { name, flow: flow.name.clone(), unasked };
+                self.become_an_arrival(about, decided, sealed, &was).await
+            }
             Settled::Same(id) => self.repeat(about, &id, sealed, &was).await,
         }
     }
@@ -67,16 +77,17 @@ impl Sftp {
     async fn become_an_arrival(
         &mut self,
         about: About,
-        name: Name,
-        flow: &Slug,
+        decided: Decided,
         mut sealed: Sealed,
         was: &Name,
     ) -> Result<(), Fault> {
         let (exchange, asked) = (about.exchange.clone(), about.name.clone());
-        let about = About { name, ..about };
+        let about = About { name: decided.name, ..about };
+        let renamed = (asked != about.name).then(|| format!("sent as {asked}, which is in use"));
+        let details: Vec<String> = renamed.into_iter().chain(decided.unasked).collect();
         let digest = block_in_place(|| sealed.digest().map(str::to_owned));
         let arrival = Arrival {
-            flow: Some(flow.clone()),
+            flow: Some(decided.flow),
             sha256: Some(digest.map_err(|error| fault_of(&error))?),
             armored: sealed.envelope.is_armored(),
             mtime: sealed.mtime,
@@ -89,7 +100,7 @@ impl Sftp {
             arrival: Some(arrival.id.to_string()),
             bytes: Some(arrival.size),
             sha256: arrival.sha256.clone(),
-            detail: (asked != arrival.name).then(|| format!("sent as {asked}, which is in use")),
+            detail: (!details.is_empty()).then(|| details.join("; ")),
             ..self.session.record(Event::Publish, Outcome::Ok)
         };
         // Recorded before it is done: an arrival that the log does not know would be worked on although its sender was

@@ -150,6 +150,7 @@ fn status_code(reason: &Reason) -> StatusCode {
         | Reason::TooManyOpen
         | Reason::TooManyUnfinished
         | Reason::Unavailable
+        | Reason::CannotBeChecked
         | Reason::CutShort
         | Reason::WritesOutOfOrder => StatusCode::Failure,
         Reason::BadName

@@ -4,14 +4,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use russh_sftp::protocol::{File, FileAttributes, OpenFlags, Packet};
 use tokio::task::block_in_place;
 
+use super::Sftp;
+use super::decode::cold_request;
 use super::handles::{Download, Entry, Open};
 use super::reply::{Answer, Fault};
 use super::tree::unavailable;
-use super::{EXTENDED, LAST_REQUEST, Sftp};
 use crate::policy::path::{Folder, Name, Place, RemotePath, Slug};
 use crate::policy::reason::Reason;
 use crate::policy::record::{Event, Outcome, Record};
@@ -24,12 +24,8 @@ const ENTRIES_MAX: usize = 100_000;
 
 impl Sftp {
     /// The table of cold requests: packet, handler.
-    pub(super) async fn answer_cold(&mut self, kind: u8, frame: &[u8]) -> Result<Answer, Fault> {
-        if kind > LAST_REQUEST && kind != EXTENDED {
-            return Err(Reason::Unsupported.into());
-        }
-        let packet = Packet::try_from(&mut Bytes::copy_from_slice(frame)).map_err(|_| Fault::BadMessage)?;
-        match packet {
+    pub(super) async fn answer_cold(&mut self, frame: &[u8]) -> Result<Answer, Fault> {
+        match cold_request(frame)? {
             Packet::Open(open) => self.open(&open.filename, open.pflags, &open.attrs).await,
             Packet::Close(close) => self.close(close.handle.as_bytes()).await,
             Packet::Lstat(request) => self.stat(&request.path).await,
@@ -83,7 +79,7 @@ impl Sftp {
         // What is no path is shown as far as it helps to see what was tried.
         let excerpt = || format!("{:?}", path.chars().take(200).collect::<String>());
         let shown = RemotePath::parse(path).map_or_else(|_| excerpt(), |path| path.to_string());
-        let outcome = if reason == Reason::Unavailable { Outcome::Failed } else { Outcome::Denied };
+        let outcome = if reason.is_passing() { Outcome::Failed } else { Outcome::Denied };
         let record = Record { path: Some(shown), ..self.session.record(event, outcome).because(&reason) };
         self.record(record).await.err().unwrap_or(reason)
     }

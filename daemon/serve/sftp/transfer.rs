@@ -29,7 +29,7 @@ impl Sftp {
         };
         let Some(Open::Upload(upload)) = self.handles.find(handle) else { return Err(Fault::BadMessage) };
         let held = upload.held();
-        let written = upload.write(&self.server.spool, offset, data);
+        let written = upload.write((&self.server.spool, &self.server.job_side), offset, data).await;
         // Nearly always both are nothing.
         let holds_as_before = upload.held() == held;
         match written {
@@ -181,7 +181,9 @@ impl Sftp {
     ) -> Reason {
         let reason = reason_of(&fault);
         self.turned_down();
-        self.is_refused(&about);
+        if !reason.is_passing() {
+            self.is_refused(&about);
+        }
         let outcome = match &fault {
             WriteFault::Refused(_) => {
                 let arrival = self.refused_arrival(&about, &reason);
@@ -193,6 +195,11 @@ impl Sftp {
                     tracing::error!(%error, "a refusal could not be described for its receipt");
                 }
                 (Outcome::Denied, Some(arrival.id.to_string()))
+            }
+            // No trace for a receipt: it is not the file's fault, and the next try may do.
+            WriteFault::Later(_) => {
+                self.server.metrics.upload(&about.institution, UploadOutcome::Failed);
+                (Outcome::Failed, None)
             }
             WriteFault::Already(_) | WriteFault::Spool(_) => {
                 self.server.metrics.upload(&about.institution, UploadOutcome::Failed);
@@ -242,7 +249,9 @@ fn drop_failed(partial: Option<Partial>) {
 
 fn reason_of(fault: &WriteFault) -> Reason {
     match fault {
-        WriteFault::Refused(reason) | WriteFault::Already(reason) => reason.clone(),
+        WriteFault::Refused(reason) | WriteFault::Later(reason) | WriteFault::Already(reason) => {
+            reason.clone()
+        }
         WriteFault::Spool(error) => fault_of(error),
     }
 }

@@ -13,8 +13,10 @@ use crate::host::spool::{FileFacts, Partial, Spool, SpoolError, Stage};
 use crate::policy::digest::hex;
 use crate::policy::envelope::Envelope;
 use crate::policy::path::{Name, Slug};
+use crate::policy::question::{Known, Unasked, judge};
 use crate::policy::reason::Reason;
 use crate::policy::upload::{Bounds, Gate, Pass};
+use crate::serve::ask::JobSide;
 
 /// An upload, from OPEN to CLOSE.
 #[derive(Debug)]
@@ -31,6 +33,9 @@ pub struct Upload {
     pub mtime: Option<u32>,
     /// Set once it is refused; every later request on it gets the same answer.
     pub refused: Option<Reason>,
+    /// What holds until somebody says whether it is for this zone; none where that is not asked, or was.
+    pub unasked: Option<Unasked>,
+    known: Known,
     gate: Gate,
     partial: Option<Partial>,
     size: u64,
@@ -50,6 +55,8 @@ pub struct Sealed {
     pub envelope: Envelope,
     /// Lower-case hex of its SHA-256, where it could be computed on the way.
     pub sha256: Option<String>,
+    /// Its header, unless somebody has said that it is for this zone.
+    pub header: Option<Vec<u8>>,
     /// When it was opened.
     pub opened: Timestamp,
     /// The modification time the client set.
@@ -89,6 +96,8 @@ impl Upload {
             opened,
             mtime: None,
             refused: None,
+            unasked: None,
+            known: Known::Unasked,
             gate: Gate::new(bounds),
             partial: None,
             size: 0,
@@ -167,8 +176,23 @@ impl Upload {
         self.gate.held()
     }
 
-    /// Takes one write. A failure of the disk poisons the upload: what is on it can no longer be trusted.
-    pub fn write(&mut self, spool: &Spool, offset: u64, bytes: &[u8]) -> Result<(), WriteFault> {
+    /// Asks, as soon as the header is complete, whether the file is for this zone.
+    pub async fn ask(&mut self, job_side: &JobSide) -> Result<(), WriteFault> {
+        if let (Some(unasked), Some(header)) = (self.unasked, self.gate.header()) {
+            self.unasked = None;
+            self.known = judge(job_side.ask(&header).await, unasked)?;
+        }
+        Ok(())
+    }
+
+    /// Takes one write; nothing goes to disk before it is known, or not to be known, that the file is for this zone. A
+    /// failure of the disk poisons the upload: what is on it can no longer be trusted.
+    pub async fn write(
+        &mut self,
+        (spool, job_side): (&Spool, &JobSide),
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), WriteFault> {
         if let Some(reason) = &self.refused {
             return Err(WriteFault::Already(reason.clone()));
         }
@@ -180,6 +204,9 @@ impl Upload {
         let pass = self.gate.write(offset, bytes)?;
         if self.rival.is_some() && self.gate.is_open() {
             self.meet_rival()?;
+        }
+        if self.unasked.is_some() {
+            self.ask(job_side).await?;
         }
         match pass {
             Pass::Nothing => {}
@@ -226,6 +253,8 @@ impl Upload {
                 block_in_place(|| partial.truncate(0))?;
                 self.gate = Gate::new(self.gate.bounds());
                 (self.size, self.seen, self.hash) = (0, 0, RunningHash::default());
+                // Another header may come; it is asked about when the upload is published.
+                self.known = Known::Unasked;
                 Ok(())
             }
             Some(partial) if size < self.size && self.gate.may_truncate(size) => {
@@ -260,9 +289,10 @@ impl Upload {
                 Err(error) => Err(error.into()),
             },
         };
+        let header = self.gate.header().filter(|_| self.known == Known::Unasked);
         match (whole, self) {
             (Ok(()), Self { partial: Some(partial), opened, mtime, .. }) => {
-                Ok(Sealed { partial, envelope, sha256, opened, mtime })
+                Ok(Sealed { partial, envelope, sha256, header, opened, mtime })
             }
             (Ok(()), this) => Err((Box::new(this), WriteFault::Refused(Reason::Empty))),
             (Err(fault), this) => Err((Box::new(this), fault)),
@@ -298,6 +328,8 @@ impl From<SpoolError> for Resume {
 pub enum WriteFault {
     /// The gate refuses it: the upload is over.
     Refused(Reason),
+    /// It cannot be taken now, and nothing is wrong with it: what is there stays, to be gone on with.
+    Later(Reason),
     /// The upload was over before, or this one request is turned down.
     Already(Reason),
     /// The disk failed, or another session holds the name.
@@ -306,7 +338,7 @@ pub enum WriteFault {
 
 impl From<Reason> for WriteFault {
     fn from(reason: Reason) -> Self {
-        Self::Refused(reason)
+        if reason.is_passing() { Self::Later(reason) } else { Self::Refused(reason) }
     }
 }
 
@@ -375,38 +407,41 @@ mod tests {
         age::encrypt(&age::x25519::Identity::generate().to_public(), &[7; 1000]).unwrap()
     }
 
-    #[test]
-    fn a_file_with_gaps_is_not_complete_however_long_it_claims_to_be() {
-        let (_folder, spool, slug, name) = spool();
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_with_gaps_is_not_complete_however_long_it_claims_to_be() {
+        let (folder, spool, slug, name) = spool();
+        let nobody = crate::serve::ask::tests::at(folder.path());
         let target = Target { institution: &slug, exchange: &slug, name: &name };
         let mut upload = Upload::new(target, BOUNDS, Timestamp::UNIX_EPOCH);
-        upload.write(&spool, 0, &age_file()).unwrap();
-        upload.write(&spool, 900 << 20, &[1; 100]).unwrap();
+        upload.write((&spool, &nobody), 0, &age_file()).await.unwrap();
+        upload.write((&spool, &nobody), 900 << 20, &[1; 100]).await.unwrap();
         let sealed = upload.seal();
         assert!(matches!(sealed, Err((_, WriteFault::Refused(Reason::CutShort)))), "{sealed:?}");
     }
 
-    #[test]
-    fn writing_nothing_makes_no_file_longer() {
-        let (_folder, spool, slug, name) = spool();
+    #[tokio::test(flavor = "multi_thread")]
+    async fn writing_nothing_makes_no_file_longer() {
+        let (folder, spool, slug, name) = spool();
+        let nobody = crate::serve::ask::tests::at(folder.path());
         let target = Target { institution: &slug, exchange: &slug, name: &name };
         let mut upload = Upload::new(target, BOUNDS, Timestamp::UNIX_EPOCH);
         let file = age_file();
-        upload.write(&spool, 0, &file).unwrap();
-        upload.write(&spool, 70_000, &[]).unwrap();
+        upload.write((&spool, &nobody), 0, &file).await.unwrap();
+        upload.write((&spool, &nobody), 70_000, &[]).await.unwrap();
         assert_eq!(upload.size(), file.len() as u64);
         assert!(upload.seal().is_ok());
     }
 
-    #[test]
-    fn writes_that_come_in_another_order_leave_no_gap() {
-        let (_folder, spool, slug, name) = spool();
+    #[tokio::test(flavor = "multi_thread")]
+    async fn writes_that_come_in_another_order_leave_no_gap() {
+        let (folder, spool, slug, name) = spool();
+        let nobody = crate::serve::ask::tests::at(folder.path());
         let target = Target { institution: &slug, exchange: &slug, name: &name };
         let mut upload = Upload::new(target, BOUNDS, Timestamp::UNIX_EPOCH);
         let file = age::encrypt(&age::x25519::Identity::generate().to_public(), &[7; 300_000]).unwrap();
         let (head, tail) = file.split_at(150_000);
-        upload.write(&spool, 150_000, tail).unwrap();
-        upload.write(&spool, 0, head).unwrap();
+        upload.write((&spool, &nobody), 150_000, tail).await.unwrap();
+        upload.write((&spool, &nobody), 0, head).await.unwrap();
         assert!(upload.seal().is_ok());
     }
 }
