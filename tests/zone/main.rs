@@ -16,6 +16,7 @@ mod audit;
 mod containment;
 mod delivery;
 mod gate;
+mod habits;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod isolation;
