@@ -10,7 +10,9 @@ use crate::message::{
     CHANNEL_CLOSE, CHANNEL_DATA, CHANNEL_EXTENDED_DATA, CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE,
     CHANNEL_SUCCESS, GLOBAL_REQUEST, about, channel_request, data, number, open_channel, string, well_formed,
 };
-use crate::sftp::{CLOSE, DOWNLOAD, INIT, OPEN, READ, REALPATH, UPLOAD, WRITE, open, packet, read, request, write};
+use crate::sftp::{
+    CLOSE, DOWNLOAD, INIT, OPEN, READ, REALPATH, UPLOAD, WRITE, open, packet, read, request, write,
+};
 use crate::wire::Wire;
 use crate::zone::{SLACK, Zone};
 
@@ -245,7 +247,9 @@ async fn handles_that_are_opened_and_never_closed_end_with_the_connection() {
         let mut wire = zone.wire().await.unwrap();
         let channel = sftp(&mut wire, 1 << 20, 1 << 15).await;
         for id in 0..200 {
-            wire.send(&data(channel, &request(OPEN, id, &open("/pillar-3/out/big.age", DOWNLOAD)))).await.unwrap();
+            wire.send(&data(channel, &request(OPEN, id, &open("/pillar-3/out/big.age", DOWNLOAD))))
+                .await
+                .unwrap();
         }
         wire.send(&data(channel, &request(CLOSE, 999, &string("00000000")))).await.unwrap();
         wire.expect(CHANNEL_DATA).await.unwrap();

@@ -132,7 +132,9 @@ async fn a_packet_beyond_256_kib_is_cut_at_its_header_before_authentication() {
     let zone = Zone::start();
     let at_rest = zone.at_rest().await;
     for length in [(256 << 10) + 1024, 1 << 24, u32::MAX] {
-        for reach in [State::AfterVersion, State::AfterKexinit, State::AfterNewkeys, State::AfterServiceAccept] {
+        for reach in
+            [State::AfterVersion, State::AfterKexinit, State::AfterNewkeys, State::AfterServiceAccept]
+        {
             let mut wire = reach.reach(zone.address).await.unwrap();
             wire.raw(&length.to_be_bytes()).await.unwrap();
             // Nothing of its body is waited for.

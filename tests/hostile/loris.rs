@@ -84,12 +84,7 @@ async fn a_login_that_began_in_time_is_not_cut_by_the_grace() {
 }
 
 /// Sends a little more. An error once the server has cut the connection.
-async fn go_on(
-    loris: Loris,
-    wire: &mut Wire,
-    turn: usize,
-    key: &russh::keys::PrivateKey,
-) -> Result<()> {
+async fn go_on(loris: Loris, wire: &mut Wire, turn: usize, key: &russh::keys::PrivateKey) -> Result<()> {
     match loris {
         Loris::NoBytes | Loris::BannerThenSilence | Loris::SilenceAfterKex => {}
         Loris::BannerByteByByte => wire.raw(&b"SSH-2.0-".get(turn..=turn).unwrap_or(b"x")[..1]).await?,

@@ -106,14 +106,10 @@ pub fn well_formed(kind: u8) -> Vec<u8> {
         USERAUTH_REQUEST => [string("agency"), string("ssh-connection"), string("none")].concat(),
         USERAUTH_FAILURE => [string("publickey"), vec![0]].concat(),
         USERAUTH_PK_OK => [string("ssh-ed25519"), string("blob")].concat(),
-        GLOBAL_REQUEST => {
-            [&string("tcpip-forward")[..], &[1], &string("127.0.0.1"), &[0, 0, 0, 22]].concat()
-        }
+        GLOBAL_REQUEST => [&string("tcpip-forward")[..], &[1], &string("127.0.0.1"), &[0, 0, 0, 22]].concat(),
         CHANNEL_OPEN => return open_channel("session", 0, 1 << 20, 1 << 15),
         CHANNEL_OPEN_CONFIRMATION => [0_u32, 0, 1 << 20, 1 << 15].map(u32::to_be_bytes).concat(),
-        CHANNEL_OPEN_FAILURE => {
-            [&zero, &[0, 0, 0, 1], &string("no")[..], &string("")].concat()
-        }
+        CHANNEL_OPEN_FAILURE => [&zero, &[0, 0, 0, 1], &string("no")[..], &string("")].concat(),
         CHANNEL_WINDOW_ADJUST => vec![0, 0, 0, 0, 0, 16, 0, 0],
         CHANNEL_DATA => [zero.to_vec(), string("data")].concat(),
         CHANNEL_EXTENDED_DATA => [zero.to_vec(), vec![0, 0, 0, 1], string("data")].concat(),

@@ -2,8 +2,8 @@
 //! beginning or two of them.
 
 use crate::sftp::{
-    CLOSE, DOWNLOAD, INIT, OPEN, OPENDIR, READ, REALPATH, REMOVE, UPLOAD, WRITE, age_file, open, packet, read,
-    request, string, write,
+    CLOSE, DOWNLOAD, INIT, OPEN, OPENDIR, READ, REALPATH, REMOVE, UPLOAD, WRITE, age_file, open, packet,
+    read, request, string, write,
 };
 use crate::zone::Zone;
 

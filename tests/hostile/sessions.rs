@@ -5,9 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::PATIENCE;
-use crate::sftp::{
-    CLOSE, OPEN, OPENDIR, READ, REALPATH, RENAME, WRITE, age_file, open, read, string, write,
-};
+use crate::sftp::{CLOSE, OPEN, OPENDIR, READ, REALPATH, RENAME, WRITE, age_file, open, read, string, write};
 use crate::zone::Zone;
 
 #[tokio::test]

@@ -238,7 +238,8 @@ impl Zone {
     /// What was recorded of an event.
     pub fn recorded(&self, event: &str) -> usize {
         let log = self.folder.path().join("zone/log");
-        let files = fs::read_dir(log).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+        let files =
+            fs::read_dir(log).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
         let field = format!("\"event\":\"{event}\"");
         files.map(|text| text.matches(&field).count()).sum()
     }
