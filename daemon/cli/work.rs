@@ -7,6 +7,7 @@ use super::daemon::{self, EX_CONFIG, EX_SOFTWARE, EX_UNAVAILABLE, Start};
 use crate::host::files::FileError;
 use crate::host::http::HttpError;
 use crate::host::log::LogError;
+use crate::host::socket::SocketError;
 use crate::host::spool::SpoolError;
 
 /// Works on the zone in `directory` until it is told to stop.
@@ -29,10 +30,12 @@ pub fn run(directory: &Path, stop_with_parent: bool) -> anyhow::Result<ExitCode>
 fn exit_code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<FileError>().is_some()
         || matches!(error.downcast_ref(), Some(SpoolError::Unfit(_)))
+        || matches!(error.downcast_ref(), Some(SocketError::Occupied(_) | SocketError::Io { .. }))
     {
         EX_CONFIG
     } else if error.downcast_ref::<HttpError>().is_some()
         || matches!(error.downcast_ref(), Some(LogError::InUse { .. }))
+        || matches!(error.downcast_ref(), Some(SocketError::InUse(_)))
     {
         EX_UNAVAILABLE
     } else {

@@ -11,6 +11,7 @@ use super::sql::is_one_query;
 use super::values::Desk;
 use crate::policy::agreement::{Accept, Agreement, Exchange, Flow, Job, Party, Query};
 use crate::policy::path::Slug;
+use crate::policy::question::Unasked;
 
 const PARTIES_MAX: usize = 200;
 const FLOWS_MAX: usize = 100;
@@ -216,7 +217,16 @@ fn accept(desk: &mut Desk<'_>, key: &Key, raw: &raw::Accept) -> Option<Accept> {
         }
     }
     let max_size = desk.size(&key.at("max-size"), &raw.max_size, 1..=SIZE_MAX);
-    Some(Accept { names, max_size: max_size?, armored: raw.armored })
+    let unasked = match raw.unasked.as_deref() {
+        None | Some("accept") => Some(Unasked::Accept),
+        Some("refuse") => Some(Unasked::Refuse),
+        Some(text) => {
+            let remedy = "write accept (the form decides, the job side finds out) or refuse (the sender tries again later)";
+            desk.wrong(&key.at("unasked"), format!("{text:?} is not a choice"), remedy);
+            None
+        }
+    };
+    Some(Accept { names, max_size: max_size?, armored: raw.armored, unasked: unasked? })
 }
 
 fn pattern(text: &str) -> Result<GlobMatcher, String> {

@@ -133,6 +133,7 @@ fn a_good_zone_becomes_checked_values() {
     assert_eq!(config.machine.limits.login_grace, Duration::from_secs(10));
     assert_eq!(config.machine.limits.idle, Limits::default().idle);
     assert_eq!(config.machine.work.tries, 10);
+    assert_eq!(config.machine.sockets.work, zone.path().join("run/work.sock"));
     assert_eq!(config.pairs().len(), 2);
     let agii = config.institutions.values().next().unwrap();
     assert_eq!(agii.recipients, [RECIPIENT]);
@@ -140,12 +141,13 @@ fn a_good_zone_becomes_checked_values() {
     let pillar = config.exchanges.values().next().unwrap();
     assert_eq!(pillar.flows[0].accept.max_size, 1 << 30);
     assert_eq!(pillar.flows[1].job.kind(), "relay");
+    assert_eq!(pillar.flows[0].accept.unasked, crate::policy::question::Unasked::Accept);
 }
 
 /// File, text to replace, replacement, beginning of the error, and a part of it.
 type Mistake = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
-const MAIN_MISTAKES: [Mistake; 24] = [
+const MAIN_MISTAKES: [Mistake; 27] = [
     ("dropzone.yaml", "node: zone-1", "node: Zone 1", "dropzone.yaml:1: node:", "is not a name"),
     ("dropzone.yaml", "node: zone-1", "nod: zone-1", "dropzone.yaml:1:", "unknown field `nod`"),
     ("dropzone.yaml", "host-key: keys/host\n", "", "dropzone.yaml", "missing field `host-key`"),
@@ -161,6 +163,27 @@ const MAIN_MISTAKES: [Mistake; 24] = [
         "serve: \"0.0.0.0",
         "dropzone.yaml:8: metrics.serve:",
         "loopback",
+    ),
+    (
+        "dropzone.yaml",
+        "databases:",
+        "sockets: {work: run/serve.sock}\ndatabases:",
+        "dropzone.yaml:9: sockets.work:",
+        "also the socket of serve",
+    ),
+    (
+        "dropzone.yaml",
+        "databases:",
+        "sockets: {work: /a/path/that/is/longer/than/the/hundred/and/seven/bytes/which/the/kernel/has/room/for/in/an/address/work.sock}\ndatabases:",
+        "dropzone.yaml:9: sockets.work:",
+        "a shorter path",
+    ),
+    (
+        "dropzone.yaml",
+        "databases:",
+        "sockets: {cli: x}\ndatabases:",
+        "dropzone.yaml:9: sockets",
+        "unknown field",
     ),
     ("dropzone.yaml", ":9722", ":9721", "dropzone.yaml:8: metrics.work:", "also the address"),
     ("dropzone.yaml", "[\"127.0.0.1:2222\"]", "[]", "dropzone.yaml:2: listen:", "nobody could connect"),
@@ -313,7 +336,14 @@ const INSTITUTION_MISTAKES: [Mistake; 18] = [
     ),
 ];
 
-const EXCHANGE_MISTAKES: [Mistake; 25] = [
+const EXCHANGE_MISTAKES: [Mistake; 26] = [
+    (
+        "exchanges/pillar-3.yaml",
+        "max-size: 1 GiB",
+        "max-size: 1 GiB, unasked: maybe",
+        "exchanges/pillar-3.yaml:14: flows[0].accept.unasked:",
+        "write accept",
+    ),
     (
         "exchanges/pillar-3.yaml",
         "exchange: pillar-3",

@@ -10,13 +10,14 @@
 //! - `dropzone_access_log_errors_total`: records that could not be written
 //! - `dropzone_access_log_torn_lines_total`: lines found cut short when a log file was opened
 
+mod admission;
 mod serve;
 mod work;
 
 use prometheus::core::Collector;
 use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
-pub use self::serve::{ConnectionRefusal, Open, ServeMetrics, UploadOutcome};
+pub use self::serve::{ConnectionRefusal, Open, Questions, ServeMetrics, UploadOutcome};
 pub use self::work::{JobResult, WorkMetrics};
 use super::clock::Clock;
 use super::log::AccessLog;
@@ -87,6 +88,7 @@ pub(super) mod tests {
     use crate::policy::agreement::{Accept, Agreement, Exchange, Flow, Job};
     use crate::policy::arrival::State;
     use crate::policy::path::Slug;
+    use crate::policy::question::Unasked;
     use crate::policy::reason::Reason;
 
     pub(in crate::host) fn slug(text: &str) -> Slug {
@@ -117,7 +119,7 @@ pub(super) mod tests {
             flows: vec![Flow {
                 name: slug("hand-on"),
                 from: vec![],
-                accept: Accept { names: vec![], max_size: 1, armored: false },
+                accept: Accept { names: vec![], max_size: 1, armored: false, unasked: Unasked::Accept },
                 job: Job::Relay,
                 to: vec![slug("agency")],
             }],
@@ -141,6 +143,9 @@ pub(super) mod tests {
             "dropzone_received_bytes_total{institution=\"city\"} 0",
             "dropzone_sent_bytes_total{institution=\"agency\"} 0",
             "dropzone_upload_duration_seconds_count 0",
+            "dropzone_questions_total{answer=\"not-for-us\"} 0",
+            "dropzone_questions_total{answer=\"none\"} 0",
+            "dropzone_question_duration_seconds_count 0",
         ] {
             assert!(text.lines().any(|there| there == line), "{line} is missing in\n{text}");
         }

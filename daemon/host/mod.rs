@@ -10,5 +10,7 @@ pub mod log;
 pub mod metrics;
 pub mod process;
 pub mod program_log;
+pub mod question;
+pub mod socket;
 pub mod spool;
 pub mod systemd;

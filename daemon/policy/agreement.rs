@@ -7,6 +7,7 @@ use globset::GlobMatcher;
 use jiff::civil::Date;
 
 use super::path::{Name, Slug};
+use super::question::Unasked;
 use super::reason::Reason;
 
 /// One data exchange between institutions, as `exchanges/‹name›.yaml` describes it.
@@ -70,6 +71,8 @@ pub struct Accept {
     pub max_size: u64,
     /// Whether age's text armor is accepted beside the binary form.
     pub armored: bool,
+    /// What becomes of a file while nobody can say whether it is for this zone.
+    pub unasked: Unasked,
 }
 
 /// What is done with an arrival.

@@ -85,6 +85,11 @@ impl Gate {
         self.inspector.header().is_some()
     }
 
+    /// The header in its binary form, once it is complete.
+    pub fn header(&self) -> Option<Vec<u8>> {
+        self.inspector.header().map(|header| header.binary(&self.head))
+    }
+
     fn is_armored(&self) -> bool {
         self.inspector.header().is_some_and(super::envelope::Header::is_armored)
     }

@@ -1,10 +1,11 @@
 //! The job side: claims arrivals, decrypts, joins, encrypts and delivers, and writes the receipts. It listens on no
 //! network but the loopback of its metrics, and alone holds age identities and databases.
 //!
-//! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver`
+//! `ask` tells `serve` whether a file is for this zone. `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver`
 //! its job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says
 //! whether a list may be cut and `query_error` what went wrong; `receipts` what its sender reads.
 
+mod ask;
 pub mod deliver;
 pub mod encrypt;
 pub mod join;
@@ -33,6 +34,7 @@ use crate::host::files;
 use crate::host::http;
 use crate::host::log::{AccessLog, LogError};
 use crate::host::metrics::WorkMetrics;
+use crate::host::socket::Socket;
 use crate::host::spool::{Spool, SpoolError};
 use crate::host::systemd;
 use crate::policy::arrival::{Arrival, ArrivalId, State};
@@ -82,10 +84,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let address = workshop.config.machine.metrics.work;
     let (_, monitoring) =
         http::listen(address, workshop.metrics.registry().clone(), move || seen.ailments()).await?;
+    // After the log was opened, which keeps a second process of this zone away.
+    let socket = Socket::bind(&workshop.config.machine.sockets.work).await?;
     workshop.log.append_async(Record::new(Event::Start, Outcome::Ok)).await?;
     systemd::ready("waiting for arrivals");
     tokio::select! {
         () = scan::run(&workshop, shutdown) => {}
+        () = ask::answer_questions(&workshop, socket) => {}
         () = async { monitoring.await; std::future::pending().await } => {}
     }
     systemd::stopping();

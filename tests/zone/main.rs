@@ -11,6 +11,7 @@
 )]
 
 mod algorithms;
+mod asking;
 mod audit;
 mod containment;
 mod delivery;

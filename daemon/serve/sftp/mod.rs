@@ -1,6 +1,7 @@
 //! One SFTP session (version 3, draft-ietf-secsh-filexfer-02) on one channel: takes the channel's bytes, answers requests.
-//! `framing` cuts packets, `decode` reads them, `requests` decides and performs the cold ones, `transfer` the hot ones; `upload` is one file coming
-//! in, `publish` how it becomes an arrival, `removal` what leaves again, `download` answers reads; `tree` says what is where,
+//! `framing` cuts packets, `decode` reads them, `requests` decides and performs the cold ones, `transfer` the hot ones;
+//! `upload` is one file coming in, `question` whether it is for this zone, `publish` how it becomes an arrival, `removal` what
+//! leaves again, `download` answers reads; `tree` says what is where,
 //! `handles` what is open, `extensions` what OpenSSH added, `reply` encodes. This code may wait for the disk, never for the client.
 
 pub mod decode;
@@ -9,6 +10,7 @@ mod extensions;
 pub mod framing;
 mod handles;
 mod publish;
+mod question;
 mod removal;
 mod reply;
 mod requests;

@@ -149,6 +149,7 @@ fn status_code(reason: &Reason) -> StatusCode {
         Reason::NameInUse
         | Reason::TooManyOpen
         | Reason::Unavailable
+        | Reason::CannotBeChecked
         | Reason::CutShort
         | Reason::WritesOutOfOrder => StatusCode::Failure,
         Reason::BadName

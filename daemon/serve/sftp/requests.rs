@@ -77,7 +77,7 @@ impl Sftp {
         // What is no path is shown as far as it helps to see what was tried.
         let excerpt = || format!("{:?}", path.chars().take(200).collect::<String>());
         let shown = RemotePath::parse(path).map_or_else(|_| excerpt(), |path| path.to_string());
-        let outcome = if reason == Reason::Unavailable { Outcome::Failed } else { Outcome::Denied };
+        let outcome = if reason.is_passing() { Outcome::Failed } else { Outcome::Denied };
         let record = Record { path: Some(shown), ..self.session.record(event, outcome).because(&reason) };
         self.record(record).await.err().unwrap_or(reason)
     }
