@@ -10,13 +10,14 @@
 //! - `dropzone_access_log_errors_total`: records that could not be written
 //! - `dropzone_access_log_torn_lines_total`: lines found cut short when a log file was opened
 
+mod admission;
 mod serve;
 mod work;
 
 use prometheus::core::Collector;
 use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
-pub use self::serve::{ConnectionRefusal, Open, ServeMetrics, UploadOutcome};
+pub use self::serve::{ConnectionRefusal, Open, Questions, ServeMetrics, UploadOutcome};
 pub use self::work::{JobResult, WorkMetrics};
 use super::clock::Clock;
 use super::log::AccessLog;
@@ -142,6 +143,9 @@ pub(super) mod tests {
             "dropzone_received_bytes_total{institution=\"city\"} 0",
             "dropzone_sent_bytes_total{institution=\"agency\"} 0",
             "dropzone_upload_duration_seconds_count 0",
+            "dropzone_questions_total{answer=\"not-for-us\"} 0",
+            "dropzone_questions_total{answer=\"none\"} 0",
+            "dropzone_question_duration_seconds_count 0",
         ] {
             assert!(text.lines().any(|there| there == line), "{line} is missing in\n{text}");
         }

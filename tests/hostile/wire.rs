@@ -60,8 +60,12 @@ pub async fn dial(to: SocketAddr, from: Ipv4Addr) -> Result<TcpStream> {
 impl Wire {
     /// A connection on which nothing was said yet, from an address of its own.
     pub async fn connect(to: SocketAddr) -> Result<Self> {
-        let socket = dial(to, new_source()).await?;
-        Ok(Self { socket, sealing: None, opening: None, server_version: Vec::new(), id: None })
+        Ok(Self::on(dial(to, new_source()).await?))
+    }
+
+    /// The same on a socket that is there.
+    pub fn on(socket: TcpStream) -> Self {
+        Self { socket, sealing: None, opening: None, server_version: Vec::new(), id: None }
     }
 
     /// One on which both have said their version.

@@ -11,6 +11,8 @@
 )]
 
 mod algorithms;
+mod asking;
+mod audit;
 mod containment;
 mod delivery;
 mod gate;

@@ -1,11 +1,17 @@
 //! What monitoring sees of `serve`:
 //! - `dropzone_connections_total`, `dropzone_connections`: TCP connections accepted, and open now
 //! - `dropzone_connections_refused_total{cause}`: connections cut before anybody was logged in
+//! - `dropzone_connections_unauthenticated`: TCP connections that wait for their login now
+//! - `dropzone_penalties_total{cause}`, `dropzone_penalties_active`: offences that counted against their source, and sources
+//!   refused now
+//! - `dropzone_probes_total{source}`: connections that ended without asking to log in; `source` is `exempt` or `other`
 //! - `dropzone_authentications_total{result,reason}`: logins; `reason` is the code of a `LoginRefusal`, or `none`
 //! - `dropzone_sessions`: SFTP sessions open now
 //! - `dropzone_uploads_total{institution,outcome}`: files opened for writing, by how that ended
 //! - `dropzone_uploads_refused_total{reason}`: refused uploads, by the code of a `Reason`
 //! - `dropzone_received_bytes_total{institution}`, `dropzone_sent_bytes_total{institution}`: file content only
+//! - `dropzone_questions_total{answer}`: uploads about which `work` was asked, by its answer, or `none`
+//! - `dropzone_question_duration_seconds`: how long the upload waited for that
 //! - `dropzone_upload_duration_seconds`: from OPEN to the answer that acknowledges the file
 //! - `dropzone_contained{what}`: 1 where the kernel keeps the process from the files, ports and processes it does not need
 
@@ -14,12 +20,15 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::admission::Admission;
 use super::{MetricsError, add, counters, durations};
 use crate::host::clock::Clock;
 use crate::host::containment::Containment;
 use crate::host::log::AccessLog;
 use crate::policy::account::LoginRefusal;
 use crate::policy::path::Slug;
+use crate::policy::penalties::Offence;
+use crate::policy::question::Answer;
 use crate::policy::reason::Reason;
 
 /// Why a connection ended before anybody was logged in.
@@ -27,6 +36,16 @@ use crate::policy::reason::Reason;
 pub enum ConnectionRefusal {
     /// As many connections as allowed are open.
     Full,
+    /// Many wait for their login, and chance chose this one.
+    EarlyDrop,
+    /// Many wait for their login, and most of them came from its source: it had to go for another.
+    Displaced,
+    /// As many wait for their login as one source may have.
+    Source,
+    /// Its source is under penalty.
+    Penalty,
+    /// A proxy did not say whom it speaks for.
+    ProxyHeader,
     /// The login took longer than the grace.
     LoginGrace,
     /// Too many keys were offered, or too many rejected.
@@ -37,12 +56,27 @@ pub enum ConnectionRefusal {
 
 impl ConnectionRefusal {
     /// All, for metrics.
-    pub const ALL: [Self; 4] = [Self::Full, Self::LoginGrace, Self::Attempts, Self::Protocol];
+    pub const ALL: [Self; 9] = [
+        Self::Full,
+        Self::EarlyDrop,
+        Self::Displaced,
+        Self::Source,
+        Self::Penalty,
+        Self::ProxyHeader,
+        Self::LoginGrace,
+        Self::Attempts,
+        Self::Protocol,
+    ];
 
     /// The label.
     pub fn code(self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::EarlyDrop => "early-drop",
+            Self::Displaced => "displaced",
+            Self::Source => "source",
+            Self::Penalty => "penalty",
+            Self::ProxyHeader => "proxy-header",
             Self::LoginGrace => "login-grace",
             Self::Attempts => "attempts",
             Self::Protocol => "protocol",
@@ -86,9 +120,11 @@ pub struct ServeMetrics {
     connections_refused: IntCounterVec,
     authentications: IntCounterVec,
     sessions: IntGauge,
+    admission: Admission,
     institutions: BTreeMap<Slug, OfInstitution>,
     uploads_refused: IntCounterVec,
     upload_duration: Histogram,
+    questions: Questions,
 }
 
 /// Looked up once per transfer or chunk: no label has to be hashed for that.
@@ -125,9 +161,11 @@ impl ServeMetrics {
                 &[],
             )?
             .with_label_values::<&str>(&[]),
+            questions: Questions::new(&registry)?,
             connections,
             connections_total,
             sessions,
+            admission: Admission::new(&registry)?,
             registry,
         };
         Ok(metrics)
@@ -163,6 +201,21 @@ impl ServeMetrics {
     /// A connection was cut before anybody was logged in.
     pub fn connection_refused(&self, cause: ConnectionRefusal) {
         self.connections_refused.with_label_values(&[cause.code()]).inc();
+    }
+
+    /// A source was penalised.
+    pub fn penalty(&self, offence: Offence) {
+        self.admission.penalty(offence);
+    }
+
+    /// A connection ended that never asked to log in.
+    pub fn probe(&self, exempt: bool) {
+        self.admission.probe(exempt);
+    }
+
+    /// How many connections wait for their login now, and how many sources are refused.
+    pub fn admission(&self, waiting: usize, refused: usize) {
+        self.admission.now(waiting, refused);
     }
 
     /// A login was decided.
@@ -204,9 +257,39 @@ impl ServeMetrics {
         }
     }
 
+    /// Counts what `work` is asked; clones share the counts.
+    pub fn questions(&self) -> Questions {
+        self.questions.clone()
+    }
+
     /// An upload was acknowledged, so long after its OPEN.
     pub fn upload_took(&self, duration: Duration) {
         self.upload_duration.observe(duration.as_secs_f64());
+    }
+}
+
+/// Counts the questions to `work`.
+#[derive(Clone)]
+pub struct Questions {
+    answers: IntCounterVec,
+    duration: Histogram,
+}
+
+impl Questions {
+    fn new(registry: &Registry) -> Result<Self, MetricsError> {
+        let name = ("dropzone_questions_total", "Uploads about which work was asked, by its answer");
+        let answers = counters(registry, name, &["answer"])?;
+        for answer in Answer::ALL.map(Some).into_iter().chain([None]) {
+            answers.with_label_values(&[answer.map_or("none", Answer::code)]);
+        }
+        let name = ("dropzone_question_duration_seconds", "How long an upload waited for the answer");
+        Ok(Self { answers, duration: durations(registry, name, &[])?.with_label_values::<&str>(&[]) })
+    }
+
+    /// Something was asked, and this came back after so long.
+    pub fn asked(&self, answer: Option<Answer>, took: Duration) {
+        self.answers.with_label_values(&[answer.map_or("none", Answer::code)]).inc();
+        self.duration.observe(took.as_secs_f64());
     }
 }
 

@@ -5,11 +5,10 @@ use tokio::task::block_in_place;
 use super::Sftp;
 use super::reply::{Answer, Fault};
 use super::transfer::{About, fault_of, in_folder, path_of};
-use super::upload::{Sealed, WriteFault, inspect_and_hash};
+use super::upload::{Inspected, Sealed, WriteFault, inspect_and_hash};
 use crate::host::metrics::UploadOutcome;
 use crate::host::spool::{FileFacts, SpoolError, random};
 use crate::policy::arrival::{Arrival, ArrivalId};
-use crate::policy::envelope::Envelope;
 use crate::policy::path::{Name, Slug};
 use crate::policy::reason::Reason;
 use crate::policy::record::{Event, Outcome, Record};
@@ -36,14 +35,9 @@ impl Sftp {
             // It stays an unfinished upload, which can be renamed to another name.
             return Err(self.denied(&path_of(exchange, name), Event::Publish, reason).await.into());
         }
-        let flow = match self.flow_taking(exchange, name, &sealed.envelope) {
-            Ok(flow) => flow,
-            Err(reason) => {
-                return Err(self
-                    .refuse(Some(sealed.partial), about, WriteFault::Refused(reason))
-                    .await
-                    .into());
-            }
+        let (flow, detail) = match self.flow_taking(exchange, name, &sealed).await {
+            Ok(taken) => taken,
+            Err(fault) => return Err(self.refuse(Some(sealed.partial), about, fault).await.into()),
         };
         let arrival = Arrival {
             flow: Some(flow),
@@ -59,6 +53,7 @@ impl Sftp {
             arrival: Some(arrival.id.to_string()),
             bytes: Some(arrival.size),
             sha256: arrival.sha256.clone(),
+            detail,
             ..self.session.record(Event::Publish, Outcome::Ok)
         };
         // Recorded before it is done: an arrival that the log does not know would be worked on although its sender was
@@ -103,19 +98,26 @@ impl Sftp {
         exchange.flow_for(self.session.institution(), name).map(|_| ()).ok_or(Reason::NameNotAccepted)
     }
 
-    /// The flow that takes a file under its final name; a temporary one was judged by the widest flow only.
-    fn flow_taking(&self, exchange: &Slug, name: &Name, envelope: &Envelope) -> Result<Slug, Reason> {
-        let config = self.server.config();
+    /// The flow that takes a file under its final name, and a detail for the record; a temporary name was judged by the
+    /// widest flow only.
+    async fn flow_taking(
+        &self,
+        exchange: &Slug,
+        name: &Name,
+        sealed: &Sealed,
+    ) -> Result<(Slug, Option<String>), WriteFault> {
+        let (config, envelope) = (self.server.config(), &sealed.envelope);
         let exchange = config.exchanges.get(exchange).ok_or(Reason::NoSuchPath)?;
         exchange.require_open(self.server.clock.today())?;
         let flow = exchange.flow_for(self.session.institution(), name).ok_or(Reason::NameNotAccepted)?;
         if envelope.length() > flow.accept.max_size {
-            return Err(Reason::TooLarge { limit: flow.accept.max_size });
+            return Err(Reason::TooLarge { limit: flow.accept.max_size }.into());
         }
         if envelope.is_armored() && !flow.accept.armored {
-            return Err(Reason::ArmorNotAccepted);
+            return Err(Reason::ArmorNotAccepted.into());
         }
-        Ok(flow.name.clone())
+        let detail = self.require_for_us(flow, sealed).await?;
+        Ok((flow.name.clone(), detail))
     }
 
     fn new_arrival(&self, about: &About) -> Arrival {
@@ -208,9 +210,9 @@ impl Sftp {
             Ok::<_, SpoolError>(Some((partial, inspected)))
         });
         let reason = match inspected {
-            Ok(Some((partial, Ok((envelope, sha256))))) => {
-                let opened = self.server.clock.now();
-                return Ok(Sealed { partial, envelope, sha256, opened, mtime: None });
+            Ok(Some((partial, Ok(Inspected { envelope, sha256, header })))) => {
+                let (header, opened) = (Some(header), self.server.clock.now());
+                return Ok(Sealed { partial, envelope, sha256, header, opened, mtime: None });
             }
             Ok(Some((partial, Err(reason)))) => {
                 let about = self.about(exchange, name, partial.size().unwrap_or(0));

@@ -54,6 +54,10 @@ impl Sftp {
                 return Err(self.refuse(Some(partial), about, reason.into()).await.into());
             }
         };
+        upload.unasked = self.asked_early(exchange, name);
+        if let Err(fault) = upload.ask(&self.server.job_side).await {
+            return Err(self.give_up(&mut upload, fault).await.into());
+        }
         upload.mtime = attributes.mtime;
         let record = Record {
             path: Some(path),
@@ -136,7 +140,7 @@ impl Sftp {
             return Err(Fault::BadMessage);
         };
         let Some(Open::Upload(upload)) = self.handles.find(handle) else { return Err(Fault::BadMessage) };
-        match upload.write(&self.server.spool, offset, data) {
+        match upload.write((&self.server.spool, &self.server.job_side), offset, data).await {
             Ok(()) => {
                 self.server.metrics.received(&upload.institution, data.len() as u64);
                 // Each upload holds no more than that; all of them together do not either.
@@ -254,6 +258,11 @@ impl Sftp {
                 }
                 (Outcome::Denied, Some(arrival.id.to_string()))
             }
+            // No trace for a receipt: it is not the file's fault, and the next try may do.
+            WriteFault::Later(_) => {
+                self.server.metrics.upload(&about.institution, UploadOutcome::Failed);
+                (Outcome::Failed, None)
+            }
             WriteFault::Already(_) | WriteFault::Spool(_) => {
                 self.server.metrics.upload(&about.institution, UploadOutcome::Failed);
                 drop_failed(partial);
@@ -316,7 +325,9 @@ fn drop_failed(partial: Option<Partial>) {
 
 fn reason_of(fault: &WriteFault) -> Reason {
     match fault {
-        WriteFault::Refused(reason) | WriteFault::Already(reason) => reason.clone(),
+        WriteFault::Refused(reason) | WriteFault::Later(reason) | WriteFault::Already(reason) => {
+            reason.clone()
+        }
         WriteFault::Spool(error) => fault_of(error),
     }
 }

@@ -11,8 +11,10 @@ use crate::host::spool::{Partial, Spool, SpoolError};
 use crate::policy::digest::hex;
 use crate::policy::envelope::{Envelope, Inspector};
 use crate::policy::path::{Name, Slug};
+use crate::policy::question::{Known, Unasked, judge};
 use crate::policy::reason::Reason;
 use crate::policy::upload::{Bounds, Gate, Pass};
+use crate::serve::ask::JobSide;
 
 /// An upload, from OPEN to CLOSE.
 #[derive(Debug)]
@@ -29,6 +31,9 @@ pub struct Upload {
     pub mtime: Option<u32>,
     /// Set once it is refused; every later request on it gets the same answer.
     pub refused: Option<Reason>,
+    /// What holds until somebody says whether it is for this zone; none where that is not asked, or was.
+    pub unasked: Option<Unasked>,
+    known: Known,
     gate: Gate,
     partial: Option<Partial>,
     size: u64,
@@ -46,6 +51,8 @@ pub struct Sealed {
     pub envelope: Envelope,
     /// Lower-case hex of its SHA-256.
     pub sha256: String,
+    /// Its header, unless somebody has said that it is for this zone.
+    pub header: Option<Vec<u8>>,
     /// When it was opened.
     pub opened: Timestamp,
     /// The modification time the client set.
@@ -73,6 +80,8 @@ impl Upload {
             opened,
             mtime: None,
             refused: None,
+            unasked: None,
+            known: Known::Unasked,
             gate: Gate::new(bounds),
             partial: None,
             size: 0,
@@ -127,8 +136,23 @@ impl Upload {
         self.gate.held()
     }
 
-    /// Takes one write. A failure of the disk poisons the upload: what is on it can no longer be trusted.
-    pub fn write(&mut self, spool: &Spool, offset: u64, bytes: &[u8]) -> Result<(), WriteFault> {
+    /// Asks, as soon as the header is complete, whether the file is for this zone.
+    pub async fn ask(&mut self, job_side: &JobSide) -> Result<(), WriteFault> {
+        if let (Some(unasked), Some(header)) = (self.unasked, self.gate.header()) {
+            self.unasked = None;
+            self.known = judge(job_side.ask(&header).await, unasked)?;
+        }
+        Ok(())
+    }
+
+    /// Takes one write; nothing goes to disk before it is known, or not to be known, that the file is for this zone. A
+    /// failure of the disk poisons the upload: what is on it can no longer be trusted.
+    pub async fn write(
+        &mut self,
+        (spool, job_side): (&Spool, &JobSide),
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), WriteFault> {
         if let Some(reason) = &self.refused {
             return Err(WriteFault::Already(reason.clone()));
         }
@@ -137,7 +161,11 @@ impl Upload {
             return Ok(());
         }
         self.seen = self.seen.max(offset.saturating_add(bytes.len() as u64));
-        match self.gate.write(offset, bytes)? {
+        let pass = self.gate.write(offset, bytes)?;
+        if self.unasked.is_some() {
+            self.ask(job_side).await?;
+        }
+        match pass {
             Pass::Nothing => {}
             Pass::AsGiven => self.put(spool, offset, bytes)?,
             Pass::These(all) => {
@@ -194,9 +222,10 @@ impl Upload {
             (Some(partial), None) => block_in_place(|| hash_of_whole(partial)),
             (None, _) => Err(WriteFault::Refused(Reason::Empty)),
         };
+        let header = self.gate.header().filter(|_| self.known == Known::Unasked);
         match (digest, self) {
             (Ok(sha256), Self { partial: Some(partial), opened, mtime, .. }) => {
-                Ok(Sealed { partial, envelope, sha256, opened, mtime })
+                Ok(Sealed { partial, envelope, sha256, header, opened, mtime })
             }
             (Ok(_), this) => Err((Box::new(this), WriteFault::Refused(Reason::Empty))),
             (Err(fault), this) => Err((Box::new(this), fault)),
@@ -230,6 +259,8 @@ impl From<SpoolError> for Resume {
 pub enum WriteFault {
     /// The gate refuses it: the upload is over.
     Refused(Reason),
+    /// It cannot be taken now, and nothing is wrong with it: what is there stays, to be gone on with.
+    Later(Reason),
     /// The upload was over before, or this one request is turned down.
     Already(Reason),
     /// The disk failed, or another session holds the name.
@@ -238,7 +269,7 @@ pub enum WriteFault {
 
 impl From<Reason> for WriteFault {
     fn from(reason: Reason) -> Self {
-        Self::Refused(reason)
+        if reason.is_passing() { Self::Later(reason) } else { Self::Refused(reason) }
     }
 }
 
@@ -295,12 +326,26 @@ fn hash_of(partial: &Partial) -> Result<String, SpoolError> {
     Ok(hex(&hasher.finalize()))
 }
 
-/// Inspects and hashes a file to its end, in one go; the hash is there where the file passes.
-pub fn inspect_and_hash(partial: &Partial) -> Result<Result<(Envelope, String), Reason>, SpoolError> {
+/// What an inspection from the disk finds.
+#[derive(Debug)]
+pub struct Inspected {
+    /// The proof.
+    pub envelope: Envelope,
+    /// Lower-case hex of its SHA-256.
+    pub sha256: String,
+    /// The header in its binary form.
+    pub header: Vec<u8>,
+}
+
+/// Inspects and hashes a file to its end, in one go.
+pub fn inspect_and_hash(partial: &Partial) -> Result<Result<Inspected, Reason>, SpoolError> {
     let (mut inspector, mut hasher) = (Inspector::default(), Sha256::new());
-    let mut refused = None;
+    let (mut start, mut refused) = (Vec::new(), None);
     partial.read_through(|bytes| {
         hasher.update(bytes);
+        if inspector.header().is_none() {
+            start.extend_from_slice(bytes);
+        }
         match inspector.feed(bytes) {
             Ok(_) => ControlFlow::Continue(()),
             Err(reason) => {
@@ -310,7 +355,8 @@ pub fn inspect_and_hash(partial: &Partial) -> Result<Result<(Envelope, String), 
         }
     })?;
     let sealed = refused.map_or_else(|| inspector.seal(), Err);
-    Ok(sealed.map(|envelope| (envelope, hex(&hasher.finalize()))))
+    let header = inspector.header().map(|header| header.binary(&start)).unwrap_or_default();
+    Ok(sealed.map(|envelope| Inspected { envelope, sha256: hex(&hasher.finalize()), header }))
 }
 
 #[cfg(test)]
@@ -330,38 +376,41 @@ mod tests {
         age::encrypt(&age::x25519::Identity::generate().to_public(), &[7; 1000]).unwrap()
     }
 
-    #[test]
-    fn a_file_with_gaps_is_not_complete_however_long_it_claims_to_be() {
-        let (_folder, spool, slug, name) = spool();
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_with_gaps_is_not_complete_however_long_it_claims_to_be() {
+        let (folder, spool, slug, name) = spool();
+        let nobody = crate::serve::ask::tests::at(folder.path());
         let target = Target { institution: &slug, exchange: &slug, name: &name };
         let mut upload = Upload::new(target, BOUNDS, Timestamp::UNIX_EPOCH);
-        upload.write(&spool, 0, &age_file()).unwrap();
-        upload.write(&spool, 900 << 20, &[1; 100]).unwrap();
+        upload.write((&spool, &nobody), 0, &age_file()).await.unwrap();
+        upload.write((&spool, &nobody), 900 << 20, &[1; 100]).await.unwrap();
         let sealed = upload.seal();
         assert!(matches!(sealed, Err((_, WriteFault::Refused(Reason::CutShort)))), "{sealed:?}");
     }
 
-    #[test]
-    fn writing_nothing_makes_no_file_longer() {
-        let (_folder, spool, slug, name) = spool();
+    #[tokio::test(flavor = "multi_thread")]
+    async fn writing_nothing_makes_no_file_longer() {
+        let (folder, spool, slug, name) = spool();
+        let nobody = crate::serve::ask::tests::at(folder.path());
         let target = Target { institution: &slug, exchange: &slug, name: &name };
         let mut upload = Upload::new(target, BOUNDS, Timestamp::UNIX_EPOCH);
         let file = age_file();
-        upload.write(&spool, 0, &file).unwrap();
-        upload.write(&spool, 70_000, &[]).unwrap();
+        upload.write((&spool, &nobody), 0, &file).await.unwrap();
+        upload.write((&spool, &nobody), 70_000, &[]).await.unwrap();
         assert_eq!(upload.size(), file.len() as u64);
         assert!(upload.seal().is_ok());
     }
 
-    #[test]
-    fn writes_that_come_in_another_order_leave_no_gap() {
-        let (_folder, spool, slug, name) = spool();
+    #[tokio::test(flavor = "multi_thread")]
+    async fn writes_that_come_in_another_order_leave_no_gap() {
+        let (folder, spool, slug, name) = spool();
+        let nobody = crate::serve::ask::tests::at(folder.path());
         let target = Target { institution: &slug, exchange: &slug, name: &name };
         let mut upload = Upload::new(target, BOUNDS, Timestamp::UNIX_EPOCH);
         let file = age::encrypt(&age::x25519::Identity::generate().to_public(), &[7; 300_000]).unwrap();
         let (head, tail) = file.split_at(150_000);
-        upload.write(&spool, 150_000, tail).unwrap();
-        upload.write(&spool, 0, head).unwrap();
+        upload.write((&spool, &nobody), 150_000, tail).await.unwrap();
+        upload.write((&spool, &nobody), 0, head).await.unwrap();
         assert!(upload.seal().is_ok());
     }
 }
