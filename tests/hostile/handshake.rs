@@ -12,7 +12,7 @@ use crate::message::{
     DISCONNECT, EXT_INFO, KEX_ECDH_REPLY, KEXINIT, NEWKEYS, SERVICE_ACCEPT, UNIMPLEMENTED, USERAUTH_FAILURE,
     USERAUTH_PK_OK, kexinit, well_formed,
 };
-use crate::wire::Wire;
+use crate::wire::{Wire, offer};
 use crate::zone::Zone;
 
 /// How far a connection has come before it is logged in.
@@ -204,4 +204,24 @@ async fn is_cut(wire: &mut Wire, again: &[u8]) -> bool {
         }
     }
     false
+}
+
+#[tokio::test]
+async fn a_stranger_cannot_fill_the_access_log() {
+    let zone = Zone::start();
+    let at_rest = zone.at_rest().await;
+    let before = zone.logged_bytes();
+    let user = "u".repeat(200_000);
+    for _ in 0..10 {
+        let mut wire = Wire::serviced(zone.address).await.unwrap();
+        for _ in 0..20 {
+            if wire.send(&offer(&user, &zone.key, false)).await.is_err() {
+                break;
+            }
+        }
+        wire.drain().await;
+    }
+    zone.is_unharmed(at_rest).await;
+    let more = zone.logged_bytes() - before;
+    assert!(more < 64 << 10, "{more} bytes");
 }
