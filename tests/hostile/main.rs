@@ -10,7 +10,6 @@
 
 mod abandoned;
 mod channels;
-mod crowd;
 mod flood;
 mod handshake;
 mod limits;
