@@ -96,7 +96,7 @@ pub fn turned_down(current: &Config, problems: &[String], operator: String) -> R
 /// it, one line each.
 pub fn successor(current: &Config) -> Result<Config, Vec<String>> {
     let new = super::load(&current.directory)
-        .map_err(|errors| errors.iter().map(|error| told(error)).collect::<Vec<_>>())?;
+        .map_err(|errors| errors.iter().map(told).collect::<Vec<_>>())?;
     let fixed = fixed_keys(current, &new);
     if fixed.is_empty() {
         return Ok(new);
