@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::Key;
+use super::limits::{limits, penalties, proxies};
 use super::raw;
 use super::values::Desk;
-use super::{Algorithms, Database, Limits, Log, Machine, MetricsListen, Sockets, Work};
+use super::{Algorithms, Database, Log, Machine, MetricsListen, Sockets, Work};
 use crate::host::files::examine_folder;
 use crate::policy::path::Slug;
 
@@ -34,6 +35,8 @@ pub fn machine(desk: &mut Desk<'_>, directory: &Path, host: &str, raw: &raw::Mac
     let databases = databases(desk, directory, &raw.databases);
     let work = work(desk, &raw.work);
     let limits = limits(desk, &raw.limits);
+    let penalties = penalties(desk, &raw.penalties);
+    let proxies = proxies(desk, &raw.proxy_protocol);
     Some(Machine {
         node: node?,
         listen: listen?,
@@ -51,6 +54,8 @@ pub fn machine(desk: &mut Desk<'_>, directory: &Path, host: &str, raw: &raw::Mac
             raw::Algorithms::Compat => Algorithms::Compat,
             raw::Algorithms::Strict => Algorithms::Strict,
         },
+        penalties: penalties?,
+        proxies: proxies?,
     })
 }
 
@@ -193,48 +198,5 @@ fn work(desk: &mut Desk<'_>, raw: &raw::Work) -> Option<Work> {
         scan_every: scan_every?,
         jobs: usize::try_from(jobs?).ok()?,
         tries: u32::try_from(tries?).ok()?,
-    })
-}
-
-fn limits(desk: &mut Desk<'_>, raw: &raw::Limits) -> Option<Limits> {
-    let key = Key::root().at("limits");
-    let default = Limits::default();
-    let mut count = |name: &str, number: Option<u64>, default: usize, allowed| match number {
-        None => Some(default),
-        Some(number) => desk.count(&key.at(name), number, allowed).and_then(|n| usize::try_from(n).ok()),
-    };
-    let connections = count("connections", raw.connections, default.connections, 1..=65_536);
-    let auth_attempts = count("auth-attempts", raw.auth_attempts, default.auth_attempts, 1..=100);
-    let key_probes = count("key-probes", raw.key_probes, default.key_probes, 1..=100);
-    let channels = count("channels", raw.channels, default.channels, 1..=64);
-    let handles = count("handles", raw.handles, default.handles, 1..=4_096);
-    let outstanding_requests =
-        count("outstanding-requests", raw.outstanding_requests, default.outstanding_requests, 64..=1_048_576);
-    // Below 1 MiB the largest packets of the fastest clients would not fit beside each other.
-    let unwritten_bytes = match raw.unwritten_bytes.as_deref() {
-        None => Some(default.unwritten_bytes),
-        Some(text) => desk
-            .size(&key.at("unwritten-bytes"), text, 1 << 20..=1 << 30)
-            .and_then(|n| usize::try_from(n).ok()),
-    };
-    let mut time = |name: &str, text: Option<&str>, default: Duration, seconds: (u64, u64)| match text {
-        None => Some(default),
-        Some(text) => {
-            let allowed = Duration::from_secs(seconds.0)..=Duration::from_secs(seconds.1);
-            desk.duration(&key.at(name), text, allowed)
-        }
-    };
-    let login_grace = time("login-grace", raw.login_grace.as_deref(), default.login_grace, (1, 600));
-    let idle = time("idle", raw.idle.as_deref(), default.idle, (1, 86_400));
-    Some(Limits {
-        login_grace: login_grace?,
-        connections: connections?,
-        auth_attempts: auth_attempts?,
-        key_probes: key_probes?,
-        channels: channels?,
-        handles: handles?,
-        outstanding_requests: outstanding_requests?,
-        unwritten_bytes: unwritten_bytes?,
-        idle: idle?,
     })
 }

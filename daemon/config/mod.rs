@@ -6,6 +6,7 @@ mod error;
 mod exchange;
 mod institution;
 mod keys;
+mod limits;
 mod load;
 mod locate;
 mod machine;
@@ -20,11 +21,15 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 pub use self::error::{Cause, ConfigError, Key, Note};
-pub use self::load::{FILE_LIMIT, FILES_LIMIT, Loaded, load, load_with_notes, worst};
+pub use self::load::{FILE_LIMIT, FILES_LIMIT, Loaded, check_texts, load, load_with_notes, worst};
 use crate::policy::account::Institution;
+use crate::policy::admission::{Bounds, EarlyDrop};
 use crate::policy::agreement::{Exchange, Standing};
 use crate::policy::path::Slug;
+use crate::policy::penalties::PenaltyRules;
 
 /// A whole zone, checked.
 #[derive(Debug, Clone)]
@@ -68,6 +73,10 @@ pub struct Machine {
     pub limits: Limits,
     /// Which SSH algorithms are offered and accepted.
     pub algorithms: Algorithms,
+    /// Who is refused for a while.
+    pub penalties: PenaltyRules,
+    /// Peers whose connections begin with a PROXY header, which is believed.
+    pub proxies: Vec<IpNet>,
 }
 
 /// A profile of SSH algorithms. The lists themselves are `serve::algorithms`'s.
@@ -132,6 +141,14 @@ pub struct Limits {
     pub login_grace: Duration,
     /// Connections at a time, authenticated or not.
     pub connections: usize,
+    /// Connections at a time that have not logged in.
+    pub unauthenticated: EarlyDrop,
+    /// Of those, from one source.
+    pub unauthenticated_per_source: usize,
+    /// Sessions at a time from one source.
+    pub sessions_per_source: usize,
+    /// Sessions at a time of one institution.
+    pub sessions_per_institution: usize,
     /// Rejected authentication requests per connection.
     pub auth_attempts: usize,
     /// Key probes per connection.
@@ -144,8 +161,18 @@ pub struct Limits {
     pub outstanding_requests: usize,
     /// Bytes held in memory per session until they can go to disk.
     pub unwritten_bytes: usize,
+    /// The same over all sessions.
+    pub unwritten_bytes_in_all: usize,
     /// Without SFTP progress.
     pub idle: Duration,
+    /// A peer that says nothing is asked for a sign of life this often.
+    pub keepalive: Duration,
+    /// So many of those in a row may stay unanswered.
+    pub keepalive_tries: usize,
+    /// Bytes under one set of keys, in either direction.
+    pub rekey_bytes: usize,
+    /// Time under one set of keys.
+    pub rekey_after: Duration,
 }
 
 impl Default for Limits {
@@ -153,13 +180,35 @@ impl Default for Limits {
         Self {
             login_grace: Duration::from_secs(15),
             connections: 512,
+            unauthenticated: EarlyDrop::default(),
+            unauthenticated_per_source: 16,
+            sessions_per_source: 64,
+            sessions_per_institution: 32,
             auth_attempts: 6,
             key_probes: 10,
             channels: 2,
             handles: 64,
             outstanding_requests: 65_536,
             unwritten_bytes: 8 << 20,
+            unwritten_bytes_in_all: 256 << 20,
             idle: Duration::from_secs(300),
+            keepalive: Duration::from_secs(30),
+            keepalive_tries: 3,
+            rekey_bytes: 1 << 30,
+            rekey_after: Duration::from_secs(3_600),
+        }
+    }
+}
+
+impl Limits {
+    /// Those on the number of connections and sessions.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            connections: self.connections,
+            unauthenticated: self.unauthenticated,
+            unauthenticated_per_source: self.unauthenticated_per_source,
+            sessions_per_source: self.sessions_per_source,
+            sessions_per_institution: self.sessions_per_institution,
         }
     }
 }

@@ -30,6 +30,10 @@ pub struct Machine {
     pub limits: Limits,
     #[serde(default)]
     pub algorithms: Algorithms,
+    #[serde(default)]
+    pub penalties: Penalties,
+    #[serde(default)]
+    pub proxy_protocol: ProxyProtocol,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -87,6 +91,36 @@ pub struct Limits {
     pub outstanding_requests: Option<u64>,
     pub unwritten_bytes: Option<String>,
     pub idle: Option<String>,
+    pub unauthenticated: Option<String>,
+    pub unauthenticated_per_source: Option<u64>,
+    pub sessions_per_source: Option<u64>,
+    pub sessions_per_institution: Option<u64>,
+    pub unwritten_bytes_in_all: Option<String>,
+    pub keepalive: Option<String>,
+    pub keepalive_tries: Option<u64>,
+    pub rekey_bytes: Option<String>,
+    pub rekey_after: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Penalties {
+    pub enabled: Option<bool>,
+    pub crash: Option<String>,
+    pub authentication_failure: Option<String>,
+    pub unknown_user: Option<String>,
+    pub no_authentication: Option<String>,
+    pub grace_exceeded: Option<String>,
+    pub min: Option<String>,
+    pub max: Option<String>,
+    #[serde(default)]
+    pub exempt: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ProxyProtocol {
+    pub from: Vec<String>,
 }
 
 /// `institutions/*.yaml`.

@@ -10,6 +10,7 @@
 //! - `dropzone_access_log_errors_total`: records that could not be written
 //! - `dropzone_access_log_torn_lines_total`: lines found cut short when a log file was opened
 
+mod admission;
 mod serve;
 mod work;
 

@@ -82,11 +82,15 @@ pub enum LoginRefusal {
     AlgorithmNotAccepted,
     /// The connection ended without a proof that the key is the peer's.
     NotProven,
+    /// The key is good, and as many sessions as may be run from this source.
+    TooManyFromSource,
+    /// The key is good, and as many sessions as may be run of this institution.
+    TooManyOfInstitution,
 }
 
 impl LoginRefusal {
     /// All, for metrics.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::UnknownUser,
         Self::UnknownKey,
         Self::KeyNotYetValid,
@@ -95,6 +99,8 @@ impl LoginRefusal {
         Self::NoOpenExchange,
         Self::AlgorithmNotAccepted,
         Self::NotProven,
+        Self::TooManyFromSource,
+        Self::TooManyOfInstitution,
     ];
 
     /// The stable code for log and metrics.
@@ -108,6 +114,8 @@ impl LoginRefusal {
             Self::NoOpenExchange => "no-open-exchange",
             Self::AlgorithmNotAccepted => "algorithm-not-accepted",
             Self::NotProven => "not-proven",
+            Self::TooManyFromSource => "too-many-from-source",
+            Self::TooManyOfInstitution => "too-many-of-institution",
         }
     }
 }

@@ -2,12 +2,16 @@
 //! configuration come in; a verdict goes out.
 
 pub mod account;
+pub mod admission;
 pub mod agreement;
 pub mod arrival;
 pub mod digest;
 pub mod envelope;
 pub mod job;
 pub mod path;
+pub mod penalties;
+pub mod probes;
+pub mod proxy;
 pub mod question;
 pub mod reason;
 pub mod receipt;

@@ -1,13 +1,14 @@
 //! The access record: one line of the access log. What is recorded, and under which names; writing it durably is
 //! `host::log`'s business.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::account::Who;
 use super::path::Slug;
+use super::probes::Probes;
 use super::reason::Reason;
 
 /// What was asked for or done.
@@ -50,6 +51,8 @@ pub enum Event {
     Receipt,
     /// Log days were deleted because their time had passed.
     Expire,
+    /// Connections that never asked to log in, all of a minute together.
+    Probes,
 }
 
 /// How it ended.
@@ -78,6 +81,9 @@ pub struct Record {
     /// The peer's address and port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<SocketAddr>,
+    /// The proxy that named the peer, in records of logins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<IpAddr>,
     /// The institution; for a login, the user name as far as it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub institution: Option<String>,
@@ -126,6 +132,9 @@ pub struct Record {
     /// Anything else, in words, without personal data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Of [`Event::Probes`]: how many, and from where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Probes>,
 }
 
 impl Record {
@@ -136,6 +145,7 @@ impl Record {
             outcome,
             session: None,
             peer: None,
+            proxy: None,
             institution: None,
             key_label: None,
             key_fingerprint: None,
@@ -152,6 +162,7 @@ impl Record {
             sha256: None,
             reason: None,
             detail: None,
+            probes: None,
         }
     }
 

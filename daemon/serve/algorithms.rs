@@ -84,7 +84,7 @@ pub fn server_config(host_key: PrivateKey, machine: &Machine) -> server::Config 
         auth_rejection_time: Duration::from_millis(200),
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: vec![host_key],
-        limits: russh::Limits::new(1 << 30, 1 << 30, Duration::from_secs(3600)),
+        limits: russh::Limits::new(limits.rekey_bytes, limits.rekey_bytes, limits.rekey_after),
         window_size: 8 << 20,
         maximum_packet_size: 256 << 10,
         channel_buffer_size: 1,
@@ -92,8 +92,8 @@ pub fn server_config(host_key: PrivateKey, machine: &Machine) -> server::Config 
         preferred: preferred(machine.algorithms),
         max_auth_attempts: limits.auth_attempts,
         inactivity_timeout: Some(limits.idle),
-        keepalive_interval: Some(Duration::from_secs(30)),
-        keepalive_max: 3,
+        keepalive_interval: Some(limits.keepalive),
+        keepalive_max: limits.keepalive_tries,
         nodelay: true,
         ..server::Config::default()
     }

@@ -1,13 +1,14 @@
 //! What is known about one TCP connection beside its SSH state: when it began, whether it has logged in, when it last moved
 //! something, and how to cut it whatever the peer or the library is doing.
 
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::admission::{Origin, Place};
 use super::negotiation::Negotiated;
 use super::session::Session;
 use crate::config::Limits;
@@ -19,8 +20,10 @@ use crate::policy::record::Record;
 pub struct Connection {
     /// Unique; records call it the session.
     pub id: String,
-    /// The peer.
-    pub peer: SocketAddr,
+    /// Who it comes from.
+    pub origin: Origin,
+    /// Its place among the others.
+    pub place: Place,
     socket: TcpStream,
     began: Instant,
     /// Milliseconds after `began`.
@@ -39,6 +42,10 @@ pub struct Login {
     pub session: Option<Arc<Session>>,
     /// What was tried in vain, for the records at the connection's end.
     pub refused: Vec<Refused>,
+    /// For whom it asked to log in last, in whatever way.
+    pub asked: Option<String>,
+    /// A key was proven and accepted, whether or not that became a session.
+    pub proven: bool,
 }
 
 /// A key that was offered for a user and refused.
@@ -58,14 +65,15 @@ const REFUSED_MAX: usize = 32;
 const BROKEN_OFF_MAX: usize = 256;
 
 impl Connection {
-    /// `socket` is a second descriptor of the connection: shutting it down reaches the first, even where the library
-    /// waits.
-    pub fn new(id: String, peer: SocketAddr, socket: TcpStream) -> Self {
+    /// `socket` is a second descriptor of the connection, which began then: shutting it down reaches the first, even where
+    /// the library waits.
+    pub fn new(id: String, origin: Origin, place: Place, (socket, began): (TcpStream, Instant)) -> Self {
         Self {
             id,
-            peer,
+            origin,
+            place,
             socket,
-            began: Instant::now(),
+            began,
             progress: AtomicU64::new(0),
             login: Mutex::new(Login::default()),
             negotiated: OnceLock::new(),
@@ -101,6 +109,16 @@ impl Connection {
         self.negotiated.get()
     }
 
+    /// It asks to log in.
+    pub fn asks(&self, user: &str) {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner).asked = Some(printable(user));
+    }
+
+    /// A key was proven and accepted.
+    pub fn proves(&self) {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner).proven = true;
+    }
+
     /// The login succeeded.
     pub fn logged_in(&self, session: Arc<Session>) {
         self.login.lock().unwrap_or_else(PoisonError::into_inner).session = Some(session);
@@ -109,8 +127,7 @@ impl Connection {
 
     /// An offered key was refused.
     pub fn refused(&self, user: &str, refusal: LoginRefusal, fingerprint: String) {
-        let user: String = user.chars().filter(|c| !c.is_control()).take(64).collect();
-        let refused = Refused { user, refusal, fingerprint };
+        let refused = Refused { user: printable(user), refusal, fingerprint };
         let mut login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
         if login.refused.len() < REFUSED_MAX && !login.refused.contains(&refused) {
             login.refused.push(refused);
@@ -138,4 +155,9 @@ impl Connection {
         let progress = Duration::from_millis(self.progress.load(Ordering::Relaxed));
         (self.began + progress + limits.idle, "idle")
     }
+}
+
+/// A user name, as far as a log line holds it.
+fn printable(user: &str) -> String {
+    user.chars().filter(|c| !c.is_control()).take(64).collect()
 }

@@ -1,16 +1,19 @@
-//! The network side. `listener` accepts, `ssh` lets people in and opens channels, `sftp` answers their requests, `session`
-//! says whose they are, `connection` cuts what must be cut, `ask` asks `work` whether a file is for this zone, `algorithms`
-//! says how it is encrypted, `tap` and `negotiation` hear what was agreed on, `needs` says what the process is held to. It
-//! holds the SSH host key and no other secret, and runs no other program.
+//! The network side. `listener` accepts, `admission` says who has a place, `proxy` who a proxy speaks for, `ssh` lets people
+//! in and opens channels, `sftp` answers their requests, `session` says whose they are, `connection` cuts what must be cut,
+//! `ask` asks `work` whether a file is for this zone, `algorithms` says how it is encrypted, `tap` and `negotiation` hear what
+//! was agreed on, `needs` says what the process is held to. It holds the SSH host key and no other secret, and runs no other
+//! program.
 
+mod admission;
 mod algorithms;
 mod ask;
 mod connection;
 mod listener;
 mod needs;
 mod negotiation;
+mod proxy;
 mod session;
-mod sftp;
+pub mod sftp;
 mod ssh;
 mod tap;
 
@@ -20,9 +23,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::keys::PrivateKey;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 
+use self::admission::Admission;
 use self::ask::JobSide;
 pub use self::needs::needs;
 use crate::config::Config;
@@ -51,6 +55,7 @@ pub struct Server {
     metrics: ServeMetrics,
     job_side: JobSide,
     clock: Clock,
+    admission: Arc<Admission>,
 }
 
 /// Why `serve` cannot start or go on.
@@ -108,7 +113,8 @@ pub async fn run(
     metrics.contained(contained)?;
     let job_side = JobSide::new(machine.sockets.work.clone(), metrics.questions());
     let config = watch::Sender::new(Arc::new(config));
-    let server = Arc::new(Server { spool, log, metrics, job_side, clock, config });
+    let admission = Arc::default();
+    let server = Arc::new(Server { spool, log, metrics, job_side, clock, config, admission });
 
     let watched = Arc::clone(&server);
     let registry = server.metrics.registry().clone();
@@ -117,16 +123,16 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     tasks.spawn(metrics_listener);
     let (stop, stopped) = watch::channel(false);
-    let places = Arc::new(Semaphore::new(server.config().machine.limits.connections));
     let mut accepting = JoinSet::new();
     for &address in &server.config().machine.listen {
         let listener = listener::bind(address).map_err(|cause| ServeError::Listen { address, cause })?;
         tracing::info!(address = %listener.local_addr().unwrap_or(address), "listening for ssh");
-        let (server, ssh, places) = (Arc::clone(&server), Arc::clone(&ssh), Arc::clone(&places));
-        accepting.spawn(listener::accept(server, ssh, listener, places, stopped.clone()));
+        let (server, ssh) = (Arc::clone(&server), Arc::clone(&ssh));
+        accepting.spawn(listener::accept(server, ssh, listener, stopped.clone()));
     }
     server.log.append_async(Record::new(Event::Start, Outcome::Ok)).await?;
     tasks.spawn(upkeep(Arc::clone(&server)));
+    tasks.spawn(admission::watch(Arc::clone(&server)));
     systemd::ready("serving");
 
     let cause = shutdown.requested().await;
@@ -136,6 +142,7 @@ pub async fn run(
     let _ = stop.send(true);
     while accepting.join_next().await.is_some() {}
     tasks.shutdown().await;
+    admission::tell_probes(&server).await;
     server.log.append_async(Record::new(Event::Stop, Outcome::Ok)).await?;
     Ok(())
 }

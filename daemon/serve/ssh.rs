@@ -19,6 +19,7 @@ use super::sftp::framing::Violation;
 use crate::host::log::LogError;
 use crate::host::metrics::{ConnectionRefusal, Open as OpenCount};
 use crate::policy::account::{Attempt, LoginRefusal, Who, identify};
+use crate::policy::record::{Event, Outcome, Record};
 
 /// Answers that a client does not read are held for it up to this many bytes; a client that asks on is cut.
 const UNREAD_MAX: usize = 4 << 20;
@@ -49,9 +50,6 @@ pub enum ConnectionError {
     /// The socket.
     #[error("socket: {0}")]
     Io(#[from] std::io::Error),
-    /// It did not say what it is in time.
-    #[error("no identification in time")]
-    NoIdentification,
 }
 
 /// One connection's handler. Channels without an SFTP session are open and mute.
@@ -93,7 +91,7 @@ impl Peer {
         let today = self.server.clock.today();
         let config = &self.server.config();
         // On a socket for both families an IPv4 peer shows up as ::ffff:a.b.c.d.
-        let peer = self.connection.peer.ip().to_canonical();
+        let peer = self.connection.origin.peer.ip().to_canonical();
         let attempt = Attempt { user, fingerprint: &fingerprint, peer, today };
         // The answer takes the same time for every refusal, because russh waits it out; it differs in the log only.
         let known = identify(&config.institutions, |name| config.has_open_exchange(name, today), &attempt);
@@ -131,11 +129,22 @@ impl Peer {
 impl Handler for Peer {
     type Error = ConnectionError;
 
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, ConnectionError> {
+        self.connection.asks(user);
+        Ok(Auth::reject())
+    }
+
+    async fn auth_password(&mut self, user: &str, _: &str) -> Result<Auth, ConnectionError> {
+        self.connection.asks(user);
+        Ok(Auth::reject())
+    }
+
     async fn auth_publickey_offered(
         &mut self,
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, ConnectionError> {
+        self.connection.asks(user);
         self.probes += 1;
         if self.probes > self.server.config().machine.limits.key_probes {
             self.server.metrics.connection_refused(ConnectionRefusal::Attempts);
@@ -167,11 +176,21 @@ impl Handler for Peer {
             .collect();
         let session = Arc::new(Session {
             id: self.connection.id.clone(),
-            peer: self.connection.peer,
+            peer: self.connection.origin.peer,
             client,
             authenticated,
         });
-        self.server.log.append_async(session.login_record(self.connection.negotiated())).await?;
+        self.connection.proves();
+        let proxy = self.connection.origin.proxy;
+        if let Err(bound) = self.connection.place.logs_in(&self.server, session.institution()) {
+            self.server.metrics.authentication(Some(bound.refusal()));
+            let reason = Some(bound.refusal().code().to_owned());
+            let denied = Record { proxy, reason, ..session.record(Event::Login, Outcome::Denied) };
+            self.server.log.append_async(denied).await?;
+            return Ok(ssh.disconnect(Disconnect::TooManyConnections, bound.sentence(), "nl")?);
+        }
+        let login = Record { proxy, ..session.login_record(self.connection.negotiated()) };
+        self.server.log.append_async(login).await?;
         self.server.metrics.authentication(None);
         self.counted = Some(self.server.metrics.session());
         self.connection.logged_in(Arc::clone(&session));

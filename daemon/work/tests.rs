@@ -17,6 +17,7 @@ use crate::policy::agreement::{Accept, Agreement, Exchange, Flow, Job, Party, Qu
 use crate::policy::arrival::{Arrival, ArrivalId, State, delivery_name, receipt_name};
 use crate::policy::envelope::Inspector;
 use crate::policy::path::{Folder, Name, Slug};
+use crate::policy::penalties::PenaltyRules;
 use crate::policy::question::Unasked;
 use crate::policy::reason::Reason;
 use crate::policy::receipt::{Content, Receipt, Verdict};
@@ -95,6 +96,8 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
             work: Work { scan_every: Duration::from_millis(200), jobs: 2, tries: 2 },
             limits: Limits::default(),
             algorithms: crate::config::Algorithms::Compat,
+            penalties: PenaltyRules::default(),
+            proxies: Vec::new(),
         },
         institutions: ["agii", "atlas"].iter().map(|name| (slug(name), institution(name))).collect(),
         exchanges: BTreeMap::from([

@@ -268,6 +268,7 @@ identities: [keys/zone.agekey]
 signing-key: keys/signing_ed25519
 spool: spool
 log: {directory: log, keep-days: 31}
+penalties: {exempt: [127.0.0.0/8]}
 ";
 
 const EXCHANGE: &str = "\

@@ -12,6 +12,7 @@
 
 mod algorithms;
 mod asking;
+mod audit;
 mod containment;
 mod delivery;
 mod gate;

@@ -1,6 +1,10 @@
 //! What monitoring sees of `serve`:
 //! - `dropzone_connections_total`, `dropzone_connections`: TCP connections accepted, and open now
 //! - `dropzone_connections_refused_total{cause}`: connections cut before anybody was logged in
+//! - `dropzone_connections_unauthenticated`: TCP connections that wait for their login now
+//! - `dropzone_penalties_total{cause}`, `dropzone_penalties_active`: offences that counted against their source, and sources
+//!   refused now
+//! - `dropzone_probes_total{source}`: connections that ended without asking to log in; `source` is `exempt` or `other`
 //! - `dropzone_authentications_total{result,reason}`: logins; `reason` is the code of a `LoginRefusal`, or `none`
 //! - `dropzone_sessions`: SFTP sessions open now
 //! - `dropzone_uploads_total{institution,outcome}`: files opened for writing, by how that ended
@@ -16,12 +20,14 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::admission::Admission;
 use super::{MetricsError, add, counters, durations};
 use crate::host::clock::Clock;
 use crate::host::containment::Containment;
 use crate::host::log::AccessLog;
 use crate::policy::account::LoginRefusal;
 use crate::policy::path::Slug;
+use crate::policy::penalties::Offence;
 use crate::policy::question::Answer;
 use crate::policy::reason::Reason;
 
@@ -30,6 +36,16 @@ use crate::policy::reason::Reason;
 pub enum ConnectionRefusal {
     /// As many connections as allowed are open.
     Full,
+    /// Many wait for their login, and chance chose this one.
+    EarlyDrop,
+    /// Many wait for their login, and most of them came from its source: it had to go for another.
+    Displaced,
+    /// As many wait for their login as one source may have.
+    Source,
+    /// Its source is under penalty.
+    Penalty,
+    /// A proxy did not say whom it speaks for.
+    ProxyHeader,
     /// The login took longer than the grace.
     LoginGrace,
     /// Too many keys were offered, or too many rejected.
@@ -40,12 +56,27 @@ pub enum ConnectionRefusal {
 
 impl ConnectionRefusal {
     /// All, for metrics.
-    pub const ALL: [Self; 4] = [Self::Full, Self::LoginGrace, Self::Attempts, Self::Protocol];
+    pub const ALL: [Self; 9] = [
+        Self::Full,
+        Self::EarlyDrop,
+        Self::Displaced,
+        Self::Source,
+        Self::Penalty,
+        Self::ProxyHeader,
+        Self::LoginGrace,
+        Self::Attempts,
+        Self::Protocol,
+    ];
 
     /// The label.
     pub fn code(self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::EarlyDrop => "early-drop",
+            Self::Displaced => "displaced",
+            Self::Source => "source",
+            Self::Penalty => "penalty",
+            Self::ProxyHeader => "proxy-header",
             Self::LoginGrace => "login-grace",
             Self::Attempts => "attempts",
             Self::Protocol => "protocol",
@@ -89,6 +120,7 @@ pub struct ServeMetrics {
     connections_refused: IntCounterVec,
     authentications: IntCounterVec,
     sessions: IntGauge,
+    admission: Admission,
     institutions: BTreeMap<Slug, OfInstitution>,
     uploads_refused: IntCounterVec,
     upload_duration: Histogram,
@@ -133,6 +165,7 @@ impl ServeMetrics {
             connections,
             connections_total,
             sessions,
+            admission: Admission::new(&registry)?,
             registry,
         };
         Ok(metrics)
@@ -168,6 +201,21 @@ impl ServeMetrics {
     /// A connection was cut before anybody was logged in.
     pub fn connection_refused(&self, cause: ConnectionRefusal) {
         self.connections_refused.with_label_values(&[cause.code()]).inc();
+    }
+
+    /// A source was penalised.
+    pub fn penalty(&self, offence: Offence) {
+        self.admission.penalty(offence);
+    }
+
+    /// A connection ended that never asked to log in.
+    pub fn probe(&self, exempt: bool) {
+        self.admission.probe(exempt);
+    }
+
+    /// How many connections wait for their login now, and how many sources are refused.
+    pub fn admission(&self, waiting: usize, refused: usize) {
+        self.admission.now(waiting, refused);
     }
 
     /// A login was decided.

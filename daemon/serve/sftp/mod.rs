@@ -1,8 +1,10 @@
 //! One SFTP session (version 3, draft-ietf-secsh-filexfer-02) on one channel: takes the channel's bytes, answers requests.
-//! `framing` cuts packets, `requests` decides and performs the cold ones, `transfer` the hot ones; `upload` is one file coming
-//! in, `question` whether it is for this zone, `publish` how it becomes an arrival, `removal` what leaves again, `download` answers reads; `tree` says what is where,
+//! `framing` cuts packets, `decode` reads them, `requests` decides and performs the cold ones, `transfer` the hot ones;
+//! `upload` is one file coming in, `question` whether it is for this zone, `publish` how it becomes an arrival, `removal` what
+//! leaves again, `download` answers reads; `tree` says what is where,
 //! `handles` what is open, `extensions` what OpenSSH added, `reply` encodes. This code may wait for the disk, never for the client.
 
+pub mod decode;
 mod download;
 mod extensions;
 pub mod framing;
@@ -43,9 +45,6 @@ const REPLIES_MAX: usize = 8 << 20;
 const INIT: u8 = 1;
 const READ: u8 = 5;
 const WRITE: u8 = 6;
-const EXTENDED: u8 = 200;
-/// The last type of draft-ietf-secsh-filexfer-02 §3 that a client sends.
-const LAST_REQUEST: u8 = 20;
 
 /// An SFTP session. It ends with its channel; uploads that are not closed by then publish nothing.
 pub struct Sftp {
@@ -159,7 +158,7 @@ impl Sftp {
                 self.replies.push(id, answer);
             }
             _ => {
-                let answer = self.answer_cold(kind, frame).await;
+                let answer = self.answer_cold(frame).await;
                 self.replies.push(id, answer);
             }
         }

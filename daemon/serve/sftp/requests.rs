@@ -5,15 +5,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use russh_sftp::protocol::{File, FileAttributes, OpenFlags, Packet};
 use tokio::task::block_in_place;
 
+use super::Sftp;
+use super::decode::cold_request;
 use super::handles::{Download, Open};
 use super::reply::{Answer, Fault};
 use super::transfer::path_of;
 use super::tree::{file_attributes, unavailable};
-use super::{EXTENDED, LAST_REQUEST, Sftp};
 use crate::policy::path::{Folder, Name, Place, RemotePath, Slug};
 use crate::policy::reason::Reason;
 use crate::policy::record::{Event, Outcome, Record};
@@ -24,12 +24,8 @@ const ENTRIES_PER_ANSWER: usize = 100;
 
 impl Sftp {
     /// The table of cold requests: packet, handler.
-    pub(super) async fn answer_cold(&mut self, kind: u8, frame: &[u8]) -> Result<Answer, Fault> {
-        if kind > LAST_REQUEST && kind != EXTENDED {
-            return Err(Reason::Unsupported.into());
-        }
-        let packet = Packet::try_from(&mut Bytes::copy_from_slice(frame)).map_err(|_| Fault::BadMessage)?;
-        match packet {
+    pub(super) async fn answer_cold(&mut self, frame: &[u8]) -> Result<Answer, Fault> {
+        match cold_request(frame)? {
             Packet::Open(open) => self.open(&open.filename, open.pflags, &open.attrs).await,
             Packet::Close(close) => self.close(close.handle.as_bytes()).await,
             Packet::Lstat(request) => self.stat(&request.path),
