@@ -84,6 +84,10 @@ impl Sftp {
     /// No arrival of this name is in progress. Asked again when an upload is published: another session may have been
     /// first.
     pub(super) fn require_free(&self, exchange: &Slug, name: &Name) -> Result<(), Reason> {
+        if self.connection.ended().is_some() {
+            // Revoked since its CLOSE or RENAME came in. The peer hears of it no more.
+            return Err(Reason::Unavailable);
+        }
         let (spool, institution) = (&self.server.spool, self.session.institution());
         match block_in_place(|| spool.in_progress(institution, exchange, name)) {
             Ok(None) => Ok(()),
