@@ -25,6 +25,9 @@ use crate::policy::record::{Event, Outcome, Record};
 const UNREAD_MAX: usize = 4 << 20;
 /// Channels over a connection's whole life: the library keeps a few KiB of each that this side closes first, for good.
 const CHANNELS_MAX: usize = 1000;
+/// What a channel's window and largest packet must both have room for. Cut into packets of one byte, an answer would take
+/// fifty times its memory, and its client would not have to send much for that.
+const ROOM_MIN: usize = 1024;
 
 /// Why a connection ends in disorder.
 #[derive(Debug, thiserror::Error)]
@@ -217,23 +220,38 @@ impl Handler for Peer {
         reply: ChannelOpenHandle,
         ssh: &mut Ssh,
     ) -> Result<(), ConnectionError> {
-        self.unfinished.retain(|&ended| ssh.has_pending_data(ended));
-        let taken = self.channels.len() + self.unfinished.len();
-        if self.session.is_none() || taken >= self.server.config().machine.limits.channels {
-            self.server.metrics.limit_reached(Limit::Channels);
-            reply.reject(ChannelOpenFailure::ResourceShortage).await;
-            return Ok(());
-        }
+        // Refused ones too: the library queues its refusals without bound.
         self.opened += 1;
         if self.opened > CHANNELS_MAX {
             self.server.metrics.limit_reached(Limit::Channels);
             return Err(ConnectionError::TooManyChannels);
+        }
+        self.unfinished.retain(|&ended| ssh.has_pending_data(ended));
+        let taken = self.channels.len() + self.unfinished.len();
+        let is_full = taken >= self.server.config().machine.limits.channels;
+        if is_full {
+            self.server.metrics.limit_reached(Limit::Channels);
+        }
+        if self.session.is_none() || is_full || channel.writable_packet_size().await < ROOM_MIN {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
         }
         self.channels.insert(channel.id(), None);
         reply.accept().await;
         // The channel's own queue is not used; held, it would fill and stop the connection for good.
         drop(channel);
         Ok(())
+    }
+
+    /// This side opens no channel, so there is none to confirm; the library takes over another window and packet size.
+    async fn channel_open_confirmation(
+        &mut self,
+        _: ChannelId,
+        _: u32,
+        _: u32,
+        _: &mut Ssh,
+    ) -> Result<(), ConnectionError> {
+        Err(ConnectionError::Ssh(russh::Error::Inconsistent))
     }
 
     async fn subsystem_request(

@@ -17,9 +17,11 @@ use tokio::time::timeout;
 
 use crate::PATIENCE;
 use crate::message::{
-    KEX_ECDH_INIT, KEX_ECDH_REPLY, KEXINIT, NEWKEYS, SERVICE_ACCEPT, SERVICE_REQUEST, USERAUTH_REQUEST,
-    USERAUTH_SUCCESS, fields, kexinit, mpint, string,
+    CHANNEL_OPEN_CONFIRMATION, CHANNEL_SUCCESS, KEX_ECDH_INIT, KEX_ECDH_REPLY, KEXINIT, NEWKEYS,
+    SERVICE_ACCEPT, SERVICE_REQUEST, USERAUTH_REQUEST, USERAUTH_SUCCESS, channel_request, data, fields,
+    kexinit, mpint, number, open_channel, string,
 };
+use crate::sftp::{INIT, packet};
 
 const VERSION: &str = "SSH-2.0-hostile";
 
@@ -95,6 +97,16 @@ impl Wire {
         wire.send(&wire.signed_request(user, key)).await?;
         wire.expect(USERAUTH_SUCCESS).await?;
         Ok(wire)
+    }
+
+    /// A channel with a session that has begun, as this client grants it a window and its largest packet: the server's number.
+    pub async fn sftp(&mut self, window: u32, largest: u32) -> Result<u32> {
+        self.send(&open_channel("session", 7, window, largest)).await?;
+        let channel = number(&self.expect(CHANNEL_OPEN_CONFIRMATION).await?, 5);
+        self.send(&channel_request(channel, "subsystem", &string("sftp"))).await?;
+        self.expect(CHANNEL_SUCCESS).await?;
+        self.send(&data(channel, &packet(INIT, &3_u32.to_be_bytes()))).await?;
+        Ok(channel)
     }
 
     /// The request that proves a key (RFC 4252 §7).

@@ -86,12 +86,19 @@ impl Zone {
             .stderr(said)
             .spawn()
             .unwrap();
-        Self { folder, serve, address, metrics, key }
+        let zone = Self { folder, serve, address, metrics, key };
+        for _ in 0..400 {
+            if zone.said().contains("listening for ssh") {
+                return zone;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        panic!("serve does not begin: {}", zone.said());
     }
 
     /// Logs in from an address of its own, with a window of so many bytes on each channel.
     pub async fn log_in(&self, window: u32) -> Handle<Anyone> {
-        for _ in 0..200 {
+        for _ in 0..100 {
             if let Ok(connection) = self.try_log_in(window).await {
                 return connection;
             }
