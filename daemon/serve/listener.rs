@@ -49,12 +49,7 @@ pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Accepts on one address until `stop` says so, then ends all connections it accepted.
-pub async fn accept(
-    server: Arc<Server>,
-    ssh: Arc<russh::server::Config>,
-    listener: TcpListener,
-    mut stop: watch::Receiver<bool>,
-) {
+pub async fn accept(server: Arc<Server>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -70,7 +65,7 @@ pub async fn accept(
                 continue;
             }
         };
-        let (server, ssh, stop) = (Arc::clone(&server), Arc::clone(&ssh), stop.clone());
+        let (server, ssh, stop) = (Arc::clone(&server), server.ssh(), stop.clone());
         let machine = &server.config().machine;
         if is_proxy(machine, address) {
             if connections.len() >= machine.limits.connections + HEADERS_MAX {
@@ -282,7 +277,14 @@ async fn record_end(server: &Server, connection: &Connection) {
         .collect();
     records.extend(connection.take_broken_off());
     match login.session {
-        Some(session) => records.push(session.record(Event::Logout, Outcome::Ok)),
+        Some(session) => {
+            let ended = connection.ended();
+            records.push(Record {
+                reason: ended.map(|ended| ended.reason.to_owned()),
+                operator: ended.and_then(|ended| ended.operator.clone()),
+                ..session.record(Event::Logout, Outcome::Ok)
+            });
+        }
         None if !offered => {
             let reason = Some(LoginRefusal::NotProven.code().to_owned());
             records.push(Record { institution: login.asked, reason, ..denied() });

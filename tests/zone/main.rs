@@ -15,7 +15,9 @@ mod asking;
 mod audit;
 mod containment;
 mod delivery;
+mod evenhanded;
 mod gate;
+mod habits;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod isolation;
@@ -28,4 +30,5 @@ mod paths;
 mod receipts;
 mod record;
 mod refusals;
+mod revocation;
 mod smuggling;
