@@ -95,8 +95,8 @@ pub fn turned_down(current: &Config, problems: &[String], operator: String) -> R
 /// The configuration that lies in the folder of the one in force, if all of it can be taken over. Else all that is wrong with
 /// it, one line each.
 pub fn successor(current: &Config) -> Result<Config, Vec<String>> {
-    let new = super::load(&current.directory)
-        .map_err(|errors| errors.iter().map(told).collect::<Vec<_>>())?;
+    let new =
+        super::load(&current.directory).map_err(|errors| errors.iter().map(told).collect::<Vec<_>>())?;
     let fixed = fixed_keys(current, &new);
     if fixed.is_empty() {
         return Ok(new);
