@@ -63,6 +63,7 @@ pub struct Metrics {
 pub struct Sockets {
     pub serve: Option<String>,
     pub work: Option<String>,
+    pub work_control: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -14,10 +14,11 @@ use super::Server;
 use super::algorithms::may_sign;
 use super::connection::Connection;
 use super::session::{Authenticated, Session};
+use super::sessions::Present;
 use super::sftp::Sftp;
 use super::sftp::framing::Violation;
 use crate::host::log::LogError;
-use crate::host::metrics::{ConnectionRefusal, Open as OpenCount, SessionEnd};
+use crate::host::metrics::{ConnectionRefusal, Limit, Open as OpenCount, SessionEnd};
 use crate::policy::account::{Attempt, LoginRefusal, Who, identify};
 use crate::policy::record::{Event, Outcome, Record};
 
@@ -66,6 +67,8 @@ pub struct Peer {
     session: Option<Arc<Session>>,
     /// Keeps the session in the metric of open ones.
     counted: Option<OpenCount>,
+    /// Keeps it among the live ones.
+    present: Option<Present>,
     channels: HashMap<ChannelId, Option<Sftp>>,
     /// Channels that ended while answers waited for room in them: the library holds those, so they still count.
     unfinished: Vec<ChannelId>,
@@ -84,6 +87,7 @@ impl Peer {
             admitted: None,
             session: None,
             counted: None,
+            present: None,
             channels: HashMap::new(),
             unfinished: Vec::new(),
             opened: 0,
@@ -116,7 +120,32 @@ impl Peer {
 
     fn refuse(&self, user: &str, refusal: LoginRefusal, fingerprint: String) {
         self.server.metrics.authentication(Some(refusal));
+        self.connection.rejects();
         self.connection.refused(user, refusal, fingerprint);
+    }
+
+    fn count(&self, violation: Violation) {
+        match violation {
+            Violation::TooLarge => self.server.metrics.limit_reached(Limit::PacketSize),
+            Violation::TooManyOutstanding => {
+                self.server.metrics.limit_reached(Limit::OutstandingRequests);
+            }
+            Violation::TooShort
+            | Violation::OutOfSequence
+            | Violation::Ended
+            | Violation::TooManyRefusals => {}
+        }
+    }
+
+    /// Keeps what operators see of this connection up to date.
+    fn tell_flow(&self, received: usize, sent: usize) {
+        let open = self.channels.values().flatten().map(Sftp::open_files);
+        let (uploads, downloads) = open.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        self.connection.flows(|flow| {
+            (flow.uploads, flow.downloads) = (uploads, downloads);
+            flow.received += received as u64;
+            flow.sent += sent as u64;
+        });
     }
 
     /// Other channels would go on as this one did: the connection ends.
@@ -133,6 +162,7 @@ impl Peer {
 
     fn forget_channel(&mut self, channel: ChannelId, ssh: &Ssh) {
         self.channels.remove(&channel);
+        self.tell_flow(0, 0);
         if ssh.has_pending_data(channel) {
             self.unfinished.push(channel);
         }
@@ -153,11 +183,13 @@ impl Handler for Peer {
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, ConnectionError> {
         self.connection.asks(user);
+        self.connection.rejects();
         Ok(Auth::reject())
     }
 
     async fn auth_password(&mut self, user: &str, _: &str) -> Result<Auth, ConnectionError> {
         self.connection.asks(user);
+        self.connection.rejects();
         Ok(Auth::reject())
     }
 
@@ -216,6 +248,7 @@ impl Handler for Peer {
         self.server.metrics.authentication(None);
         self.counted = Some(self.server.metrics.session());
         self.connection.logged_in(Arc::clone(&session));
+        self.present = Some(self.server.sessions.enter(&self.connection, &session, self.server.clock.now()));
         self.session = Some(session);
         Ok(())
     }
@@ -232,12 +265,14 @@ impl Handler for Peer {
         // Refused ones too: the library queues its refusals without bound.
         self.opened += 1;
         if self.opened > CHANNELS_MAX {
+            self.server.metrics.limit_reached(Limit::Channels);
             return Err(ConnectionError::TooManyChannels);
         }
         self.unfinished.retain(|&ended| ssh.has_pending_data(ended));
         let taken = self.channels.len() + self.unfinished.len();
         let is_full = taken >= self.server.config().machine.limits.channels;
         if self.session.is_none() || is_full || channel.writable_packet_size().await < ROOM_MIN {
+            self.server.metrics.limit_reached(Limit::Channels);
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
@@ -287,14 +322,17 @@ impl Handler for Peer {
             Err(Violation::TooManyRefusals) => return Err(self.spent()),
             Err(violation) => {
                 tracing::info!(session = self.connection.id, %violation, "channel ended");
+                self.count(violation);
                 self.server.metrics.session_ended(SessionEnd::Protocol);
                 return self.end_channel(channel, ssh);
             }
         };
         self.connection.made_progress();
+        self.tell_flow(data.len(), answers.len());
         if ssh.has_pending_data(channel) {
             self.unread += answers.len();
             if self.unread > UNREAD_MAX {
+                self.count(Violation::TooManyOutstanding);
                 return Err(Violation::TooManyOutstanding.into());
             }
         } else {

@@ -87,6 +87,7 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
     };
     let at = "127.0.0.1:0".parse().unwrap();
     Config {
+        files: crate::config::Files::new(),
         directory: folder.to_owned(),
         machine: Machine {
             node: slug("test"),
@@ -97,7 +98,11 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
             spool: folder.join("spool"),
             log: Log { directory: folder.join("log"), keep_days: 31 },
             metrics: MetricsListen { serve: at, work: at },
-            sockets: Sockets { serve: folder.join("serve.sock"), work: folder.join("work.sock") },
+            sockets: Sockets {
+                serve: folder.join("serve.sock"),
+                work: folder.join("work.sock"),
+                work_control: folder.join("control.sock"),
+            },
             databases: BTreeMap::from([(slug("register"), Database::Sqlite(folder.join("register.db")))]),
             work: Work { scan_every: Duration::from_millis(200), jobs: 2, tries: 2 },
             limits: Limits::default(),

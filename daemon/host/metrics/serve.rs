@@ -4,6 +4,7 @@
 //! - `dropzone_connections_unauthenticated`: TCP connections that wait for their login now
 //! - `dropzone_penalties_total{cause}`, `dropzone_penalties_active`: offences that counted against their source, and sources
 //!   refused now
+//! - `dropzone_limits_reached_total{limit}`: what sessions had too much of: channels, handles, requests, time without progress
 //! - `dropzone_probes_total{source}`: connections that ended without asking to log in; `source` is `exempt` or `other`
 //! - `dropzone_authentications_total{result,reason}`: logins; `reason` is the code of a `LoginRefusal`, or `none`
 //! - `dropzone_sessions`: SFTP sessions open now
@@ -19,11 +20,13 @@
 //! - `dropzone_contained{what}`: 1 where the kernel keeps the process from the files, ports and processes it does not need
 
 use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use super::admission::Admission;
+use super::admission::{Admission, Limit};
+use super::ends::{ConnectionRefusal, SessionEnd, UploadOutcome};
 use super::{MetricsError, add, counters, durations};
 use crate::host::clock::Clock;
 use crate::host::containment::Containment;
@@ -34,116 +37,6 @@ use crate::policy::penalties::Offence;
 use crate::policy::question::Answer;
 use crate::policy::reason::Reason;
 
-/// Why a connection ended before anybody was logged in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectionRefusal {
-    /// As many connections as allowed are open.
-    Full,
-    /// Many wait for their login, and chance chose this one.
-    EarlyDrop,
-    /// Many wait for their login, and most of them came from its source: it had to go for another.
-    Displaced,
-    /// As many wait for their login as one source may have.
-    Source,
-    /// Its source is under penalty.
-    Penalty,
-    /// A proxy did not say whom it speaks for.
-    ProxyHeader,
-    /// The login took longer than the grace.
-    LoginGrace,
-    /// Too many keys were offered, or too many rejected.
-    Attempts,
-    /// What came was not SSH, or no algorithm was shared.
-    Protocol,
-}
-
-impl ConnectionRefusal {
-    /// All, for metrics.
-    pub const ALL: [Self; 9] = [
-        Self::Full,
-        Self::EarlyDrop,
-        Self::Displaced,
-        Self::Source,
-        Self::Penalty,
-        Self::ProxyHeader,
-        Self::LoginGrace,
-        Self::Attempts,
-        Self::Protocol,
-    ];
-
-    /// The label.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::EarlyDrop => "early-drop",
-            Self::Displaced => "displaced",
-            Self::Source => "source",
-            Self::Penalty => "penalty",
-            Self::ProxyHeader => "proxy-header",
-            Self::LoginGrace => "login-grace",
-            Self::Attempts => "attempts",
-            Self::Protocol => "protocol",
-        }
-    }
-}
-
-/// Why this side ended an SFTP session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SessionEnd {
-    /// Its client fell silent after an upload was refused, and did not close it.
-    RefusalIgnored,
-    /// More requests were turned down than a client at work can have.
-    TooManyRefusals,
-    /// What came was not SFTP, or more than can be answered.
-    Protocol,
-}
-
-impl SessionEnd {
-    /// All, for metrics.
-    pub const ALL: [Self; 3] = [Self::RefusalIgnored, Self::TooManyRefusals, Self::Protocol];
-
-    /// The label.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::RefusalIgnored => "refusal-ignored",
-            Self::TooManyRefusals => "too-many-refusals",
-            Self::Protocol => "protocol",
-        }
-    }
-}
-
-/// How a file that was opened for writing ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UploadOutcome {
-    /// It became an arrival.
-    Published,
-    /// It was the same as an arrival of that name.
-    Repeated,
-    /// The gate refused it.
-    Refused,
-    /// It was left unfinished: the connection was lost, or the client closed a temporary name.
-    Unfinished,
-    /// This machine failed.
-    Failed,
-}
-
-impl UploadOutcome {
-    /// All, for metrics.
-    pub const ALL: [Self; 5] =
-        [Self::Published, Self::Repeated, Self::Refused, Self::Unfinished, Self::Failed];
-
-    /// The label.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Published => "published",
-            Self::Repeated => "repeated",
-            Self::Refused => "refused",
-            Self::Unfinished => "unfinished",
-            Self::Failed => "failed",
-        }
-    }
-}
-
 /// The metrics of `serve`. Shared by `Arc`.
 pub struct ServeMetrics {
     registry: Registry,
@@ -153,7 +46,8 @@ pub struct ServeMetrics {
     authentications: IntCounterVec,
     sessions: IntGauge,
     admission: Admission,
-    institutions: BTreeMap<Slug, OfInstitution>,
+    institutions: RwLock<BTreeMap<Slug, OfInstitution>>,
+    vectors: Vectors,
     uploads_refused: IntCounterVec,
     requests_denied: IntCounterVec,
     sessions_ended: IntCounterVec,
@@ -187,7 +81,8 @@ impl ServeMetrics {
         let metrics = Self {
             connections_refused: connections_refused(&registry)?,
             authentications: authentications(&registry)?,
-            institutions: of_institutions(&registry, institutions)?,
+            institutions: RwLock::default(),
+            vectors: Vectors::new(&registry)?,
             uploads_refused: reasons(
                 &registry,
                 ("dropzone_uploads_refused_total", "Refused uploads by reason"),
@@ -211,7 +106,20 @@ impl ServeMetrics {
             admission: Admission::new(&registry)?,
             registry,
         };
+        metrics.know(institutions);
         Ok(metrics)
+    }
+
+    /// From now on these institutions have series; those of others stay as they are.
+    pub fn know<'a>(&self, institutions: impl Iterator<Item = &'a Slug>) {
+        let mut known = self.institutions.write().unwrap_or_else(PoisonError::into_inner);
+        for institution in institutions {
+            known.entry(institution.clone()).or_insert_with(|| self.vectors.of(institution));
+        }
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, BTreeMap<Slug, OfInstitution>> {
+        self.institutions.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What `host::http` serves.
@@ -261,6 +169,11 @@ impl ServeMetrics {
         self.admission.now(waiting, refused);
     }
 
+    /// Somebody who is logged in met a limit.
+    pub fn limit_reached(&self, limit: Limit) {
+        self.admission.reached(limit);
+    }
+
     /// A login was decided.
     pub fn authentication(&self, refusal: Option<LoginRefusal>) {
         let labels = refusal.map_or(["accepted", "none"], |refusal| ["refused", refusal.code()]);
@@ -274,7 +187,8 @@ impl ServeMetrics {
 
     /// A file that was opened for writing ended.
     pub fn upload(&self, institution: &Slug, outcome: UploadOutcome) {
-        let uploads = self.institutions.get(institution).map(|of| &of.uploads);
+        let known = self.known();
+        let uploads = known.get(institution).map(|of| &of.uploads);
         let at = UploadOutcome::ALL.iter().position(|one| *one == outcome);
         if let Some(counter) = at.and_then(|at| uploads?.get(at)) {
             counter.inc();
@@ -303,14 +217,14 @@ impl ServeMetrics {
 
     /// File content came from an institution.
     pub fn received(&self, institution: &Slug, bytes: u64) {
-        if let Some(of) = self.institutions.get(institution) {
+        if let Some(of) = self.known().get(institution) {
             of.received.inc_by(bytes);
         }
     }
 
     /// File content went to an institution.
     pub fn sent(&self, institution: &Slug, bytes: u64) {
-        if let Some(of) = self.institutions.get(institution) {
+        if let Some(of) = self.known().get(institution) {
             of.sent.inc_by(bytes);
         }
     }
@@ -405,23 +319,34 @@ fn authentications(registry: &Registry) -> Result<IntCounterVec, MetricsError> {
     Ok(authentications)
 }
 
-fn of_institutions<'a>(
-    registry: &Registry,
-    institutions: impl Iterator<Item = &'a Slug>,
-) -> Result<BTreeMap<Slug, OfInstitution>, MetricsError> {
-    let named = |name, help, labels: &[&str]| counters(registry, (name, help), labels);
-    let uploads = named(
-        "dropzone_uploads_total",
-        "Files opened for writing, by how that ended",
-        &["institution", "outcome"],
-    )?;
-    let received = named("dropzone_received_bytes_total", "File content received", &["institution"])?;
-    let sent = named("dropzone_sent_bytes_total", "File content sent", &["institution"])?;
-    let of = |institution: &Slug| OfInstitution {
-        uploads: UploadOutcome::ALL
-            .map(|outcome| uploads.with_label_values(&[institution.as_str(), outcome.code()])),
-        received: received.with_label_values(&[institution.as_str()]),
-        sent: sent.with_label_values(&[institution.as_str()]),
-    };
-    Ok(institutions.map(|institution| (institution.clone(), of(institution))).collect())
+/// What the series of an institution are made from.
+struct Vectors {
+    uploads: IntCounterVec,
+    received: IntCounterVec,
+    sent: IntCounterVec,
+}
+
+impl Vectors {
+    fn new(registry: &Registry) -> Result<Self, MetricsError> {
+        let named = |name, help, labels: &[&str]| counters(registry, (name, help), labels);
+        Ok(Self {
+            uploads: named(
+                "dropzone_uploads_total",
+                "Files opened for writing, by how that ended",
+                &["institution", "outcome"],
+            )?,
+            received: named("dropzone_received_bytes_total", "File content received", &["institution"])?,
+            sent: named("dropzone_sent_bytes_total", "File content sent", &["institution"])?,
+        })
+    }
+
+    fn of(&self, institution: &Slug) -> OfInstitution {
+        let name = institution.as_str();
+        OfInstitution {
+            uploads: UploadOutcome::ALL
+                .map(|outcome| self.uploads.with_label_values(&[name, outcome.code()])),
+            received: self.received.with_label_values(&[name]),
+            sent: self.sent.with_label_values(&[name]),
+        }
+    }
 }

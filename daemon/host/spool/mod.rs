@@ -131,11 +131,14 @@ impl Spool {
             receipts: make("receipts")?,
             index: index::Index::default(),
         };
-        for (institution, exchange) in pairs {
-            spool.make_folders(institution, exchange)?;
-        }
+        spool.prepare(pairs)?;
         spool.require_one_mount(&top)?;
         Ok(spool)
+    }
+
+    /// Makes the folders that these institutions and exchanges lack.
+    pub fn prepare(&self, pairs: &[(Slug, Slug)]) -> Result<(), SpoolError> {
+        pairs.iter().try_for_each(|(institution, exchange)| self.make_folders(institution, exchange))
     }
 
     fn make_folders(&self, institution: &Slug, exchange: &Slug) -> Result<(), SpoolError> {

@@ -91,9 +91,11 @@ pub async fn answer_reads(
 ) {
     while let Some(read) = reads.recv().await {
         let answer = block_in_place(|| answer(&read));
+        let length = answer.len() as u64;
         if sink.data(channel, answer).await.is_err() {
             break;
         }
+        connection.flows(|flow| flow.sent += length);
         connection.made_progress();
     }
 }

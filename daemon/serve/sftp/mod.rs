@@ -141,6 +141,9 @@ impl Sftp {
         self.grace.pause();
         let mut frames = std::mem::take(&mut self.frames);
         while let Some(frame) = frames.next(&mut data)? {
+            if self.connection.ended().is_some() {
+                return Err(Violation::Ended);
+            }
             self.answer(frame).await?;
             // Thousands of requests fit into one SSH packet, and most are answered without a wait: others get their turn.
             tokio::task::coop::consume_budget().await;
@@ -158,6 +161,12 @@ impl Sftp {
         }
         self.frames = frames;
         Ok(self.replies.take())
+    }
+
+    /// How many files are open for writing, and for reading.
+    pub fn open_files(&self) -> (usize, usize) {
+        let count = |is: fn(&Open) -> bool| self.handles.all().filter(|open| is(open)).count();
+        (count(|open| matches!(open, Open::Upload(_))), count(|open| matches!(open, Open::Download(_))))
     }
 
     async fn answer(&mut self, frame: &[u8]) -> Result<(), Violation> {

@@ -65,6 +65,11 @@ impl Sftp {
             }
             Err(reason) => return Err(self.refuse(Some(sealed.partial), about, reason.into()).await.into()),
         };
+        if self.connection.ended().is_some() {
+            // Revoked since its CLOSE or RENAME came in: it stays unfinished. The peer hears of it no more.
+            give_back(&mut sealed.partial, &was);
+            return Err(Reason::Unavailable.into());
+        }
         match settled {
             Settled::As(name) => {
                 let decided = Decided { name, flow: flow.name.clone(), unasked };

@@ -12,6 +12,7 @@ use super::decode::cold_request;
 use super::handles::{Download, Entry, Open};
 use super::reply::{Answer, Fault};
 use super::tree::unavailable;
+use crate::host::metrics::Limit;
 use crate::policy::path::{Folder, Name, Place, RemotePath, Slug};
 use crate::policy::reason::Reason;
 use crate::policy::record::{Event, Outcome, Record};
@@ -53,8 +54,17 @@ impl Sftp {
         let path = RemotePath::parse(path)?;
         let place = path.place()?;
         let asker = Asker { institution: self.session.institution(), today: self.server.clock.today() };
-        match judge(&self.server.config().exchanges, asker, &place, action) {
-            Verdict::Allow => Ok((path, place)),
+        let config = self.server.config();
+        match judge(&config.exchanges, asker, &place, action) {
+            Verdict::Allow => {
+                let used = place.exchange().and_then(|name| config.exchanges.get(name));
+                if let Some(exchange) = used
+                    && let Some(party) = exchange.parties.get(asker.institution)
+                {
+                    self.connection.uses(&exchange.name, *party);
+                }
+                Ok((path, place))
+            }
             Verdict::Deny(reason) => Err(reason),
         }
     }
@@ -74,6 +84,9 @@ impl Sftp {
 
     /// Records a denial and hands its reason back; without a record the answer is that the server is not available.
     pub(super) async fn denied(&self, path: &str, event: Event, reason: Reason) -> Reason {
+        if reason == Reason::TooManyOpen {
+            self.server.metrics.limit_reached(Limit::Handles);
+        }
         self.turned_down();
         self.server.metrics.request_denied(&reason);
         // What is no path is shown as far as it helps to see what was tried.
