@@ -171,6 +171,10 @@ pub struct Limits {
     pub unwritten_bytes_in_all: usize,
     /// Without SFTP progress.
     pub idle: Duration,
+    /// Uploads of an institution in an exchange that are not complete.
+    pub partials: usize,
+    /// Requests of a session turned down within a minute.
+    pub refusals_per_session: usize,
     /// A peer that says nothing is asked for a sign of life this often.
     pub keepalive: Duration,
     /// So many of those in a row may stay unanswered.
@@ -198,6 +202,8 @@ impl Default for Limits {
             unwritten_bytes: 8 << 20,
             unwritten_bytes_in_all: 256 << 20,
             idle: Duration::from_secs(300),
+            partials: 1_000,
+            refusals_per_session: 1_000,
             keepalive: Duration::from_secs(30),
             keepalive_tries: 3,
             rekey_bytes: 1 << 30,

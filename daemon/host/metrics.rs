@@ -20,7 +20,7 @@ use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, Opts, Regist
 
 pub use self::admission::Limit;
 pub use self::reload::ReloadMetrics;
-pub use self::serve::{ConnectionRefusal, Open, Questions, ServeMetrics, UploadOutcome};
+pub use self::serve::{ConnectionRefusal, Open, Questions, ServeMetrics, SessionEnd, UploadOutcome};
 pub use self::work::{JobResult, WorkMetrics};
 use super::clock::Clock;
 use super::log::AccessLog;
@@ -88,7 +88,7 @@ pub(super) mod tests {
 
     use super::*;
     use crate::policy::account::LoginRefusal;
-    use crate::policy::agreement::{Accept, Agreement, Exchange, Flow, Job};
+    use crate::policy::agreement::{Accept, Agreement, Collision, Exchange, Flow, Job};
     use crate::policy::arrival::State;
     use crate::policy::path::Slug;
     use crate::policy::question::Unasked;
@@ -122,7 +122,13 @@ pub(super) mod tests {
             flows: vec![Flow {
                 name: slug("hand-on"),
                 from: vec![],
-                accept: Accept { names: vec![], max_size: 1, armored: false, unasked: Unasked::Accept },
+                accept: Accept {
+                    names: vec![],
+                    max_size: 1,
+                    armored: false,
+                    collision: Collision::Reject,
+                    unasked: Unasked::Accept,
+                },
                 job: Job::Relay,
                 to: vec![slug("agency")],
             }],

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +41,10 @@ pub struct Connection {
     flow: Mutex<Flow>,
     /// Files that were still open when their channel ended, for the records at the connection's end.
     broken_off: Mutex<Vec<Record>>,
+    /// Requests turned down, and since when they are counted.
+    turned_down: Mutex<(Instant, usize)>,
+    is_spent: AtomicBool,
+    questions: AtomicUsize,
 }
 
 /// How far the login has come.
@@ -93,6 +97,10 @@ pub struct Flow {
 
 /// Offers remembered per connection; their number is bounded before, by the limits on probes and attempts.
 const REFUSED_MAX: usize = 32;
+/// What turned-down requests are counted over.
+const REFUSALS_WITHIN: Duration = Duration::from_secs(60);
+/// Questions about places of others recorded per connection.
+const QUESTIONS_RECORDED: usize = 20;
 /// Broken-off transfers remembered per connection.
 const BROKEN_OFF_MAX: usize = 256;
 
@@ -113,6 +121,9 @@ impl Connection {
             used: Mutex::default(),
             flow: Mutex::default(),
             broken_off: Mutex::default(),
+            turned_down: Mutex::new((Instant::now(), 0)),
+            is_spent: AtomicBool::new(false),
+            questions: AtomicUsize::new(0),
         }
     }
 
@@ -168,6 +179,35 @@ impl Connection {
     pub fn made_progress(&self) {
         self.progress
             .store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Since something last moved.
+    pub fn quiet_for(&self) -> Duration {
+        let progress = Duration::from_millis(self.progress.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(progress)
+    }
+
+    /// A request was turned down; more than `limit` within a minute are too many.
+    pub fn turned_down(&self, limit: usize) {
+        let mut turned_down = self.turned_down.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, count) = &mut *turned_down;
+        if since.elapsed() > REFUSALS_WITHIN {
+            (*since, *count) = (Instant::now(), 0);
+        }
+        *count += 1;
+        if *count > limit {
+            self.is_spent.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether too many of its requests were turned down.
+    pub fn is_spent(&self) -> bool {
+        self.is_spent.load(Ordering::Relaxed)
+    }
+
+    /// Whether one more question about a place that is not the asker's is worth a record: a few show what was tried.
+    pub fn may_record_question(&self) -> bool {
+        self.questions.fetch_add(1, Ordering::Relaxed) < QUESTIONS_RECORDED
     }
 
     /// How far the login has come.

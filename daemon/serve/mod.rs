@@ -1,13 +1,14 @@
 //! The network side. `listener` accepts, `admission` says who has a place, `proxy` who a proxy speaks for, `ssh` lets people
 //! in and opens channels, `sftp` answers their requests, `session` says whose they are, `connection` cuts what must be cut,
-//! `ask` asks `work` whether a file is for this zone, `algorithms` says how it is encrypted, `tap` and `negotiation` hear what
-//! was agreed on, `sessions` knows who is there and ends what is revoked, `reload` takes a changed configuration over, `control`
-//! does what operators ask, `needs` says what the process is held to. It holds the SSH host key and no other secret, and runs
-//! no other program.
+//! `ask` asks `work` whether a file is for this zone, `budget` shares memory out, `algorithms` says how it is encrypted, `tap`
+//! and `negotiation` hear what was agreed on, `sessions` knows who is there and ends what is revoked, `reload` takes a changed
+//! configuration over, `control` does what operators ask, `needs` says what the process is held to. It holds the SSH host key
+//! and no other secret, and runs no other program.
 
 mod admission;
 mod algorithms;
 mod ask;
+mod budget;
 mod connection;
 mod control;
 mod listener;
@@ -32,6 +33,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 
 use self::admission::Admission;
 use self::ask::JobSide;
+use self::budget::Budget;
 pub use self::needs::needs;
 use self::sessions::Sessions;
 use crate::config::{self, Config};
@@ -68,6 +70,8 @@ pub struct Server {
     metrics: ServeMetrics,
     job_side: JobSide,
     clock: Clock,
+    /// Memory for bytes that cannot go to disk yet.
+    memory: Arc<Budget>,
     admission: Arc<Admission>,
 }
 
@@ -125,6 +129,8 @@ pub async fn run(
     let ssh = Arc::new(algorithms::server_config(host_key, machine.algorithms, &machine.limits));
     let log = AccessLog::open(&machine.log.directory, &machine.node, "serve", clock.clone())?;
     let spool = Spool::open(&machine.spool, &config.pairs())?;
+    spool.recall(clock.now())?;
+    let memory = Budget::new(machine.limits.unwritten_bytes_in_all);
     let metrics = ServeMetrics::new(config.institutions.keys(), &clock)?;
     metrics.watch_log(&log)?;
     metrics.contained(contained)?;
@@ -146,6 +152,7 @@ pub async fn run(
         job_side,
         clock,
         admission,
+        memory,
     });
 
     let watched = Arc::clone(&server);

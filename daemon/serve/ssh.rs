@@ -18,7 +18,7 @@ use super::sessions::Present;
 use super::sftp::Sftp;
 use super::sftp::framing::Violation;
 use crate::host::log::LogError;
-use crate::host::metrics::{ConnectionRefusal, Limit, Open as OpenCount};
+use crate::host::metrics::{ConnectionRefusal, Limit, Open as OpenCount, SessionEnd};
 use crate::policy::account::{Attempt, LoginRefusal, Who, identify};
 use crate::policy::record::{Event, Outcome, Record};
 
@@ -48,6 +48,9 @@ pub enum ConnectionError {
     /// More channels opened, one after the other, than a connection is good for.
     #[error("too many channels opened")]
     TooManyChannels,
+    /// More requests turned down within a minute than a client at work can have.
+    #[error("too many requests turned down")]
+    TooManyRefusals,
     /// A channel was closed by its client while answers waited for room in it; they would block all other channels.
     #[error("channel closed with answers unread")]
     AnswersUnread,
@@ -127,7 +130,10 @@ impl Peer {
             Violation::TooManyOutstanding => {
                 self.server.metrics.limit_reached(Limit::OutstandingRequests);
             }
-            Violation::TooShort | Violation::OutOfSequence => {}
+            Violation::TooShort
+            | Violation::OutOfSequence
+            | Violation::Ended
+            | Violation::TooManyRefusals => {}
         }
     }
 
@@ -142,12 +148,28 @@ impl Peer {
         });
     }
 
-    fn end_channel(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
+    /// Other channels would go on as this one did: the connection ends.
+    fn spent(&self) -> ConnectionError {
+        self.server.metrics.session_ended(SessionEnd::TooManyRefusals);
+        if let Some(session) = &self.session {
+            self.connection.breaks_off(Record {
+                detail: Some("ended: too many requests turned down within a minute".to_owned()),
+                ..session.record(Event::Other, Outcome::Denied)
+            });
+        }
+        ConnectionError::TooManyRefusals
+    }
+
+    fn forget_channel(&mut self, channel: ChannelId, ssh: &Ssh) {
         self.channels.remove(&channel);
         self.tell_flow(0, 0);
         if ssh.has_pending_data(channel) {
             self.unfinished.push(channel);
         }
+    }
+
+    fn end_channel(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
+        self.forget_channel(channel, ssh);
         // Without an exit status OpenSSH's scp and sftp report a failure after a perfect transfer.
         ssh.exit_status_request(channel, 0)?;
         ssh.eof(channel)?;
@@ -237,6 +259,9 @@ impl Handler for Peer {
         reply: ChannelOpenHandle,
         ssh: &mut Ssh,
     ) -> Result<(), ConnectionError> {
+        let ended = |sftp: &Option<Sftp>| sftp.as_ref().is_some_and(Sftp::has_ended);
+        let ended: Vec<_> = self.channels.iter().filter(|(_, sftp)| ended(sftp)).map(|(id, _)| *id).collect();
+        ended.into_iter().for_each(|channel| self.forget_channel(channel, ssh));
         // Refused ones too: the library queues its refusals without bound.
         self.opened += 1;
         if self.opened > CHANNELS_MAX {
@@ -288,11 +313,17 @@ impl Handler for Peer {
 
     async fn data(&mut self, channel: ChannelId, data: &[u8], ssh: &mut Ssh) -> Result<(), ConnectionError> {
         let Some(Some(sftp)) = self.channels.get_mut(&channel) else { return Ok(()) };
+        if sftp.has_ended() {
+            self.forget_channel(channel, ssh);
+            return Ok(());
+        }
         let answers = match sftp.receive(data).await {
             Ok(answers) => answers,
+            Err(Violation::TooManyRefusals) => return Err(self.spent()),
             Err(violation) => {
                 tracing::info!(session = self.connection.id, %violation, "channel ended");
                 self.count(violation);
+                self.server.metrics.session_ended(SessionEnd::Protocol);
                 return self.end_channel(channel, ssh);
             }
         };
@@ -314,7 +345,12 @@ impl Handler for Peer {
     }
 
     async fn channel_eof(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
-        if self.channels.contains_key(&channel) { self.end_channel(channel, ssh) } else { Ok(()) }
+        match self.channels.get(&channel) {
+            Some(Some(sftp)) if sftp.has_ended() => self.forget_channel(channel, ssh),
+            Some(_) => self.end_channel(channel, ssh)?,
+            None => {}
+        }
+        Ok(())
     }
 
     async fn channel_close(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {

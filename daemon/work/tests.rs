@@ -13,7 +13,7 @@ use super::worker::End;
 use super::*;
 use crate::config::{Database, Limits, Log, Machine, MetricsListen, Sockets, Work};
 use crate::policy::account::{Institution, Who};
-use crate::policy::agreement::{Accept, Agreement, Exchange, Flow, Job, Party, Query};
+use crate::policy::agreement::{Accept, Agreement, Collision, Exchange, Flow, Job, Party, Query};
 use crate::policy::arrival::{Arrival, ArrivalId, State, delivery_name, receipt_name};
 use crate::policy::envelope::Inspector;
 use crate::policy::path::{Folder, Name, Slug};
@@ -40,7 +40,13 @@ pub(super) struct Zone {
 }
 
 fn flow(name: &str, job: Job, to: &[&str]) -> Flow {
-    let accept = Accept { names: Vec::new(), max_size: 1 << 30, armored: true, unasked: Unasked::Accept };
+    let accept = Accept {
+        names: Vec::new(),
+        max_size: 1 << 30,
+        armored: true,
+        collision: Collision::default(),
+        unasked: Unasked::Accept,
+    };
     Flow {
         name: slug(name),
         from: vec![slug("agii")],

@@ -251,3 +251,26 @@ async fn handles_that_are_opened_and_never_closed_end_with_the_connection() {
     assert!(zone.open_files() <= before);
     zone.is_unharmed(at_rest).await;
 }
+
+#[tokio::test]
+async fn messages_that_the_library_complains_about_do_not_fill_the_log() {
+    let zone = Zone::start();
+    let mut wire = zone.wire().await.unwrap();
+    let channel = wire.sftp(1 << 20, 1 << 15).await.unwrap();
+    let before = zone.said().len();
+    for message in [
+        vec![81],
+        vec![82],
+        channel_request(channel, "no-such-request@example.org", b""),
+        channel_request(channel, "signal", &string("NONSENSE")),
+        open_channel("no-such-kind@example.org", 7, 1 << 20, 1 << 15),
+        vec![200],
+    ] {
+        for _ in 0..1000 {
+            wire.send(&message).await.unwrap();
+        }
+    }
+    let handed = wire.exchange_keys().await;
+    let more = zone.said().len() - before;
+    assert!(more < 16 << 10, "{more} bytes, after {handed:?}:\n{}", &zone.said()[before..before + 1000]);
+}

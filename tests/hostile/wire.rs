@@ -60,20 +60,17 @@ pub async fn dial(to: SocketAddr, from: Ipv4Addr) -> Result<TcpStream> {
 impl Wire {
     /// A connection on which nothing was said yet, from an address of its own.
     pub async fn connect(to: SocketAddr) -> Result<Self> {
-        let socket = dial(to, new_source()).await?;
-        Ok(Self { socket, sealing: None, opening: None, server_version: Vec::new(), id: None })
+        Ok(Self::on(dial(to, new_source()).await?))
+    }
+
+    /// The same on a socket that is there.
+    pub fn on(socket: TcpStream) -> Self {
+        Self { socket, sealing: None, opening: None, server_version: Vec::new(), id: None }
     }
 
     /// One on which both have said their version.
     pub async fn greet(to: SocketAddr) -> Result<Self> {
-        let mut wire = Self::connect(to).await?;
-        wire.raw(format!("{VERSION}\r\n").as_bytes()).await?;
-        while wire.server_version.last() != Some(&b'\n') {
-            let byte = timeout(PATIENCE, wire.socket.read_u8()).await??;
-            wire.server_version.push(byte);
-        }
-        wire.server_version.truncate(wire.server_version.len() - 2);
-        Ok(wire)
+        Self::connect(to).await?.greeted().await
     }
 
     /// One whose keys are exchanged.
@@ -85,16 +82,32 @@ impl Wire {
 
     /// One on which the user authentication service has begun.
     pub async fn serviced(to: SocketAddr) -> Result<Self> {
-        let mut wire = Self::encrypted(to).await?;
+        Self::connect(to).await?.with_service().await
+    }
+
+    async fn greeted(mut self) -> Result<Self> {
+        self.raw(format!("{VERSION}\r\n").as_bytes()).await?;
+        while self.server_version.last() != Some(&b'\n') {
+            let byte = timeout(PATIENCE, self.socket.read_u8()).await??;
+            self.server_version.push(byte);
+        }
+        self.server_version.truncate(self.server_version.len() - 2);
+        Ok(self)
+    }
+
+    async fn with_service(self) -> Result<Self> {
+        let mut wire = self.greeted().await?;
+        wire.exchange_keys().await?;
         wire.send(&[vec![SERVICE_REQUEST], string("ssh-userauth")].concat()).await?;
         wire.expect(SERVICE_ACCEPT).await?;
         Ok(wire)
     }
 
-    /// One that somebody is logged in on.
-    pub async fn log_in(to: SocketAddr, user: &str, key: &PrivateKey) -> Result<Self> {
-        let mut wire = Self::serviced(to).await?;
-        wire.send(&wire.signed_request(user, key)).await?;
+    /// Logs in on a connection on which nothing was said yet.
+    pub async fn logged_in(self, user: &str, key: &PrivateKey) -> Result<Self> {
+        let mut wire = self.with_service().await?;
+        let request = wire.signed_request(user, key);
+        wire.send(&request).await?;
         wire.expect(USERAUTH_SUCCESS).await?;
         Ok(wire)
     }

@@ -17,6 +17,7 @@ mod containment;
 mod delivery;
 mod evenhanded;
 mod gate;
+mod habits;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod isolation;

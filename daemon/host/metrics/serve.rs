@@ -11,6 +11,9 @@
 //! - `dropzone_uploads_total{institution,outcome}`: files opened for writing, by how that ended
 //! - `dropzone_uploads_refused_total{reason}`: refused uploads, by the code of a `Reason`
 //! - `dropzone_received_bytes_total{institution}`, `dropzone_sent_bytes_total{institution}`: file content only
+//! - `dropzone_requests_denied_total{reason}`: SFTP requests turned down and recorded, by the code of a `Reason`
+//! - `dropzone_sessions_ended_total{cause}`: SFTP sessions that this side ended
+//! - `dropzone_unwritten_bytes`: bytes of uploads held in memory now, because what lies before them has not come
 //! - `dropzone_questions_total{answer}`: uploads about which `work` was asked, by its answer, or `none`
 //! - `dropzone_question_duration_seconds`: how long the upload waited for that
 //! - `dropzone_upload_duration_seconds`: from OPEN to the answer that acknowledges the file
@@ -86,11 +89,38 @@ impl ConnectionRefusal {
     }
 }
 
+/// Why this side ended an SFTP session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// Its client fell silent after an upload was refused, and did not close it.
+    RefusalIgnored,
+    /// More requests were turned down than a client at work can have.
+    TooManyRefusals,
+    /// What came was not SFTP, or more than can be answered.
+    Protocol,
+}
+
+impl SessionEnd {
+    /// All, for metrics.
+    pub const ALL: [Self; 3] = [Self::RefusalIgnored, Self::TooManyRefusals, Self::Protocol];
+
+    /// The label.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::RefusalIgnored => "refusal-ignored",
+            Self::TooManyRefusals => "too-many-refusals",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
 /// How a file that was opened for writing ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UploadOutcome {
     /// It became an arrival.
     Published,
+    /// It was the same as an arrival of that name.
+    Repeated,
     /// The gate refused it.
     Refused,
     /// It was left unfinished: the connection was lost, or the client closed a temporary name.
@@ -101,12 +131,14 @@ pub enum UploadOutcome {
 
 impl UploadOutcome {
     /// All, for metrics.
-    pub const ALL: [Self; 4] = [Self::Published, Self::Refused, Self::Unfinished, Self::Failed];
+    pub const ALL: [Self; 5] =
+        [Self::Published, Self::Repeated, Self::Refused, Self::Unfinished, Self::Failed];
 
     /// The label.
     pub fn code(self) -> &'static str {
         match self {
             Self::Published => "published",
+            Self::Repeated => "repeated",
             Self::Refused => "refused",
             Self::Unfinished => "unfinished",
             Self::Failed => "failed",
@@ -126,6 +158,9 @@ pub struct ServeMetrics {
     institutions: RwLock<BTreeMap<Slug, OfInstitution>>,
     vectors: Vectors,
     uploads_refused: IntCounterVec,
+    requests_denied: IntCounterVec,
+    sessions_ended: IntCounterVec,
+    unwritten: IntGauge,
     upload_duration: Histogram,
     questions: Questions,
 }
@@ -147,6 +182,8 @@ impl ServeMetrics {
         let connections = IntGauge::new("dropzone_connections", "TCP connections open now")?;
         let sessions = IntGauge::new("dropzone_sessions", "SFTP sessions open now")?;
         let connections_total = IntCounter::new("dropzone_connections_total", "TCP connections accepted")?;
+        let unwritten = IntGauge::new("dropzone_unwritten_bytes", "Bytes held in memory until others come")?;
+        add(&registry, &unwritten)?;
         add(&registry, &connections)?;
         add(&registry, &sessions)?;
         add(&registry, &connections_total)?;
@@ -159,6 +196,12 @@ impl ServeMetrics {
                 &registry,
                 ("dropzone_uploads_refused_total", "Refused uploads by reason"),
             )?,
+            requests_denied: reasons(
+                &registry,
+                ("dropzone_requests_denied_total", "SFTP requests turned down by reason"),
+            )?,
+            sessions_ended: sessions_ended(&registry)?,
+            unwritten,
             upload_duration: durations(
                 &registry,
                 ("dropzone_upload_duration_seconds", "From OPEN to the acknowledgement"),
@@ -266,6 +309,21 @@ impl ServeMetrics {
         self.uploads_refused.with_label_values(&[reason.code()]).inc();
     }
 
+    /// A request was turned down.
+    pub fn request_denied(&self, reason: &Reason) {
+        self.requests_denied.with_label_values(&[reason.code()]).inc();
+    }
+
+    /// This side ended an SFTP session.
+    pub fn session_ended(&self, cause: SessionEnd) {
+        self.sessions_ended.with_label_values(&[cause.code()]).inc();
+    }
+
+    /// So many bytes of uploads are held in memory.
+    pub fn unwritten(&self, bytes: usize) {
+        self.unwritten.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     /// File content came from an institution.
     pub fn received(&self, institution: &Slug, bytes: u64) {
         if let Some(of) = self.known().get(institution) {
@@ -349,6 +407,15 @@ fn connections_refused(registry: &Registry) -> Result<IntCounterVec, MetricsErro
         refused.with_label_values(&[cause.code()]);
     }
     Ok(refused)
+}
+
+fn sessions_ended(registry: &Registry) -> Result<IntCounterVec, MetricsError> {
+    let name = ("dropzone_sessions_ended_total", "SFTP sessions that this side ended");
+    let ended = counters(registry, name, &["cause"])?;
+    for cause in SessionEnd::ALL {
+        ended.with_label_values(&[cause.code()]);
+    }
+    Ok(ended)
 }
 
 fn authentications(registry: &Registry) -> Result<IntCounterVec, MetricsError> {

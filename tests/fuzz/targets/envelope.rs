@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use dropzone::policy::envelope::{Envelope, HEADER_MAX, Inspector};
+use dropzone::policy::envelope::{Envelope, HEADER_MAX, Header, Inspector};
 use dropzone::policy::reason::Reason;
 use libfuzzer_sys::fuzz_target;
 
@@ -18,16 +18,22 @@ fuzz_target!(|input: &[u8]| {
         (Err(_), Err(_)) => {}
         _ => panic!("whole: {whole:?}, cut: {cut:?}"),
     }
-    if let Ok((envelope, carried_by)) = whole {
+    if let Ok((envelope, header)) = whole {
+        let carried_by = header.carried_by();
         assert_eq!(envelope.length(), file.len() as u64);
         assert!(carried_by <= envelope.length());
         assert!(envelope.is_armored() || carried_by <= HEADER_MAX as u64);
         let magic: &[u8] = if envelope.is_armored() { b"-----BEGIN AGE" } else { b"age-encryption.org/v1\n-> " };
         assert!(file.starts_with(magic));
+        // What `work` is asked about is a header too, the same in both forms.
+        let binary = header.binary(&file[..carried_by as usize]);
+        let mut inspector = Inspector::default();
+        let again = inspector.feed(&binary).expect("it was accepted").expect("all of it is there");
+        assert!(!again.is_armored() && again.carried_by() == binary.len() as u64);
     }
 });
 
-fn verdict<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<(Envelope, u64), Reason> {
+fn verdict<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<(Envelope, Header), Reason> {
     let mut inspector = Inspector::default();
     for piece in pieces {
         let complete = inspector.feed(piece)?.cloned();
@@ -35,5 +41,5 @@ fn verdict<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<(Envelope, u64)
     }
     let envelope = inspector.seal()?;
     let header = inspector.header().expect("nothing is sealed without a header");
-    Ok((envelope, header.carried_by()))
+    Ok((envelope, header.clone()))
 }
