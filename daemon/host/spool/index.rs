@@ -21,6 +21,9 @@ const DESCRIBED_MAX: usize = 50_000;
 /// Arrivals remembered beyond their end, and for how long: a client that lost the answer tries again within a day.
 const RECENT_MAX: usize = 10_000;
 const RECENT: Duration = Duration::from_secs(24 * 3600);
+/// How long a finished arrival's name still answers as a file. Longer would be in the way of who sends a new file under an
+/// old name every few minutes: clients ask first what is there, and then want to overwrite it.
+const A_MOMENT: Duration = Duration::from_secs(60);
 /// An arrival that moves on while its folders are read one after the other can escape; then they are read again.
 const LOOKS: usize = 3;
 
@@ -60,9 +63,18 @@ struct Listing {
 /// When a folder last changed, as the file system tells it: modification and change time, seconds and nanoseconds.
 type Change = [(i64, u64); 2];
 
+/// What is remembered of an arrival.
+#[derive(Debug, Clone)]
+struct Published {
+    id: ArrivalId,
+    sha256: String,
+    size: u64,
+    mtime: i64,
+}
+
 #[derive(Debug, Default)]
 struct Recent {
-    by_name: HashMap<(Slug, Slug, Name), (ArrivalId, String)>,
+    by_name: HashMap<(Slug, Slug, Name), Published>,
     order: VecDeque<((Slug, Slug, Name), ArrivalId)>,
 }
 
@@ -123,18 +135,33 @@ impl Spool {
         now: Timestamp,
     ) -> Option<ArrivalId> {
         let key = (institution.clone(), exchange.clone(), name.clone());
-        let (id, there) = lock(&self.index.recent).by_name.get(&key).cloned()?;
-        if there != sha256 || !is_recent(&id, now) {
+        let Published { id, sha256: there, .. } = lock(&self.index.recent).by_name.get(&key).cloned()?;
+        if there != sha256 || !is_within(RECENT, &id, now) {
             return None;
         }
         // What an operator took away is not there any more.
         self.state(State::Done).stat(&id.to_string()).ok().map(|_| id)
     }
 
+    /// What was published under this name a moment ago, however far it has come by now. Clients with several connections
+    /// upload on one and ask, or set the time, on another.
+    pub fn just_published(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+        name: &Name,
+        now: Timestamp,
+    ) -> Option<FileFacts> {
+        let key = (institution.clone(), exchange.clone(), name.clone());
+        let Published { id, size, mtime, .. } = lock(&self.index.recent).by_name.get(&key).cloned()?;
+        let stage = Stage::InProgress(State::Incoming);
+        is_within(A_MOMENT, &id, now).then(|| FileFacts { name: name.clone(), size, mtime, stage })
+    }
+
     /// At start: what was finished within the last day.
     pub fn recall(&self, now: Timestamp) -> Result<(), SpoolError> {
         let done = self.list(State::Done)?;
-        let young = done.iter().rev().take_while(|id| is_recent(id, now)).take(RECENT_MAX);
+        let young = done.iter().rev().take_while(|id| is_within(RECENT, id, now)).take(RECENT_MAX);
         for id in young.collect::<Vec<_>>().into_iter().rev() {
             if let Ok(arrival) = self.arrival(State::Done, id) {
                 self.remember(&arrival);
@@ -148,12 +175,14 @@ impl Spool {
         let Some(sha256) = arrival.sha256.clone() else { return };
         let (institution, exchange) = (arrival.id.institution(), arrival.id.exchange());
         let key = (institution.clone(), exchange.clone(), arrival.name.clone());
+        let FileFacts { size, mtime, .. } = FileFacts::of(arrival);
+        let published = Published { id: arrival.id.clone(), sha256, size, mtime };
         let mut recent = lock(&self.index.recent);
-        recent.by_name.insert(key.clone(), (arrival.id.clone(), sha256));
+        recent.by_name.insert(key.clone(), published);
         recent.order.push_back((key, arrival.id.clone()));
         while recent.order.len() > RECENT_MAX {
             let Some((key, id)) = recent.order.pop_front() else { break };
-            if recent.by_name.get(&key).is_some_and(|(newest, _)| *newest == id) {
+            if recent.by_name.get(&key).is_some_and(|newest| newest.id == id) {
                 recent.by_name.remove(&key);
             }
         }
@@ -222,8 +251,8 @@ fn last_change(folder: &Directory) -> rustix::io::Result<Change> {
     Ok([(facts.st_mtime, facts.st_mtime_nsec), (facts.st_ctime, facts.st_ctime_nsec)])
 }
 
-fn is_recent(id: &ArrivalId, now: Timestamp) -> bool {
-    id.received().is_some_and(|received| now.duration_since(received).unsigned_abs() < RECENT)
+fn is_within(age: Duration, id: &ArrivalId, now: Timestamp) -> bool {
+    id.received().is_some_and(|received| now.duration_since(received).unsigned_abs() < age)
 }
 
 /// What a panic left behind is a listing like any other, or one that its folder contradicts.
