@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::Config;
 use crate::host::clock::Clock;
 use crate::host::containment::{self, Containment, Needs};
-use crate::host::process::{self, Shutdown};
+use crate::host::process::{self, Hangup, Shutdown};
 use crate::host::program_log;
 
 /// How long a thread that does not end by itself keeps the process; what it worked on is recovered at the next start.
@@ -29,6 +29,8 @@ pub struct Start {
     pub clock: Clock,
     /// When to stop.
     pub shutdown: Shutdown,
+    /// When to reload.
+    pub hangup: Hangup,
     /// What the process is held to.
     pub contained: Containment,
 }
@@ -62,7 +64,8 @@ where
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let ended = runtime.block_on(async {
         let shutdown = Shutdown::listen(stop_with_parent)?;
-        match daemon(Start { config, clock: Clock::system(), shutdown, contained }).await {
+        let hangup = Hangup::listen()?;
+        match daemon(Start { config, clock: Clock::system(), shutdown, hangup, contained }).await {
             Ok(()) => Ok(ExitCode::SUCCESS),
             Err(error) => {
                 tracing::error!("{error}");

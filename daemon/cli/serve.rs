@@ -12,8 +12,8 @@ use crate::serve::ServeError;
 pub fn run(directory: &Path, stop_with_parent: bool) -> anyhow::Result<ExitCode> {
     let needs = |config: &_| Some(crate::serve::needs(config));
     daemon::run(directory, stop_with_parent, needs, exit_code, |start| {
-        let Start { config, clock, shutdown, contained } = start;
-        crate::serve::run(config, clock, shutdown, contained)
+        let Start { config, clock, shutdown, hangup, contained } = start;
+        crate::serve::run(config, clock, shutdown, hangup, contained)
     })
 }
 
@@ -22,9 +22,10 @@ fn exit_code(error: &ServeError) -> u8 {
         ServeError::File(_) | ServeError::HostKey { .. } | ServeError::Spool(SpoolError::Unfit(_)) => {
             EX_CONFIG
         }
-        ServeError::Listen { .. } | ServeError::Http(_) | ServeError::Log(LogError::InUse { .. }) => {
-            EX_UNAVAILABLE
-        }
+        ServeError::Listen { .. }
+        | ServeError::Http(_)
+        | ServeError::Socket(_)
+        | ServeError::Log(LogError::InUse { .. }) => EX_UNAVAILABLE,
         ServeError::Spool(_) | ServeError::Log(_) | ServeError::Metrics(_) => EX_SOFTWARE,
     }
 }

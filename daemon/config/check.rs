@@ -10,7 +10,7 @@ use super::institution::institution;
 use super::load::Document;
 use super::machine::machine;
 use super::values::Desk;
-use super::{Algorithms, Config, raw};
+use super::{Algorithms, Config, Files, raw};
 use crate::policy::account::Institution;
 use crate::policy::path::Slug;
 
@@ -55,7 +55,13 @@ pub fn zone(directory: &Path, host: &str, documents: &Documents, findings: &mut 
             exchanges.insert(found.name.clone(), found);
         }
     }
-    Some(Config { directory: directory.to_owned(), machine: machine?, institutions, exchanges })
+    Some(Config {
+        directory: directory.to_owned(),
+        machine: machine?,
+        institutions,
+        exchanges,
+        files: Files::new(),
+    })
 }
 
 fn known(documents: &Documents) -> Known {

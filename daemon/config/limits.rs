@@ -124,7 +124,16 @@ fn session(of: &mut Values<'_, '_>, raw: &raw::Limits, default: Limits) -> Optio
         default.unwritten_bytes_in_all,
         (1 << 20, 1 << 40),
     );
+    let partials = of.count("partials", raw.partials, default.partials, (1, 100_000));
+    let refusals_per_session = of.count(
+        "refusals-per-session",
+        raw.refusals_per_session,
+        default.refusals_per_session,
+        (10, 1_000_000),
+    );
     Some(Limits {
+        partials: partials?,
+        refusals_per_session: refusals_per_session?,
         channels: channels?,
         handles: handles?,
         outstanding_requests: outstanding_requests?,

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use sha2::Digest;
 
 use super::check::{self, Documents};
 use super::error::{Cause, ConfigError, Findings, Key, Note, short};
 use super::locate::locate;
 use super::{Config, raw};
 use crate::host::files::{FileError, Folder, host_name};
+use crate::policy::digest::hex;
 use crate::policy::path::Slug;
 
 /// Largest configuration file, in bytes.
@@ -109,7 +111,12 @@ impl Reader {
         let mut texts = self.texts;
         let notes = self.findings.finish(|file, key| locate(texts.get(file)?, key))?;
         match config {
-            Some(config) => Ok(Loaded { config, notes, main: texts.remove(MAIN).unwrap_or_default() }),
+            Some(config) => {
+                let sha256 = |text: &String| hex(&sha2::Sha256::digest(text));
+                let files = texts.iter().map(|(file, text)| (file.clone(), sha256(text))).collect();
+                let config = Config { files, ..config };
+                Ok(Loaded { config, notes, main: texts.remove(MAIN).unwrap_or_default() })
+            }
             // Every refusal has been found above; this is for the day one forgets to say so.
             None => Err(vec![ConfigError::about(
                 self.directory.display().to_string(),

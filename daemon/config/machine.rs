@@ -166,11 +166,15 @@ fn sockets(desk: &mut Desk<'_>, directory: &Path, raw: &raw::Sockets) -> Option<
     };
     let serve = socket("serve", raw.serve.as_deref(), "run/serve.sock");
     let work = socket("work", raw.work.as_deref(), "run/work.sock");
-    let (serve, work) = (serve?, work?);
+    let work_control = socket("work-control", raw.work_control.as_deref(), "run/work-control.sock");
+    let (serve, work, work_control) = (serve?, work?, work_control?);
     if serve == work {
         desk.wrong(&key.at("work"), "is also the socket of serve", "choose another name");
     }
-    Some(Sockets { serve, work })
+    if [&serve, &work].contains(&&work_control) {
+        desk.wrong(&key.at("work-control"), "is also another socket", "choose another name");
+    }
+    Some(Sockets { serve, work, work_control })
 }
 
 fn databases(

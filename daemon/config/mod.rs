@@ -11,6 +11,7 @@ mod load;
 mod locate;
 mod machine;
 mod raw;
+mod reload;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use ipnet::IpNet;
 
 pub use self::error::{Cause, ConfigError, Key, Note};
 pub use self::load::{FILE_LIMIT, FILES_LIMIT, Loaded, check_texts, load, load_with_notes, worst};
+pub use self::reload::{Files, digest, successor, taken_over, turned_down};
 use crate::policy::account::Institution;
 use crate::policy::admission::{Bounds, EarlyDrop};
 use crate::policy::agreement::{Exchange, Standing};
@@ -42,6 +44,8 @@ pub struct Config {
     pub institutions: BTreeMap<Slug, Institution>,
     /// `exchanges/*.yaml`.
     pub exchanges: BTreeMap<Slug, Exchange>,
+    /// What it was read from.
+    pub files: Files,
 }
 
 /// What belongs to the machine and not to any agreement. Paths are absolute.
@@ -114,6 +118,8 @@ pub struct Sockets {
     pub serve: PathBuf,
     /// Where `work` is asked whether a file is for this zone.
     pub work: PathBuf,
+    /// Where `work` is told what to do.
+    pub work_control: PathBuf,
 }
 
 /// A database that queries may join with.
@@ -165,6 +171,10 @@ pub struct Limits {
     pub unwritten_bytes_in_all: usize,
     /// Without SFTP progress.
     pub idle: Duration,
+    /// Uploads of an institution in an exchange that are not complete.
+    pub partials: usize,
+    /// Requests of a session turned down within a minute.
+    pub refusals_per_session: usize,
     /// A peer that says nothing is asked for a sign of life this often.
     pub keepalive: Duration,
     /// So many of those in a row may stay unanswered.
@@ -192,6 +202,8 @@ impl Default for Limits {
             unwritten_bytes: 8 << 20,
             unwritten_bytes_in_all: 256 << 20,
             idle: Duration::from_secs(300),
+            partials: 1_000,
+            refusals_per_session: 1_000,
             keepalive: Duration::from_secs(30),
             keepalive_tries: 3,
             rekey_bytes: 1 << 30,

@@ -63,6 +63,7 @@ pub struct Metrics {
 pub struct Sockets {
     pub serve: Option<String>,
     pub work: Option<String>,
+    pub work_control: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -91,6 +92,8 @@ pub struct Limits {
     pub outstanding_requests: Option<u64>,
     pub unwritten_bytes: Option<String>,
     pub idle: Option<String>,
+    pub partials: Option<u64>,
+    pub refusals_per_session: Option<u64>,
     pub unauthenticated: Option<String>,
     pub unauthenticated_per_source: Option<u64>,
     pub sessions_per_source: Option<u64>,
@@ -191,6 +194,7 @@ pub struct Accept {
     pub max_size: String,
     #[serde(default)]
     pub armored: bool,
+    pub collision: Option<String>,
     pub unasked: Option<String>,
 }
 

@@ -722,3 +722,53 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn limits_penalties_and_proxies_are_as_documented_unless_a_zone_says_otherwise() {
+    let zone = Zone::new();
+    let machine = load(zone.path()).unwrap().machine;
+    let (limits, penalties) = (&machine.limits, &machine.penalties);
+    assert_eq!(limits.unauthenticated, EarlyDrop::parse("10:30:100").unwrap());
+    let counts =
+        [limits.unauthenticated_per_source, limits.sessions_per_source, limits.sessions_per_institution];
+    assert_eq!(counts, [16, 64, 32]);
+    assert_eq!(limits.unwritten_bytes_in_all, 256 << 20);
+    let seconds = |duration: Duration| duration.as_secs();
+    let times = [penalties.crash, penalties.authentication_failure, penalties.unknown_user];
+    assert_eq!(times.map(seconds), [90, 5, 5]);
+    let times = [penalties.no_authentication, penalties.grace_exceeded, penalties.min, penalties.max];
+    assert_eq!(times.map(seconds), [1, 10, 15, 600]);
+    assert!(penalties.enabled && penalties.exempt.is_empty() && machine.proxies.is_empty());
+    zone.replace(
+        "dropzone.yaml",
+        "8 MiB}",
+        "8 MiB, unauthenticated: \"1:2:3\", keepalive: 10s, keepalive-tries: 2, rekey-bytes: 2 MiB, rekey-after: 60s}\n\
+         penalties: {enabled: false, no-authentication: 0s, exempt: [10.0.0.0/8]}\nproxy-protocol: {from: [192.0.2.7/32]}",
+    );
+    let machine = load(zone.path()).unwrap().machine;
+    assert_eq!(machine.limits.unauthenticated, EarlyDrop::parse("1:2:3").unwrap());
+    assert_eq!((machine.limits.keepalive_tries, machine.limits.rekey_bytes), (2, 2 << 20));
+    assert_eq!((seconds(machine.limits.keepalive), seconds(machine.limits.rekey_after)), (10, 60));
+    assert!(!machine.penalties.enabled && machine.penalties.no_authentication.is_zero());
+    assert_eq!((machine.penalties.exempt.len(), machine.proxies.len()), (1, 1));
+}
+
+#[test]
+fn mistakes_in_limits_penalties_and_proxies_are_told_with_their_place() {
+    for (text, place, told) in [
+        ("limits: {unauthenticated: \"10:30\"}", "limits.unauthenticated:", "start:rate:full"),
+        ("limits: {sessions-per-source: 0}", "limits.sessions-per-source:", "1 to 65536"),
+        ("limits: {rekey-bytes: 2 GiB}", "limits.rekey-bytes:", "1.0 GiB"),
+        ("penalties: {crash: 2}", "penalties.crash:", "15s or 5m"),
+        ("penalties: {min: 5m, max: 1m}", "penalties.max:", "shorter than min"),
+        ("penalties: {exempt: [10.0.0.1/8]}", "penalties.exempt[0]:", "10.0.0.0/8"),
+        ("penalties: {crsh: 2s}", "", "unknown field"),
+        ("proxy-protocol: {from: [\"0.0.0.0/0\"]}", "proxy-protocol.from[0]:", "pose as any address"),
+        ("proxy-protocol: {}", "", "missing field"),
+    ] {
+        let zone = Zone::new();
+        zone.replace("dropzone.yaml", "limits: {login-grace: 10s, unwritten-bytes: 8 MiB}", text);
+        let errors = zone.errors().join("\n");
+        assert!(errors.contains(place) && errors.contains(told), "{text}: {errors}");
+    }
+}

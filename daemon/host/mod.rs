@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod containment;
+pub mod control;
 pub mod directory;
 pub mod files;
 pub mod http;

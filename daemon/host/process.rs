@@ -49,6 +49,23 @@ pub fn share_with_group_only() {
     rustix::process::umask(Mode::from_raw_mode(0o007));
 }
 
+/// When the configuration is to be read again: SIGHUP.
+pub struct Hangup(Signal);
+
+impl Hangup {
+    /// From now on the signal no longer ends the process.
+    pub fn listen() -> Result<Self, ProcessError> {
+        Ok(Self(signal(SignalKind::hangup()).map_err(failed("listen for SIGHUP"))?))
+    }
+
+    /// Waits for the next one; several that come at once are one.
+    pub async fn requested(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
+}
+
 /// When it is time to stop: SIGTERM, SIGINT, or the end of the process that started this one.
 pub struct Shutdown {
     terminate: Signal,

@@ -18,5 +18,6 @@ pub mod receipt;
 pub mod record;
 pub mod request;
 pub mod retention;
+pub mod revocation;
 pub mod table;
 pub mod upload;

@@ -107,7 +107,7 @@ mod tests {
     use jiff::civil::date;
 
     use super::*;
-    use crate::policy::agreement::{Accept, Agreement, Query};
+    use crate::policy::agreement::{Accept, Agreement, Collision, Query};
 
     fn slug(text: &str) -> Slug {
         Slug::parse(text).unwrap()
@@ -119,7 +119,7 @@ mod tests {
         Flow {
             name: slug("flow"),
             from: vec![slug("agency")],
-            accept: Accept { names, max_size: 1, armored: false, unasked },
+            accept: Accept { names, max_size: 1, armored: false, collision: Collision::Reject, unasked },
             job: if relay { Job::Relay } else { Job::Query(query) },
             to: vec![],
         }

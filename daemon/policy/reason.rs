@@ -78,6 +78,8 @@ pub enum Reason {
     NoLongerConfigured,
     /// More files and folders open at once than a session may have.
     TooManyOpen,
+    /// More uploads that are not complete than an institution may have in an exchange.
+    TooManyUnfinished,
     /// The server cannot store or log at the moment.
     Unavailable,
     /// Nobody can say at the moment whether the file is for this zone, and the flow does not take it unasked.
@@ -142,6 +144,7 @@ impl Reason {
             Self::AgreementNotBegun { .. }
             | Self::AgreementEnded { .. }
             | Self::TooManyOpen
+            | Self::TooManyUnfinished
             | Self::CannotBeChecked
             | Self::Unavailable => self.wording_of_service(),
         }
@@ -319,6 +322,11 @@ impl Reason {
                 "U hebt te veel bestanden of mappen tegelijk open. Sluit er enkele en probeer opnieuw.",
                 "You have too many files or folders open at once. Close some and try again.",
             ),
+            Self::TooManyUnfinished => (
+                "too-many-unfinished",
+                "In deze map staan te veel onvolledige bestanden. Werk er enkele af of verwijder ze en probeer opnieuw.",
+                "Too many incomplete files are in this folder. Complete or remove some and try again.",
+            ),
             Self::CannotBeChecked => (
                 "cannot-be-checked",
                 "Dit bestand kan nu niet gecontroleerd worden. Er is niets mis mee; probeer het later opnieuw.",
@@ -363,6 +371,7 @@ impl Reason {
             Self::ArrivalUnreadable,
             Self::NoLongerConfigured,
             Self::TooManyOpen,
+            Self::TooManyUnfinished,
             Self::Unavailable,
             Self::CannotBeChecked,
             Self::Unsupported,

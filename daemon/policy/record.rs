@@ -51,6 +51,10 @@ pub enum Event {
     Receipt,
     /// Log days were deleted because their time had passed.
     Expire,
+    /// A process took a configuration over, or turned one down.
+    Config,
+    /// An operator cut a session.
+    Kick,
     /// Connections that never asked to log in, all of a minute together.
     Probes,
 }
@@ -129,6 +133,9 @@ pub struct Record {
     /// Why it was denied or failed; the code of a `Reason` or of a `LoginRefusal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The operator behind it, as far as the machine knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
     /// Anything else, in words, without personal data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
@@ -161,6 +168,7 @@ impl Record {
             bytes: None,
             sha256: None,
             reason: None,
+            operator: None,
             detail: None,
             probes: None,
         }

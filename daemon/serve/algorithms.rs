@@ -7,7 +7,7 @@ use std::time::Duration;
 use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
 use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac, server};
 
-use crate::config::{Algorithms, Machine};
+use crate::config::{Algorithms, Limits};
 
 /// No finite-field groups (their cost before authentication is the peer's to choose), no NIST curves. The last two are no
 /// methods but say what else is understood: RFC 8308, and the strict order of packets that stops Terrapin.
@@ -75,8 +75,7 @@ pub fn preferred(profile: Algorithms) -> Preferred {
 
 /// russh's configuration. The window is large because a transfer over a long line is bound by it; packets are as large as
 /// SFTP's.
-pub fn server_config(host_key: PrivateKey, machine: &Machine) -> server::Config {
-    let limits = &machine.limits;
+pub fn server_config(host_key: PrivateKey, profile: Algorithms, limits: &Limits) -> server::Config {
     server::Config {
         server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-dropzone")),
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
@@ -89,7 +88,7 @@ pub fn server_config(host_key: PrivateKey, machine: &Machine) -> server::Config 
         maximum_packet_size: 256 << 10,
         channel_buffer_size: 1,
         event_buffer_size: 8,
-        preferred: preferred(machine.algorithms),
+        preferred: preferred(profile),
         max_auth_attempts: limits.auth_attempts,
         inactivity_timeout: Some(limits.idle),
         keepalive_interval: Some(limits.keepalive),
@@ -102,6 +101,18 @@ pub fn server_config(host_key: PrivateKey, machine: &Machine) -> server::Config 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_library_is_to_bound_is_what_the_limits_say() {
+        let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap();
+        let limits = Limits::default();
+        let config = server_config(key, Algorithms::Compat, &limits);
+        assert_eq!(config.keepalive_interval, Some(Duration::from_secs(30)));
+        assert_eq!((config.keepalive_max, config.max_auth_attempts), (3, 6));
+        assert_eq!(config.limits.rekey_time_limit, Duration::from_secs(3_600));
+        assert_eq!((config.limits.rekey_read_limit, config.limits.rekey_write_limit), (1 << 30, 1 << 30));
+        assert_eq!(config.inactivity_timeout, Some(Duration::from_secs(300)));
+    }
 
     /// As LIMITS has it. A list is not just checked for what must not be in it: anything new is a decision.
     #[test]

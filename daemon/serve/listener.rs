@@ -16,7 +16,7 @@ use super::connection::Connection;
 use super::proxy::{behind, direct, is_proxy};
 use super::ssh::{ConnectionError, Peer, say_goodbye};
 use super::tap::Tap;
-use crate::host::metrics::ConnectionRefusal;
+use crate::host::metrics::{ConnectionRefusal, Limit};
 use crate::host::spool::random;
 use crate::policy::account::LoginRefusal;
 use crate::policy::penalties::Ended;
@@ -49,12 +49,7 @@ pub fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// Accepts on one address until `stop` says so, then ends all connections it accepted.
-pub async fn accept(
-    server: Arc<Server>,
-    ssh: Arc<russh::server::Config>,
-    listener: TcpListener,
-    mut stop: watch::Receiver<bool>,
-) {
+pub async fn accept(server: Arc<Server>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -70,7 +65,7 @@ pub async fn accept(
                 continue;
             }
         };
-        let (server, ssh, stop) = (Arc::clone(&server), Arc::clone(&ssh), stop.clone());
+        let (server, ssh, stop) = (Arc::clone(&server), server.ssh(), stop.clone());
         let machine = &server.config().machine;
         if is_proxy(machine, address) {
             if connections.len() >= machine.limits.connections + HEADERS_MAX {
@@ -150,6 +145,13 @@ enum End {
     Disorder(ConnectionError),
 }
 
+impl End {
+    /// The library says so when the task that ran the connection is gone without a result: it panicked.
+    fn is_crash(&self) -> bool {
+        matches!(self, Self::Disorder(ConnectionError::Ssh(russh::Error::Join(_))))
+    }
+}
+
 /// Runs SSH on a connection until one of them ends.
 async fn run(
     server: &Arc<Server>,
@@ -183,6 +185,8 @@ async fn run(
                     tracing::info!(session = connection.id, cause = why, "connection cut");
                     if connection.login().session.is_none() {
                         cause = Some(End::LoginGrace);
+                    } else {
+                        server.metrics.limit_reached(Limit::Idle);
                     }
                     connection.cut();
                     break running.await;
@@ -210,11 +214,23 @@ fn two_descriptors(socket: TcpStream) -> std::io::Result<(TcpStream, std::net::T
 /// Counts why there was no login, and what the source has to answer for.
 fn settle_end(server: &Server, connection: &Connection, end: &End) {
     let login = connection.login();
-    // The library says so when the task that ran the connection is gone without a result: it panicked.
-    let crashed = matches!(end, End::Disorder(ConnectionError::Ssh(russh::Error::Join(_))));
+    match end {
+        End::Disorder(ConnectionError::Ssh(russh::Error::KeepaliveTimeout)) => {
+            server.metrics.limit_reached(Limit::Keepalive);
+        }
+        // Whoever looks first, the library or `run`.
+        End::Disorder(ConnectionError::Ssh(russh::Error::InactivityTimeout)) => {
+            server.metrics.limit_reached(Limit::Idle);
+        }
+        End::Order | End::LoginGrace | End::Stop | End::Disorder(_) => {}
+    }
     if login.session.is_none() && !connection.place.is_taken_away() {
         match end {
             End::LoginGrace => server.metrics.connection_refused(ConnectionRefusal::LoginGrace),
+            // The library ends such a connection in order.
+            End::Order if login.rejected >= server.config().machine.limits.auth_attempts => {
+                server.metrics.connection_refused(ConnectionRefusal::Attempts);
+            }
             End::Disorder(ConnectionError::Ssh(_)) => {
                 server.metrics.connection_refused(ConnectionRefusal::Protocol);
             }
@@ -225,7 +241,7 @@ fn settle_end(server: &Server, connection: &Connection, end: &End) {
         return;
     }
     let ended = Ended {
-        crashed,
+        crashed: end.is_crash(),
         proven: login.proven,
         grace_exceeded: matches!(end, End::LoginGrace),
         unknown_user: login.refused.iter().any(|refused| refused.refusal == LoginRefusal::UnknownUser),
@@ -261,7 +277,14 @@ async fn record_end(server: &Server, connection: &Connection) {
         .collect();
     records.extend(connection.take_broken_off());
     match login.session {
-        Some(session) => records.push(session.record(Event::Logout, Outcome::Ok)),
+        Some(session) => {
+            let ended = connection.ended();
+            records.push(Record {
+                reason: ended.map(|ended| ended.reason.to_owned()),
+                operator: ended.and_then(|ended| ended.operator.clone()),
+                ..session.record(Event::Logout, Outcome::Ok)
+            });
+        }
         None if !offered => {
             let reason = Some(LoginRefusal::NotProven.code().to_owned());
             records.push(Record { institution: login.asked, reason, ..denied() });
@@ -278,6 +301,53 @@ async fn record_end(server: &Server, connection: &Connection) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    struct Panics;
+
+    impl russh::server::Handler for Panics {
+        type Error = ConnectionError;
+
+        async fn auth_none(&mut self, _: &str) -> Result<russh::server::Auth, ConnectionError> {
+            panic!("on purpose")
+        }
+    }
+
+    struct Anyone;
+
+    impl russh::client::Handler for Anyone {
+        type Error = russh::Error;
+
+        async fn check_server_key(
+            &mut self,
+            _: &russh::keys::PublicKeyOrCertificate,
+        ) -> Result<bool, russh::Error> {
+            Ok(true)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_known_for_a_crash() {
+        let key = russh::keys::PrivateKey::random(
+            &mut russh::keys::key::safe_rng(),
+            russh::keys::Algorithm::Ed25519,
+        );
+        let config = Arc::new(super::super::algorithms::server_config(
+            key.unwrap(),
+            crate::config::Algorithms::Compat,
+            &crate::config::Limits::default(),
+        ));
+        let (client, server) = tokio::io::duplex(1 << 16);
+        let asking = tokio::spawn(async move {
+            let config = Arc::new(russh::client::Config::default());
+            let mut client = russh::client::connect_stream(config, client, Anyone).await.unwrap();
+            let _ = client.authenticate_none("agency").await;
+        });
+        let running = russh::server::run_stream(config, server, Panics).await.unwrap();
+        let ended = timeout(Duration::from_secs(60), running).await.unwrap();
+        assert!(End::Disorder(ended.unwrap_err()).is_crash());
+        assert!(!End::Disorder(ConnectionError::Ssh(russh::Error::Disconnect)).is_crash());
+        asking.await.unwrap();
+    }
 
     #[tokio::test]
     async fn both_families_can_be_listened_on_at_one_port() {

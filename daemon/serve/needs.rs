@@ -18,8 +18,8 @@ pub fn needs(config: &Config) -> Needs {
         list_folders: vec![directory.clone()],
         read_files: vec![main_file(directory), machine.host_key.clone()],
         listen: machine.listen.iter().chain([&machine.metrics.serve]).map(|address| address.port()).collect(),
+        socket_folders: machine.sockets.serve.parent().map(Path::to_owned).into_iter().collect(),
         abstract_sockets: systemd::listens_abstractly(),
-        ..Needs::default()
     };
     if !secrets(config).any(|path| is_below(path, directory)) {
         // A reload then also reads a dropzone.yaml that took the place of the one that was there at the start.

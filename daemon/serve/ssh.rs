@@ -14,10 +14,11 @@ use super::Server;
 use super::algorithms::may_sign;
 use super::connection::Connection;
 use super::session::{Authenticated, Session};
+use super::sessions::Present;
 use super::sftp::Sftp;
 use super::sftp::framing::Violation;
 use crate::host::log::LogError;
-use crate::host::metrics::{ConnectionRefusal, Open as OpenCount};
+use crate::host::metrics::{ConnectionRefusal, Limit, Open as OpenCount, SessionEnd};
 use crate::policy::account::{Attempt, LoginRefusal, Who, identify};
 use crate::policy::record::{Event, Outcome, Record};
 
@@ -25,6 +26,9 @@ use crate::policy::record::{Event, Outcome, Record};
 const UNREAD_MAX: usize = 4 << 20;
 /// Channels over a connection's whole life: the library keeps a few KiB of each that this side closes first, for good.
 const CHANNELS_MAX: usize = 1000;
+/// What a channel's window and largest packet must both have room for. Cut into packets of one byte, an answer would take
+/// fifty times its memory, and its client would not have to send much for that.
+const ROOM_MIN: usize = 1024;
 
 /// Why a connection ends in disorder.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,9 @@ pub enum ConnectionError {
     /// More channels opened, one after the other, than a connection is good for.
     #[error("too many channels opened")]
     TooManyChannels,
+    /// More requests turned down within a minute than a client at work can have.
+    #[error("too many requests turned down")]
+    TooManyRefusals,
     /// A channel was closed by its client while answers waited for room in it; they would block all other channels.
     #[error("channel closed with answers unread")]
     AnswersUnread,
@@ -60,6 +67,8 @@ pub struct Peer {
     session: Option<Arc<Session>>,
     /// Keeps the session in the metric of open ones.
     counted: Option<OpenCount>,
+    /// Keeps it among the live ones.
+    present: Option<Present>,
     channels: HashMap<ChannelId, Option<Sftp>>,
     /// Channels that ended while answers waited for room in them: the library holds those, so they still count.
     unfinished: Vec<ChannelId>,
@@ -78,6 +87,7 @@ impl Peer {
             admitted: None,
             session: None,
             counted: None,
+            present: None,
             channels: HashMap::new(),
             unfinished: Vec::new(),
             opened: 0,
@@ -110,14 +120,56 @@ impl Peer {
 
     fn refuse(&self, user: &str, refusal: LoginRefusal, fingerprint: String) {
         self.server.metrics.authentication(Some(refusal));
+        self.connection.rejects();
         self.connection.refused(user, refusal, fingerprint);
     }
 
-    fn end_channel(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
+    fn count(&self, violation: Violation) {
+        match violation {
+            Violation::TooLarge => self.server.metrics.limit_reached(Limit::PacketSize),
+            Violation::TooManyOutstanding => {
+                self.server.metrics.limit_reached(Limit::OutstandingRequests);
+            }
+            Violation::TooShort
+            | Violation::OutOfSequence
+            | Violation::Ended
+            | Violation::TooManyRefusals => {}
+        }
+    }
+
+    /// Keeps what operators see of this connection up to date.
+    fn tell_flow(&self, received: usize, sent: usize) {
+        let open = self.channels.values().flatten().map(Sftp::open_files);
+        let (uploads, downloads) = open.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        self.connection.flows(|flow| {
+            (flow.uploads, flow.downloads) = (uploads, downloads);
+            flow.received += received as u64;
+            flow.sent += sent as u64;
+        });
+    }
+
+    /// Other channels would go on as this one did: the connection ends.
+    fn spent(&self) -> ConnectionError {
+        self.server.metrics.session_ended(SessionEnd::TooManyRefusals);
+        if let Some(session) = &self.session {
+            self.connection.breaks_off(Record {
+                detail: Some("ended: too many requests turned down within a minute".to_owned()),
+                ..session.record(Event::Other, Outcome::Denied)
+            });
+        }
+        ConnectionError::TooManyRefusals
+    }
+
+    fn forget_channel(&mut self, channel: ChannelId, ssh: &Ssh) {
         self.channels.remove(&channel);
+        self.tell_flow(0, 0);
         if ssh.has_pending_data(channel) {
             self.unfinished.push(channel);
         }
+    }
+
+    fn end_channel(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
+        self.forget_channel(channel, ssh);
         // Without an exit status OpenSSH's scp and sftp report a failure after a perfect transfer.
         ssh.exit_status_request(channel, 0)?;
         ssh.eof(channel)?;
@@ -131,11 +183,13 @@ impl Handler for Peer {
 
     async fn auth_none(&mut self, user: &str) -> Result<Auth, ConnectionError> {
         self.connection.asks(user);
+        self.connection.rejects();
         Ok(Auth::reject())
     }
 
     async fn auth_password(&mut self, user: &str, _: &str) -> Result<Auth, ConnectionError> {
         self.connection.asks(user);
+        self.connection.rejects();
         Ok(Auth::reject())
     }
 
@@ -194,6 +248,7 @@ impl Handler for Peer {
         self.server.metrics.authentication(None);
         self.counted = Some(self.server.metrics.session());
         self.connection.logged_in(Arc::clone(&session));
+        self.present = Some(self.server.sessions.enter(&self.connection, &session, self.server.clock.now()));
         self.session = Some(session);
         Ok(())
     }
@@ -204,21 +259,39 @@ impl Handler for Peer {
         reply: ChannelOpenHandle,
         ssh: &mut Ssh,
     ) -> Result<(), ConnectionError> {
-        self.unfinished.retain(|&ended| ssh.has_pending_data(ended));
-        let taken = self.channels.len() + self.unfinished.len();
-        if self.session.is_none() || taken >= self.server.config().machine.limits.channels {
-            reply.reject(ChannelOpenFailure::ResourceShortage).await;
-            return Ok(());
-        }
+        let ended = |sftp: &Option<Sftp>| sftp.as_ref().is_some_and(Sftp::has_ended);
+        let ended: Vec<_> = self.channels.iter().filter(|(_, sftp)| ended(sftp)).map(|(id, _)| *id).collect();
+        ended.into_iter().for_each(|channel| self.forget_channel(channel, ssh));
+        // Refused ones too: the library queues its refusals without bound.
         self.opened += 1;
         if self.opened > CHANNELS_MAX {
+            self.server.metrics.limit_reached(Limit::Channels);
             return Err(ConnectionError::TooManyChannels);
+        }
+        self.unfinished.retain(|&ended| ssh.has_pending_data(ended));
+        let taken = self.channels.len() + self.unfinished.len();
+        let is_full = taken >= self.server.config().machine.limits.channels;
+        if self.session.is_none() || is_full || channel.writable_packet_size().await < ROOM_MIN {
+            self.server.metrics.limit_reached(Limit::Channels);
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
         }
         self.channels.insert(channel.id(), None);
         reply.accept().await;
         // The channel's own queue is not used; held, it would fill and stop the connection for good.
         drop(channel);
         Ok(())
+    }
+
+    /// This side opens no channel, so there is none to confirm; the library takes over another window and packet size.
+    async fn channel_open_confirmation(
+        &mut self,
+        _: ChannelId,
+        _: u32,
+        _: u32,
+        _: &mut Ssh,
+    ) -> Result<(), ConnectionError> {
+        Err(ConnectionError::Ssh(russh::Error::Inconsistent))
     }
 
     async fn subsystem_request(
@@ -240,17 +313,26 @@ impl Handler for Peer {
 
     async fn data(&mut self, channel: ChannelId, data: &[u8], ssh: &mut Ssh) -> Result<(), ConnectionError> {
         let Some(Some(sftp)) = self.channels.get_mut(&channel) else { return Ok(()) };
+        if sftp.has_ended() {
+            self.forget_channel(channel, ssh);
+            return Ok(());
+        }
         let answers = match sftp.receive(data).await {
             Ok(answers) => answers,
+            Err(Violation::TooManyRefusals) => return Err(self.spent()),
             Err(violation) => {
                 tracing::info!(session = self.connection.id, %violation, "channel ended");
+                self.count(violation);
+                self.server.metrics.session_ended(SessionEnd::Protocol);
                 return self.end_channel(channel, ssh);
             }
         };
         self.connection.made_progress();
+        self.tell_flow(data.len(), answers.len());
         if ssh.has_pending_data(channel) {
             self.unread += answers.len();
             if self.unread > UNREAD_MAX {
+                self.count(Violation::TooManyOutstanding);
                 return Err(Violation::TooManyOutstanding.into());
             }
         } else {
@@ -263,7 +345,12 @@ impl Handler for Peer {
     }
 
     async fn channel_eof(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
-        if self.channels.contains_key(&channel) { self.end_channel(channel, ssh) } else { Ok(()) }
+        match self.channels.get(&channel) {
+            Some(Some(sftp)) if sftp.has_ended() => self.forget_channel(channel, ssh),
+            Some(_) => self.end_channel(channel, ssh)?,
+            None => {}
+        }
+        Ok(())
     }
 
     async fn channel_close(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {

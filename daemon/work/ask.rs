@@ -62,7 +62,7 @@ mod tests {
         let zone = Zone::new();
         let header = zone.header();
         let (folder, workshop) = zone.into_parts();
-        let socket = Socket::bind(&workshop.config.machine.sockets.work).await.unwrap();
+        let socket = Socket::bind(&workshop.config().machine.sockets.work).await.unwrap();
         let workshop = Arc::new(workshop);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { answer_questions(&workshop, socket).await });

@@ -13,6 +13,7 @@ pub mod open;
 pub mod query;
 mod query_error;
 pub mod receipts;
+mod reload;
 mod scan;
 mod split;
 pub mod turns;
@@ -30,10 +31,12 @@ use zeroize::Zeroizing;
 use self::open::Identities;
 use crate::config::Config;
 use crate::host::clock::Clock;
+use crate::host::control;
 use crate::host::files;
 use crate::host::http;
 use crate::host::log::{AccessLog, LogError};
-use crate::host::metrics::WorkMetrics;
+use crate::host::metrics::{ReloadMetrics, WorkMetrics};
+use crate::host::process::Hangup;
 use crate::host::socket::Socket;
 use crate::host::spool::{Spool, SpoolError};
 use crate::host::systemd;
@@ -48,13 +51,16 @@ const LEAST_MAPPED: u64 = 8 << 20;
 
 /// What every job needs.
 pub struct Workshop {
-    config: Config,
+    config: tokio::sync::watch::Sender<Arc<Config>>,
     spool: Spool,
     log: AccessLog,
     clock: Clock,
     identities: Identities,
     memory: Memory,
     metrics: WorkMetrics,
+    reloads: ReloadMetrics,
+    /// Held by the one reload at a time.
+    reloading: tokio::sync::Mutex<()>,
     /// The last scan of the spool failed, or the last try could not be recorded.
     is_stuck: AtomicBool,
     /// Arrivals that this process claimed, and left in `active` because it could move them nowhere.
@@ -77,20 +83,28 @@ pub enum Unfinished {
 }
 
 /// Runs until `shutdown`: opens everything, recovers what a crash left, and works. Fails only at start.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let opening = tokio::task::spawn_blocking(move || Workshop::open(config, Clock::system()));
     let workshop = Arc::new(opening.await.context("opening the workshop")??);
     let seen = Arc::clone(&workshop);
-    let address = workshop.config.machine.metrics.work;
+    let config = workshop.config();
+    let machine = &config.machine;
     let (_, monitoring) =
-        http::listen(address, workshop.metrics.registry().clone(), move || seen.ailments()).await?;
+        http::listen(machine.metrics.work, workshop.metrics.registry().clone(), move || seen.ailments())
+            .await?;
     // After the log was opened, which keeps a second process of this zone away.
-    let socket = Socket::bind(&workshop.config.machine.sockets.work).await?;
+    let socket = Socket::bind(&machine.sockets.work).await?;
+    let control = Socket::bind(&machine.sockets.work_control).await?;
     workshop.log.append_async(Record::new(Event::Start, Outcome::Ok)).await?;
+    workshop.log.append_async(crate::config::taken_over(None, &config, "start".to_owned())).await?;
+    let asked = Arc::clone(&workshop);
+    let perform = move |ask, operator| reload::perform(Arc::clone(&asked), ask, operator);
     systemd::ready("waiting for arrivals");
     tokio::select! {
         () = scan::run(&workshop, shutdown) => {}
         () = ask::answer_questions(&workshop, socket) => {}
+        () = control::serve(control, perform) => {}
+        () = reload::follow(&workshop, hangup) => {}
         () = async { monitoring.await; std::future::pending().await } => {}
     }
     systemd::stopping();
@@ -115,8 +129,28 @@ impl Workshop {
         let metrics = WorkMetrics::new(config.exchanges.values(), &clock)?;
         metrics.watch_log(&log)?;
         tell_last_deliveries(&spool, &metrics)?;
-        let (memory, is_stuck, stranded, stop) = Default::default();
-        Ok(Self { config, spool, log, clock, identities, memory, metrics, is_stuck, stranded, stop })
+        let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
+        let config = tokio::sync::watch::Sender::new(Arc::new(config));
+        let (memory, is_stuck, stranded, stop, reloading) = Default::default();
+        Ok(Self {
+            config,
+            spool,
+            log,
+            clock,
+            identities,
+            memory,
+            metrics,
+            reloads,
+            reloading,
+            is_stuck,
+            stranded,
+            stop,
+        })
+    }
+
+    /// The configuration in force. A reload replaces it whole: who decides several things by it takes it once.
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
     }
 
     /// Ends running jobs soon; their arrivals go back to `incoming`.
@@ -129,7 +163,8 @@ impl Workshop {
         let log = (!self.log.is_healthy()).then_some("the access log cannot be written");
         let stuck = self.is_stuck.load(Ordering::Relaxed);
         let spool = stuck.then_some("the spool cannot be read or written; the program log says why");
-        [log, spool].into_iter().flatten().map(str::to_owned).collect()
+        let told = [log, spool].into_iter().flatten().map(str::to_owned);
+        told.chain(self.reloads.fault()).collect()
     }
 
     fn is_stopping(&self) -> bool {

@@ -69,14 +69,15 @@ impl Workshop {
         }
         let refusal = Receipt {
             finished: Some(arrival.received),
-            ..Receipt::of(arrival, self.agreement(arrival), Verdict::Refused)
+            ..Receipt::of(arrival, &self.agreement(arrival), Verdict::Refused)
         };
         self.write_receipt(arrival, &refusal)
     }
 
     /// The reference of the agreement behind an arrival; empty where the configuration has lost it.
-    pub(super) fn agreement(&self, arrival: &Arrival) -> &str {
-        let exchange = self.config.exchanges.get(arrival.id.exchange());
-        exchange.map_or("", |exchange| exchange.agreement.reference.as_str())
+    pub(super) fn agreement(&self, arrival: &Arrival) -> String {
+        let config = self.config();
+        let exchange = config.exchanges.get(arrival.id.exchange());
+        exchange.map_or_else(String::new, |exchange| exchange.agreement.reference.clone())
     }
 }

@@ -13,7 +13,7 @@ use super::worker::End;
 use super::*;
 use crate::config::{Database, Limits, Log, Machine, MetricsListen, Sockets, Work};
 use crate::policy::account::{Institution, Who};
-use crate::policy::agreement::{Accept, Agreement, Exchange, Flow, Job, Party, Query};
+use crate::policy::agreement::{Accept, Agreement, Collision, Exchange, Flow, Job, Party, Query};
 use crate::policy::arrival::{Arrival, ArrivalId, State, delivery_name, receipt_name};
 use crate::policy::envelope::Inspector;
 use crate::policy::path::{Folder, Name, Slug};
@@ -40,7 +40,13 @@ pub(super) struct Zone {
 }
 
 fn flow(name: &str, job: Job, to: &[&str]) -> Flow {
-    let accept = Accept { names: Vec::new(), max_size: 1 << 30, armored: true, unasked: Unasked::Accept };
+    let accept = Accept {
+        names: Vec::new(),
+        max_size: 1 << 30,
+        armored: true,
+        collision: Collision::default(),
+        unasked: Unasked::Accept,
+    };
     Flow {
         name: slug(name),
         from: vec![slug("agii")],
@@ -81,6 +87,7 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
     };
     let at = "127.0.0.1:0".parse().unwrap();
     Config {
+        files: crate::config::Files::new(),
         directory: folder.to_owned(),
         machine: Machine {
             node: slug("test"),
@@ -91,7 +98,11 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
             spool: folder.join("spool"),
             log: Log { directory: folder.join("log"), keep_days: 31 },
             metrics: MetricsListen { serve: at, work: at },
-            sockets: Sockets { serve: folder.join("serve.sock"), work: folder.join("work.sock") },
+            sockets: Sockets {
+                serve: folder.join("serve.sock"),
+                work: folder.join("work.sock"),
+                work_control: folder.join("control.sock"),
+            },
             databases: BTreeMap::from([(slug("register"), Database::Sqlite(folder.join("register.db")))]),
             work: Work { scan_every: Duration::from_millis(200), jobs: 2, tries: 2 },
             limits: Limits::default(),

@@ -3,13 +3,8 @@
 
 use std::time::Duration;
 
-use crate::message::{
-    CHANNEL_DATA, CHANNEL_OPEN_CONFIRMATION, CHANNEL_SUCCESS, KEX_ECDH_INIT, KEXINIT, channel_request, data,
-    kexinit, number, open_channel, string,
-};
-use crate::sftp::{
-    CLOSE, INIT, OPEN, REALPATH, RENAME, UPLOAD, WRITE, age_file, open, packet, request, write,
-};
+use crate::message::{CHANNEL_DATA, KEX_ECDH_INIT, KEXINIT, data, kexinit, string};
+use crate::sftp::{CLOSE, OPEN, REALPATH, RENAME, UPLOAD, WRITE, age_file, open, request, write};
 use crate::wire::{Wire, offer};
 use crate::zone::Zone;
 
@@ -22,13 +17,9 @@ struct Session {
 impl Session {
     async fn begin(zone: &Zone) -> Self {
         let mut wire = zone.wire().await.unwrap();
-        wire.send(&open_channel("session", 0, 1 << 20, 1 << 15)).await.unwrap();
-        let channel = number(&wire.expect(CHANNEL_OPEN_CONFIRMATION).await.unwrap(), 5);
-        wire.send(&channel_request(channel, "subsystem", &string("sftp"))).await.unwrap();
-        wire.expect(CHANNEL_SUCCESS).await.unwrap();
-        let mut session = Self { wire, channel };
-        session.call(&packet(INIT, &3_u32.to_be_bytes())).await;
-        session
+        let channel = wire.sftp(1 << 20, 1 << 15).await.unwrap();
+        wire.expect(CHANNEL_DATA).await.unwrap();
+        Self { wire, channel }
     }
 
     async fn call(&mut self, request: &[u8]) {

@@ -8,23 +8,13 @@ use tokio::time::{Instant, timeout};
 use crate::PATIENCE;
 use crate::message::{
     CHANNEL_CLOSE, CHANNEL_DATA, CHANNEL_EXTENDED_DATA, CHANNEL_OPEN_CONFIRMATION, CHANNEL_OPEN_FAILURE,
-    CHANNEL_SUCCESS, GLOBAL_REQUEST, about, channel_request, data, number, open_channel, string, well_formed,
+    GLOBAL_REQUEST, about, channel_request, data, number, open_channel, string, well_formed,
 };
 use crate::sftp::{
     CLOSE, DOWNLOAD, INIT, OPEN, READ, REALPATH, UPLOAD, WRITE, open, packet, read, request, write,
 };
 use crate::wire::Wire;
 use crate::zone::{SLACK, Zone};
-
-/// A channel with a session on it: the server's number.
-async fn sftp(wire: &mut Wire, window: u32, largest: u32) -> u32 {
-    wire.send(&open_channel("session", 7, window, largest)).await.unwrap();
-    let channel = number(&wire.expect(CHANNEL_OPEN_CONFIRMATION).await.unwrap(), 5);
-    wire.send(&channel_request(channel, "subsystem", &string("sftp"))).await.unwrap();
-    wire.expect(CHANNEL_SUCCESS).await.unwrap();
-    wire.send(&data(channel, &packet(INIT, &3_u32.to_be_bytes()))).await.unwrap();
-    channel
-}
 
 #[tokio::test]
 async fn of_10_000_channels_only_two_are_open_and_the_connection_is_cut() {
@@ -73,7 +63,7 @@ async fn data_beyond_the_window_fill_no_memory() {
     let zone = Zone::start();
     let at_rest = zone.at_rest().await;
     let mut wire = zone.wire().await.unwrap();
-    let channel = sftp(&mut wire, 1 << 20, 1 << 15).await;
+    let channel = wire.sftp(1 << 20, 1 << 15).await.unwrap();
     wire.send(&data(channel, &request(OPEN, 1, &open("/pillar-3/in/list.age", UPLOAD)))).await.unwrap();
     // Not one of the window's grants is waited for; held back by the gate, they would all be memory.
     let mut most = 0;
@@ -96,7 +86,7 @@ async fn a_peer_that_never_reads_costs_what_one_socket_holds() {
     zone.put_result("big.age", &vec![7; 8 << 20]);
     let at_rest = zone.at_rest().await;
     let mut wire = zone.wire().await.unwrap();
-    let channel = sftp(&mut wire, u32::MAX, 1 << 18).await;
+    let channel = wire.sftp(u32::MAX, 1 << 18).await.unwrap();
     wire.send(&data(channel, &request(OPEN, 1, &open("/pillar-3/out/big.age", DOWNLOAD)))).await.unwrap();
     let mut asked = Vec::new();
     for id in 0..1000 {
@@ -172,7 +162,7 @@ async fn requests_in_the_middle_of_a_key_exchange_pile_up_nowhere() {
     let zone = Zone::start();
     let at_rest = zone.at_rest().await;
     let mut wire = zone.wire().await.unwrap();
-    let channel = sftp(&mut wire, 1 << 20, 1 << 15).await;
+    let channel = wire.sftp(1 << 20, 1 << 15).await.unwrap();
     wire.send(&well_formed(crate::message::KEXINIT)).await.unwrap();
     // The exchange is never finished, and meanwhile only its own messages are allowed.
     let asked = data(channel, &request(REALPATH, 1, &string("/")));
@@ -190,7 +180,7 @@ async fn requests_that_change_nothing_are_answered_and_leave_nothing() {
     let zone = Zone::start();
     let at_rest = zone.at_rest().await;
     let mut wire = zone.wire().await.unwrap();
-    let channel = sftp(&mut wire, 1 << 20, 1 << 15).await;
+    let channel = wire.sftp(1 << 20, 1 << 15).await.unwrap();
     for message in [
         data(channel, b""),
         about(CHANNEL_EXTENDED_DATA, channel, &[&[0, 0, 0, 1][..], &string("")].concat()),
@@ -227,7 +217,7 @@ async fn every_message_after_the_login_leaves_the_server_as_it_was() {
     let at_rest = zone.at_rest().await;
     for kind in 1..=255 {
         let mut wire = zone.wire().await.unwrap();
-        let _ = sftp(&mut wire, 1 << 20, 1 << 15).await;
+        wire.sftp(1 << 20, 1 << 15).await.unwrap();
         for message in [well_formed(kind), vec![kind]] {
             let _ = wire.send(&message).await;
         }
@@ -245,7 +235,7 @@ async fn handles_that_are_opened_and_never_closed_end_with_the_connection() {
     let before = zone.open_files();
     for _ in 0..5 {
         let mut wire = zone.wire().await.unwrap();
-        let channel = sftp(&mut wire, 1 << 20, 1 << 15).await;
+        let channel = wire.sftp(1 << 20, 1 << 15).await.unwrap();
         for id in 0..200 {
             wire.send(&data(channel, &request(OPEN, id, &open("/pillar-3/out/big.age", DOWNLOAD))))
                 .await
@@ -260,4 +250,27 @@ async fn handles_that_are_opened_and_never_closed_end_with_the_connection() {
     }
     assert!(zone.open_files() <= before);
     zone.is_unharmed(at_rest).await;
+}
+
+#[tokio::test]
+async fn messages_that_the_library_complains_about_do_not_fill_the_log() {
+    let zone = Zone::start();
+    let mut wire = zone.wire().await.unwrap();
+    let channel = wire.sftp(1 << 20, 1 << 15).await.unwrap();
+    let before = zone.said().len();
+    for message in [
+        vec![81],
+        vec![82],
+        channel_request(channel, "no-such-request@example.org", b""),
+        channel_request(channel, "signal", &string("NONSENSE")),
+        open_channel("no-such-kind@example.org", 7, 1 << 20, 1 << 15),
+        vec![200],
+    ] {
+        for _ in 0..1000 {
+            wire.send(&message).await.unwrap();
+        }
+    }
+    let handed = wire.exchange_keys().await;
+    let more = zone.said().len() - before;
+    assert!(more < 16 << 10, "{more} bytes, after {handed:?}:\n{}", &zone.said()[before..before + 1000]);
 }

@@ -7,10 +7,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::PATIENCE;
 use crate::message::{
-    DISCONNECT, IGNORE, USERAUTH_FAILURE, USERAUTH_PK_OK, USERAUTH_REQUEST, USERAUTH_SUCCESS, string,
+    CHANNEL_CLOSE, CHANNEL_DATA, CHANNEL_WINDOW_ADJUST, DISCONNECT, IGNORE, USERAUTH_FAILURE, USERAUTH_PK_OK,
+    USERAUTH_REQUEST, USERAUTH_SUCCESS, about, data, string,
 };
 use crate::sftp::{
-    DOWNLOAD, OPEN, OPENDIR, READ, REALPATH, UPLOAD, WRITE, open, packet, read, string as field, write,
+    DOWNLOAD, OPEN, OPENDIR, READ, REALPATH, UPLOAD, WRITE, open, packet, read, request, string as field,
+    write,
 };
 use crate::wire::{Wire, offer};
 use crate::zone::Zone;
@@ -35,16 +37,16 @@ async fn connections_beyond_the_limit_are_closed_before_a_word() {
 #[tokio::test]
 async fn rejected_authentications_are_counted_whatever_their_method() {
     let zone = Zone::with("limits: {auth-attempts: 3, key-probes: 100}");
-    let request = |method: &str, rest: &[u8]| {
+    let by = |method: &str, rest: &[u8]| {
         let head = [string("agency"), string("ssh-connection"), string(method)].concat();
         [&[USERAUTH_REQUEST], &head[..], rest].concat()
     };
     let password = [&[0], &string("secret")[..]].concat();
     let unknown = [string(""), string("")].concat();
     for methods in [
-        [request("none", &[]), request("none", &[]), request("none", &[])],
-        [request("password", &password), request("password", &password), request("none", &[])],
-        [request("keyboard-interactive", &unknown), request("hostbased", &[]), request("none", &[])],
+        [by("none", &[]), by("none", &[]), by("none", &[])],
+        [by("password", &password), by("password", &password), by("none", &[])],
+        [by("keyboard-interactive", &unknown), by("hostbased", &[]), by("none", &[])],
     ] {
         let mut wire = Wire::serviced(zone.address).await.unwrap();
         for method in methods {
@@ -151,22 +153,32 @@ async fn a_session_has_no_more_handles_than_allowed() {
 async fn a_channel_has_no_more_reads_outstanding_than_allowed() {
     let zone = Zone::with("limits: {outstanding-requests: 100}");
     zone.put_result("big.age", &vec![7; 1 << 20]);
-    let connection = zone.log_in(1 << 20).await;
-    let mut sftp = zone.sftp(&connection).await.unwrap();
-    sftp.call(OPEN, &open("/pillar-3/out/big.age", DOWNLOAD)).await.handle();
+    let mut wire = zone.wire().await.unwrap();
+    let channel = wire.sftp(1 << 20, 1 << 18).await.unwrap();
+    wire.send(&data(channel, &request(OPEN, 1, &open("/pillar-3/out/big.age", DOWNLOAD)))).await.unwrap();
+    wire.expect(CHANNEL_DATA).await.unwrap();
+    // The window holds four answers; the rest wait, some of them in the library.
     for id in 0..90 {
-        sftp.ask(READ, &read(0, id, 261_120)).await;
+        wire.send(&data(channel, &request(READ, id, &read(0, 0, 261_120)))).await.unwrap();
     }
-    sftp.call(REALPATH, &field("/")).await;
-    // Nothing of the answers is taken; the window holds four of them, the library eight, the queue a hundred.
+    wire.send(&about(CHANNEL_WINDOW_ADJUST, channel, &(30_u32 << 20).to_be_bytes())).await.unwrap();
+    let mut came = 0;
+    while came < 90 * 261_120 {
+        came += wire.expect(CHANNEL_DATA).await.unwrap().len();
+    }
     for id in 0..300 {
-        let one = crate::sftp::request(READ, id, &read(0, 0, 261_120));
-        if !sftp.raw(one).await {
-            break;
+        wire.send(&data(channel, &request(READ, id, &read(0, 0, 261_120)))).await.unwrap();
+    }
+    wire.send(&about(CHANNEL_WINDOW_ADJUST, channel, &(1_u32 << 30).to_be_bytes())).await.unwrap();
+    let mut answered = 0;
+    loop {
+        match wire.receive().await.unwrap() {
+            message if message[0] == CHANNEL_DATA => answered += message.len(),
+            message if message[0] == CHANNEL_CLOSE => break,
+            _ => {}
         }
     }
-    let answers = sftp.rest().await;
-    assert!(answers.len() < 390, "{} answers", answers.len());
+    assert!(answered < 200 * 261_120, "{} answers", answered / 261_120);
 }
 
 #[tokio::test]
@@ -191,18 +203,14 @@ async fn a_session_holds_no_more_in_memory_than_allowed() {
 async fn answers_that_are_not_read_are_held_up_to_4_mib() {
     let zone = Zone::start();
     let at_rest = zone.at_rest().await;
-    let connection = zone.log_in(0).await;
-    let mut sftp = zone.sftp(&connection).await.unwrap();
-    let asked = crate::sftp::request(REALPATH, 1, &field(format!("/{}", "a".repeat(200))));
-    let several = asked.repeat(100);
+    let mut wire = zone.wire().await.unwrap();
+    let channel = wire.sftp(1024, 1024).await.unwrap();
+    let asked = data(channel, &request(REALPATH, 1, &field(format!("/{}", "a".repeat(200)))).repeat(100));
     let mut sent = 0;
-    for _ in 0..2000 {
-        if !sftp.raw(several.clone()).await || connection.is_closed() {
-            break;
-        }
-        sent += several.len();
+    while sent < 64 << 20 && wire.send(&asked).await.is_ok() {
+        sent += asked.len();
     }
-    assert!(sent < 32 << 20, "{sent}");
+    assert!(sent < 64 << 20, "nothing stops it");
     zone.is_unharmed(at_rest).await;
 }
 

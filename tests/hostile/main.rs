@@ -10,6 +10,7 @@
 
 mod abandoned;
 mod channels;
+mod clients;
 mod flood;
 mod handshake;
 mod limits;

@@ -2,43 +2,43 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
-
-use crate::PATIENCE;
-use crate::sftp::{CLOSE, OPEN, OPENDIR, READ, REALPATH, RENAME, WRITE, age_file, open, read, string, write};
+use crate::message::{CHANNEL_CLOSE, CHANNEL_EOF, CHANNEL_OPEN_FAILURE, about, data, open_channel};
+use crate::sftp::{
+    CLOSE, OPEN, OPENDIR, READ, REALPATH, RENAME, WRITE, age_file, open, read, request, string, write,
+};
+use crate::wire::Wire;
 use crate::zone::Zone;
+
+/// Asks for more than a window of 1 KiB has room for.
+async fn ask_much(wire: &mut Wire, channel: u32) {
+    let path = string(format!("/{}", "a".repeat(200)));
+    wire.send(&data(channel, &request(REALPATH, 1, &path).repeat(10))).await.unwrap();
+}
 
 #[tokio::test]
 async fn answers_that_nobody_reads_keep_their_channel_counted() {
     let zone = Zone::start();
-    let connection = zone.log_in(0).await;
+    let mut wire = zone.wire().await.unwrap();
     for _ in 0..2 {
-        let mut channel = zone.sftp(&connection).await.unwrap();
-        channel.ask(REALPATH, &string("/a")).await;
-        channel.end().await;
+        let channel = wire.sftp(1024, 1024).await.unwrap();
+        ask_much(&mut wire, channel).await;
+        wire.send(&about(CHANNEL_EOF, channel, b"")).await.unwrap();
     }
     // Both have ended, with their answers still on the server.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(zone.sftp(&connection).await.is_err());
+    wire.send(&open_channel("session", 7, 1024, 1024)).await.unwrap();
+    wire.expect(CHANNEL_OPEN_FAILURE).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_channel_closed_with_answers_unread_does_not_leave_the_others_waiting() {
     let zone = Zone::start();
-    zone.put_result("big.age", &[7; 100_000]);
-    let connection = zone.log_in(0).await;
-    let mut first = zone.sftp(&connection).await.unwrap();
-    first.ask(REALPATH, &string("/a")).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    first.close().await;
+    let mut wire = zone.wire().await.unwrap();
+    let channel = wire.sftp(1024, 1024).await.unwrap();
+    ask_much(&mut wire, channel).await;
+    wire.send(&about(CHANNEL_CLOSE, channel, b"")).await.unwrap();
     // Not served is fine, waiting for ever is not.
-    timeout(PATIENCE, async {
-        while !connection.is_closed() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await
-    .unwrap();
+    assert!(wire.drain().await.1);
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn channels_cannot_be_opened_and_ended_without_end() {
 async fn reads_that_wait_keep_no_more_files_open_than_handles_are_allowed() {
     let zone = Zone::start();
     zone.put_result("big.age", &[7; 300_000]);
-    let connection = zone.log_in(1000).await;
+    let connection = zone.log_in(1024).await;
     let mut channel = zone.sftp(&connection).await.unwrap();
     let before = zone.open_files();
     for number in 0..200_u32 {

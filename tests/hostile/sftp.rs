@@ -103,17 +103,6 @@ impl Sftp {
         }
         packets
     }
-
-    /// Says that no more requests will come, and leaves the channel open.
-    pub async fn end(self) {
-        self.channel.eof().await.unwrap();
-        std::mem::forget(self.channel);
-    }
-
-    /// Closes the channel whatever waits in it.
-    pub async fn close(self) {
-        self.channel.close().await.unwrap();
-    }
 }
 
 /// A packet as it goes over the channel.

@@ -17,9 +17,11 @@ use tokio::time::timeout;
 
 use crate::PATIENCE;
 use crate::message::{
-    KEX_ECDH_INIT, KEX_ECDH_REPLY, KEXINIT, NEWKEYS, SERVICE_ACCEPT, SERVICE_REQUEST, USERAUTH_REQUEST,
-    USERAUTH_SUCCESS, fields, kexinit, mpint, string,
+    CHANNEL_OPEN_CONFIRMATION, CHANNEL_SUCCESS, KEX_ECDH_INIT, KEX_ECDH_REPLY, KEXINIT, NEWKEYS,
+    SERVICE_ACCEPT, SERVICE_REQUEST, USERAUTH_REQUEST, USERAUTH_SUCCESS, channel_request, data, fields,
+    kexinit, mpint, number, open_channel, string,
 };
+use crate::sftp::{INIT, packet};
 
 const VERSION: &str = "SSH-2.0-hostile";
 
@@ -58,20 +60,17 @@ pub async fn dial(to: SocketAddr, from: Ipv4Addr) -> Result<TcpStream> {
 impl Wire {
     /// A connection on which nothing was said yet, from an address of its own.
     pub async fn connect(to: SocketAddr) -> Result<Self> {
-        let socket = dial(to, new_source()).await?;
-        Ok(Self { socket, sealing: None, opening: None, server_version: Vec::new(), id: None })
+        Ok(Self::on(dial(to, new_source()).await?))
+    }
+
+    /// The same on a socket that is there.
+    pub fn on(socket: TcpStream) -> Self {
+        Self { socket, sealing: None, opening: None, server_version: Vec::new(), id: None }
     }
 
     /// One on which both have said their version.
     pub async fn greet(to: SocketAddr) -> Result<Self> {
-        let mut wire = Self::connect(to).await?;
-        wire.raw(format!("{VERSION}\r\n").as_bytes()).await?;
-        while wire.server_version.last() != Some(&b'\n') {
-            let byte = timeout(PATIENCE, wire.socket.read_u8()).await??;
-            wire.server_version.push(byte);
-        }
-        wire.server_version.truncate(wire.server_version.len() - 2);
-        Ok(wire)
+        Self::connect(to).await?.greeted().await
     }
 
     /// One whose keys are exchanged.
@@ -83,18 +82,44 @@ impl Wire {
 
     /// One on which the user authentication service has begun.
     pub async fn serviced(to: SocketAddr) -> Result<Self> {
-        let mut wire = Self::encrypted(to).await?;
+        Self::connect(to).await?.with_service().await
+    }
+
+    async fn greeted(mut self) -> Result<Self> {
+        self.raw(format!("{VERSION}\r\n").as_bytes()).await?;
+        while self.server_version.last() != Some(&b'\n') {
+            let byte = timeout(PATIENCE, self.socket.read_u8()).await??;
+            self.server_version.push(byte);
+        }
+        self.server_version.truncate(self.server_version.len() - 2);
+        Ok(self)
+    }
+
+    async fn with_service(self) -> Result<Self> {
+        let mut wire = self.greeted().await?;
+        wire.exchange_keys().await?;
         wire.send(&[vec![SERVICE_REQUEST], string("ssh-userauth")].concat()).await?;
         wire.expect(SERVICE_ACCEPT).await?;
         Ok(wire)
     }
 
-    /// One that somebody is logged in on.
-    pub async fn log_in(to: SocketAddr, user: &str, key: &PrivateKey) -> Result<Self> {
-        let mut wire = Self::serviced(to).await?;
-        wire.send(&wire.signed_request(user, key)).await?;
+    /// Logs in on a connection on which nothing was said yet.
+    pub async fn logged_in(self, user: &str, key: &PrivateKey) -> Result<Self> {
+        let mut wire = self.with_service().await?;
+        let request = wire.signed_request(user, key);
+        wire.send(&request).await?;
         wire.expect(USERAUTH_SUCCESS).await?;
         Ok(wire)
+    }
+
+    /// A channel with a session that has begun, as this client grants it a window and its largest packet: the server's number.
+    pub async fn sftp(&mut self, window: u32, largest: u32) -> Result<u32> {
+        self.send(&open_channel("session", 7, window, largest)).await?;
+        let channel = number(&self.expect(CHANNEL_OPEN_CONFIRMATION).await?, 5);
+        self.send(&channel_request(channel, "subsystem", &string("sftp"))).await?;
+        self.expect(CHANNEL_SUCCESS).await?;
+        self.send(&data(channel, &packet(INIT, &3_u32.to_be_bytes()))).await?;
+        Ok(channel)
     }
 
     /// The request that proves a key (RFC 4252 §7).

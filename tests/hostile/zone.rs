@@ -86,12 +86,19 @@ impl Zone {
             .stderr(said)
             .spawn()
             .unwrap();
-        Self { folder, serve, address, metrics, key }
+        let zone = Self { folder, serve, address, metrics, key };
+        for _ in 0..400 {
+            if zone.said().contains("listening for ssh") {
+                return zone;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        panic!("serve does not begin: {}", zone.said());
     }
 
     /// Logs in from an address of its own, with a window of so many bytes on each channel.
     pub async fn log_in(&self, window: u32) -> Handle<Anyone> {
-        for _ in 0..200 {
+        for _ in 0..100 {
             if let Ok(connection) = self.try_log_in(window).await {
                 return connection;
             }
@@ -128,7 +135,7 @@ impl Zone {
 
     /// Somebody who is logged in, over a transport that sends anything.
     pub async fn wire(&self) -> Result<Wire> {
-        Wire::log_in(self.address, "agency", &self.key).await
+        Wire::connect(self.address).await?.logged_in("agency", &self.key).await
     }
 
     pub fn put_result(&self, name: &str, bytes: &[u8]) {
@@ -235,13 +242,19 @@ impl Zone {
         line.unwrap_or_else(|| panic!("no {series} in\n{text}")).parse().unwrap()
     }
 
-    /// What was recorded of an event.
+    /// How often an event was recorded.
     pub fn recorded(&self, event: &str) -> usize {
-        let log = self.folder.path().join("zone/log");
-        let files =
-            fs::read_dir(log).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
-        let field = format!("\"event\":\"{event}\"");
-        files.map(|text| text.matches(&field).count()).sum()
+        self.access_log().matches(&format!("\"event\":\"{event}\"")).count()
+    }
+
+    /// How much was recorded.
+    pub fn logged_bytes(&self) -> usize {
+        self.access_log().len()
+    }
+
+    fn access_log(&self) -> String {
+        let log = fs::read_dir(self.folder.path().join("zone/log")).unwrap();
+        log.map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default()).collect()
     }
 
     /// What `serve` printed.
@@ -268,7 +281,6 @@ identities: [keys/zone.agekey]
 signing-key: keys/signing_ed25519
 spool: spool
 log: {directory: log, keep-days: 31}
-penalties: {exempt: [127.0.0.0/8]}
 ";
 
 const EXCHANGE: &str = "\

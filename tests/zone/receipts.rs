@@ -91,7 +91,8 @@ fn the_receipt_of_a_held_list_names_the_reason_and_never_a_value() {
         assert_eq!(receipt["sha256"], sha256(&content));
         assert!(receipt.get("deliveries").is_none());
     }
-    assert_eq!(zone.arrivals("hold").len(), 3);
+    // The receipt comes first, then the move.
+    zone.wait_for("all of them in hold", || (zone.arrivals("hold").len() == 3).then_some(()));
     assert!(zone.results("agency", "pillar-3").is_empty());
     assert_eq!(zone.search_tree(CANARY), Vec::<std::path::PathBuf>::new());
 }

@@ -4,23 +4,28 @@
 //! - `dropzone_connections_unauthenticated`: TCP connections that wait for their login now
 //! - `dropzone_penalties_total{cause}`, `dropzone_penalties_active`: offences that counted against their source, and sources
 //!   refused now
+//! - `dropzone_limits_reached_total{limit}`: what sessions had too much of: channels, handles, requests, time without progress
 //! - `dropzone_probes_total{source}`: connections that ended without asking to log in; `source` is `exempt` or `other`
 //! - `dropzone_authentications_total{result,reason}`: logins; `reason` is the code of a `LoginRefusal`, or `none`
 //! - `dropzone_sessions`: SFTP sessions open now
 //! - `dropzone_uploads_total{institution,outcome}`: files opened for writing, by how that ended
 //! - `dropzone_uploads_refused_total{reason}`: refused uploads, by the code of a `Reason`
 //! - `dropzone_received_bytes_total{institution}`, `dropzone_sent_bytes_total{institution}`: file content only
+//! - `dropzone_requests_denied_total{reason}`: SFTP requests turned down and recorded, by the code of a `Reason`
+//! - `dropzone_sessions_ended_total{cause}`: SFTP sessions that this side ended
+//! - `dropzone_unwritten_bytes`: bytes of uploads held in memory now, because what lies before them has not come
 //! - `dropzone_questions_total{answer}`: uploads about which `work` was asked, by its answer, or `none`
 //! - `dropzone_question_duration_seconds`: how long the upload waited for that
 //! - `dropzone_upload_duration_seconds`: from OPEN to the answer that acknowledges the file
 //! - `dropzone_contained{what}`: 1 where the kernel keeps the process from the files, ports and processes it does not need
 
 use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
-use super::admission::Admission;
+use super::admission::{Admission, Limit};
 use super::{MetricsError, add, counters, durations};
 use crate::host::clock::Clock;
 use crate::host::containment::Containment;
@@ -84,11 +89,38 @@ impl ConnectionRefusal {
     }
 }
 
+/// Why this side ended an SFTP session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// Its client fell silent after an upload was refused, and did not close it.
+    RefusalIgnored,
+    /// More requests were turned down than a client at work can have.
+    TooManyRefusals,
+    /// What came was not SFTP, or more than can be answered.
+    Protocol,
+}
+
+impl SessionEnd {
+    /// All, for metrics.
+    pub const ALL: [Self; 3] = [Self::RefusalIgnored, Self::TooManyRefusals, Self::Protocol];
+
+    /// The label.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::RefusalIgnored => "refusal-ignored",
+            Self::TooManyRefusals => "too-many-refusals",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
 /// How a file that was opened for writing ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UploadOutcome {
     /// It became an arrival.
     Published,
+    /// It was the same as an arrival of that name.
+    Repeated,
     /// The gate refused it.
     Refused,
     /// It was left unfinished: the connection was lost, or the client closed a temporary name.
@@ -99,12 +131,14 @@ pub enum UploadOutcome {
 
 impl UploadOutcome {
     /// All, for metrics.
-    pub const ALL: [Self; 4] = [Self::Published, Self::Refused, Self::Unfinished, Self::Failed];
+    pub const ALL: [Self; 5] =
+        [Self::Published, Self::Repeated, Self::Refused, Self::Unfinished, Self::Failed];
 
     /// The label.
     pub fn code(self) -> &'static str {
         match self {
             Self::Published => "published",
+            Self::Repeated => "repeated",
             Self::Refused => "refused",
             Self::Unfinished => "unfinished",
             Self::Failed => "failed",
@@ -121,8 +155,12 @@ pub struct ServeMetrics {
     authentications: IntCounterVec,
     sessions: IntGauge,
     admission: Admission,
-    institutions: BTreeMap<Slug, OfInstitution>,
+    institutions: RwLock<BTreeMap<Slug, OfInstitution>>,
+    vectors: Vectors,
     uploads_refused: IntCounterVec,
+    requests_denied: IntCounterVec,
+    sessions_ended: IntCounterVec,
+    unwritten: IntGauge,
     upload_duration: Histogram,
     questions: Questions,
 }
@@ -144,17 +182,26 @@ impl ServeMetrics {
         let connections = IntGauge::new("dropzone_connections", "TCP connections open now")?;
         let sessions = IntGauge::new("dropzone_sessions", "SFTP sessions open now")?;
         let connections_total = IntCounter::new("dropzone_connections_total", "TCP connections accepted")?;
+        let unwritten = IntGauge::new("dropzone_unwritten_bytes", "Bytes held in memory until others come")?;
+        add(&registry, &unwritten)?;
         add(&registry, &connections)?;
         add(&registry, &sessions)?;
         add(&registry, &connections_total)?;
         let metrics = Self {
             connections_refused: connections_refused(&registry)?,
             authentications: authentications(&registry)?,
-            institutions: of_institutions(&registry, institutions)?,
+            institutions: RwLock::default(),
+            vectors: Vectors::new(&registry)?,
             uploads_refused: reasons(
                 &registry,
                 ("dropzone_uploads_refused_total", "Refused uploads by reason"),
             )?,
+            requests_denied: reasons(
+                &registry,
+                ("dropzone_requests_denied_total", "SFTP requests turned down by reason"),
+            )?,
+            sessions_ended: sessions_ended(&registry)?,
+            unwritten,
             upload_duration: durations(
                 &registry,
                 ("dropzone_upload_duration_seconds", "From OPEN to the acknowledgement"),
@@ -168,7 +215,20 @@ impl ServeMetrics {
             admission: Admission::new(&registry)?,
             registry,
         };
+        metrics.know(institutions);
         Ok(metrics)
+    }
+
+    /// From now on these institutions have series; those of others stay as they are.
+    pub fn know<'a>(&self, institutions: impl Iterator<Item = &'a Slug>) {
+        let mut known = self.institutions.write().unwrap_or_else(PoisonError::into_inner);
+        for institution in institutions {
+            known.entry(institution.clone()).or_insert_with(|| self.vectors.of(institution));
+        }
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, BTreeMap<Slug, OfInstitution>> {
+        self.institutions.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What `host::http` serves.
@@ -218,6 +278,11 @@ impl ServeMetrics {
         self.admission.now(waiting, refused);
     }
 
+    /// Somebody who is logged in met a limit.
+    pub fn limit_reached(&self, limit: Limit) {
+        self.admission.reached(limit);
+    }
+
     /// A login was decided.
     pub fn authentication(&self, refusal: Option<LoginRefusal>) {
         let labels = refusal.map_or(["accepted", "none"], |refusal| ["refused", refusal.code()]);
@@ -231,7 +296,8 @@ impl ServeMetrics {
 
     /// A file that was opened for writing ended.
     pub fn upload(&self, institution: &Slug, outcome: UploadOutcome) {
-        let uploads = self.institutions.get(institution).map(|of| &of.uploads);
+        let known = self.known();
+        let uploads = known.get(institution).map(|of| &of.uploads);
         let at = UploadOutcome::ALL.iter().position(|one| *one == outcome);
         if let Some(counter) = at.and_then(|at| uploads?.get(at)) {
             counter.inc();
@@ -243,16 +309,31 @@ impl ServeMetrics {
         self.uploads_refused.with_label_values(&[reason.code()]).inc();
     }
 
+    /// A request was turned down.
+    pub fn request_denied(&self, reason: &Reason) {
+        self.requests_denied.with_label_values(&[reason.code()]).inc();
+    }
+
+    /// This side ended an SFTP session.
+    pub fn session_ended(&self, cause: SessionEnd) {
+        self.sessions_ended.with_label_values(&[cause.code()]).inc();
+    }
+
+    /// So many bytes of uploads are held in memory.
+    pub fn unwritten(&self, bytes: usize) {
+        self.unwritten.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     /// File content came from an institution.
     pub fn received(&self, institution: &Slug, bytes: u64) {
-        if let Some(of) = self.institutions.get(institution) {
+        if let Some(of) = self.known().get(institution) {
             of.received.inc_by(bytes);
         }
     }
 
     /// File content went to an institution.
     pub fn sent(&self, institution: &Slug, bytes: u64) {
-        if let Some(of) = self.institutions.get(institution) {
+        if let Some(of) = self.known().get(institution) {
             of.sent.inc_by(bytes);
         }
     }
@@ -328,6 +409,15 @@ fn connections_refused(registry: &Registry) -> Result<IntCounterVec, MetricsErro
     Ok(refused)
 }
 
+fn sessions_ended(registry: &Registry) -> Result<IntCounterVec, MetricsError> {
+    let name = ("dropzone_sessions_ended_total", "SFTP sessions that this side ended");
+    let ended = counters(registry, name, &["cause"])?;
+    for cause in SessionEnd::ALL {
+        ended.with_label_values(&[cause.code()]);
+    }
+    Ok(ended)
+}
+
 fn authentications(registry: &Registry) -> Result<IntCounterVec, MetricsError> {
     let name = ("dropzone_authentications_total", "Logins by result and reason");
     let authentications = counters(registry, name, &["result", "reason"])?;
@@ -338,23 +428,34 @@ fn authentications(registry: &Registry) -> Result<IntCounterVec, MetricsError> {
     Ok(authentications)
 }
 
-fn of_institutions<'a>(
-    registry: &Registry,
-    institutions: impl Iterator<Item = &'a Slug>,
-) -> Result<BTreeMap<Slug, OfInstitution>, MetricsError> {
-    let named = |name, help, labels: &[&str]| counters(registry, (name, help), labels);
-    let uploads = named(
-        "dropzone_uploads_total",
-        "Files opened for writing, by how that ended",
-        &["institution", "outcome"],
-    )?;
-    let received = named("dropzone_received_bytes_total", "File content received", &["institution"])?;
-    let sent = named("dropzone_sent_bytes_total", "File content sent", &["institution"])?;
-    let of = |institution: &Slug| OfInstitution {
-        uploads: UploadOutcome::ALL
-            .map(|outcome| uploads.with_label_values(&[institution.as_str(), outcome.code()])),
-        received: received.with_label_values(&[institution.as_str()]),
-        sent: sent.with_label_values(&[institution.as_str()]),
-    };
-    Ok(institutions.map(|institution| (institution.clone(), of(institution))).collect())
+/// What the series of an institution are made from.
+struct Vectors {
+    uploads: IntCounterVec,
+    received: IntCounterVec,
+    sent: IntCounterVec,
+}
+
+impl Vectors {
+    fn new(registry: &Registry) -> Result<Self, MetricsError> {
+        let named = |name, help, labels: &[&str]| counters(registry, (name, help), labels);
+        Ok(Self {
+            uploads: named(
+                "dropzone_uploads_total",
+                "Files opened for writing, by how that ended",
+                &["institution", "outcome"],
+            )?,
+            received: named("dropzone_received_bytes_total", "File content received", &["institution"])?,
+            sent: named("dropzone_sent_bytes_total", "File content sent", &["institution"])?,
+        })
+    }
+
+    fn of(&self, institution: &Slug) -> OfInstitution {
+        let name = institution.as_str();
+        OfInstitution {
+            uploads: UploadOutcome::ALL
+                .map(|outcome| self.uploads.with_label_values(&[name, outcome.code()])),
+            received: self.received.with_label_values(&[name]),
+            sent: self.sent.with_label_values(&[name]),
+        }
+    }
 }

@@ -23,6 +23,12 @@ pub enum Violation {
     /// More requests without their answers being read than a client can need.
     #[error("too many outstanding sftp requests")]
     TooManyOutstanding,
+    /// The session was revoked or kicked; what it had asked for before is not performed any more.
+    #[error("the session was ended")]
+    Ended,
+    /// More requests turned down within a minute than a client at work can have. The whole connection ends.
+    #[error("too many sftp requests turned down")]
+    TooManyRefusals,
 }
 
 /// Keeps the beginning of a packet until the rest of it comes. At most one packet is held.

@@ -148,6 +148,7 @@ fn status_code(reason: &Reason) -> StatusCode {
         Reason::Unsupported => StatusCode::OpUnsupported,
         Reason::NameInUse
         | Reason::TooManyOpen
+        | Reason::TooManyUnfinished
         | Reason::Unavailable
         | Reason::CannotBeChecked
         | Reason::CutShort

@@ -1,15 +1,17 @@
 //! One file being uploaded: what the gate lets through goes to the partial, in place. The partial comes into being with the
 //! first byte that passed, so an upload that is refused at once never touches the disk.
 
+use std::fs::File;
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::task::block_in_place;
 
-use crate::host::spool::{Partial, Spool, SpoolError};
+use crate::host::files::read_full_at;
+use crate::host::spool::{FileFacts, Partial, Spool, SpoolError, Stage};
 use crate::policy::digest::hex;
-use crate::policy::envelope::{Envelope, Inspector};
+use crate::policy::envelope::Envelope;
 use crate::policy::path::{Name, Slug};
 use crate::policy::question::{Known, Unasked, judge};
 use crate::policy::reason::Reason;
@@ -40,6 +42,8 @@ pub struct Upload {
     /// Bytes that came, whether or not they passed.
     seen: u64,
     hash: RunningHash,
+    /// The file of an arrival in progress that has this name, until the header is there to be compared.
+    rival: Option<File>,
 }
 
 /// A complete upload that passed the gate.
@@ -49,14 +53,26 @@ pub struct Sealed {
     pub partial: Partial,
     /// The proof.
     pub envelope: Envelope,
-    /// Lower-case hex of its SHA-256.
-    pub sha256: String,
+    /// Lower-case hex of its SHA-256, where it could be computed on the way.
+    pub sha256: Option<String>,
     /// Its header, unless somebody has said that it is for this zone.
     pub header: Option<Vec<u8>>,
     /// When it was opened.
     pub opened: Timestamp,
     /// The modification time the client set.
     pub mtime: Option<u32>,
+}
+
+impl Sealed {
+    /// Its SHA-256. One that was not written in order, or by several sessions, is read for it once, when it is published
+    /// and not before: closing a file costs its sender nothing.
+    pub fn digest(&mut self) -> Result<&str, SpoolError> {
+        let digest = match self.sha256.take() {
+            Some(digest) => digest,
+            None => hash_of(&self.partial)?,
+        };
+        Ok(self.sha256.insert(digest))
+    }
 }
 
 /// Whose upload, where to, under which name.
@@ -87,38 +103,62 @@ impl Upload {
             size: 0,
             seen: 0,
             hash: RunningHash::default(),
+            rival: None,
         }
     }
 
-    /// Goes on with a partial; its header is inspected again.
+    /// Goes on with a partial; its header is inspected again, and of text armor all of it, for which so many bytes may be
+    /// read. Says how many were.
     pub fn resume(
         target: Target<'_>,
         bounds: Bounds,
         opened: Timestamp,
         partial: Partial,
-    ) -> Result<Self, Resume> {
+        readable: u64,
+    ) -> Result<(Self, u64), Resume> {
         let mut upload = Self::new(target, bounds, opened);
         upload.size = partial.size()?;
-        let mut refused = None;
-        partial.read_through(|bytes| match upload.gate.resume(bytes) {
-            Ok(()) if upload.gate.wants_more() => ControlFlow::Continue(()),
-            Ok(()) => ControlFlow::Break(()),
-            Err(reason) => {
-                refused = Some(reason);
-                ControlFlow::Break(())
+        let (mut refused, mut read) = (None, 0);
+        partial.read_through(|bytes| {
+            if read > readable {
+                refused = Some(Reason::Unavailable);
+                return ControlFlow::Break(());
+            }
+            read += bytes.len() as u64;
+            match upload.gate.resume(bytes) {
+                Ok(()) if upload.gate.wants_more() => ControlFlow::Continue(()),
+                Ok(()) => ControlFlow::Break(()),
+                Err(reason) => {
+                    refused = Some(reason);
+                    ControlFlow::Break(())
+                }
             }
         })?;
-        if let Some(reason) = refused {
-            return Err(Resume::Refused(partial, reason));
+        match refused {
+            Some(Reason::Unavailable) => return Err(Resume::TooMuch),
+            Some(reason) => return Err(Resume::Refused(partial, reason)),
+            None => {}
         }
         if !upload.gate.is_open() {
             // What a crash left without a whole header was never worth resuming.
             partial.remove()?;
-            return Ok(Self::new(target, bounds, opened));
+            return Ok((Self::new(target, bounds, opened), read));
         }
         upload.hash = RunningHash::lost();
         upload.partial = Some(partial);
-        Ok(upload)
+        Ok((upload, read))
+    }
+
+    /// An arrival in progress has this name, and other content under it is not accepted: age never makes the same header
+    /// twice, so the header tells, long before the end.
+    pub fn compare_with(&mut self, rival: Option<File>) {
+        self.rival = rival;
+    }
+
+    /// What a listing says of it.
+    pub fn facts(&self) -> FileFacts {
+        let mtime = self.mtime.map_or(self.opened.as_second(), i64::from);
+        FileFacts { name: self.name.clone(), size: self.size, mtime, stage: Stage::Unfinished }
     }
 
     /// Bytes on disk.
@@ -162,6 +202,9 @@ impl Upload {
         }
         self.seen = self.seen.max(offset.saturating_add(bytes.len() as u64));
         let pass = self.gate.write(offset, bytes)?;
+        if self.rival.is_some() && self.gate.is_open() {
+            self.meet_rival()?;
+        }
         if self.unasked.is_some() {
             self.ask(job_side).await?;
         }
@@ -177,6 +220,16 @@ impl Upload {
         Ok(())
     }
 
+    /// What cannot be compared now is, when the upload is published.
+    fn meet_rival(&mut self) -> Result<(), Reason> {
+        let (Some(rival), head) = (self.rival.take(), self.gate.head()) else { return Ok(()) };
+        let mut there = vec![0; head.len()];
+        match block_in_place(|| read_full_at(&rival, &mut there, 0)) {
+            Ok(read) if there.get(..read) != Some(head) => Err(Reason::NameInUse),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     fn put(&mut self, spool: &Spool, offset: u64, bytes: &[u8]) -> Result<(), SpoolError> {
         block_in_place(|| {
             let partial = match &mut self.partial {
@@ -190,12 +243,20 @@ impl Upload {
         Ok(())
     }
 
-    /// Cuts it to a length, or confirms the one it has.
+    /// Cuts it to a length, or confirms the one it has. Cut to nothing, it begins anew, and so does its inspection.
     pub fn set_size(&mut self, size: u64) -> Result<(), WriteFault> {
         if size == self.size {
             return Ok(());
         }
         match &self.partial {
+            Some(partial) if size == 0 => {
+                block_in_place(|| partial.truncate(0))?;
+                self.gate = Gate::new(self.gate.bounds());
+                (self.size, self.seen, self.hash) = (0, 0, RunningHash::default());
+                // Another header may come; it is asked about when the upload is published.
+                self.known = Known::Unasked;
+                Ok(())
+            }
             Some(partial) if size < self.size && self.gate.may_truncate(size) => {
                 block_in_place(|| partial.truncate(size))?;
                 self.size = size;
@@ -217,17 +278,23 @@ impl Upload {
             Ok(envelope) => envelope,
             Err(reason) => return Err((Box::new(self), reason.into())),
         };
-        let digest = match (&self.partial, self.hash.finish(self.size)) {
-            (Some(_), Some(digest)) => Ok(digest),
-            (Some(partial), None) => block_in_place(|| hash_of_whole(partial)),
-            (None, _) => Err(WriteFault::Refused(Reason::Empty)),
+        let sha256 = self.hash.finish(self.size);
+        // A file with gaps was not sent whole, and it costs its sender nothing to make it long.
+        let whole = match (&self.partial, &sha256) {
+            (None, _) => Err(Reason::Empty.into()),
+            (Some(_), Some(_)) => Ok(()),
+            (Some(partial), None) => match block_in_place(|| partial.has_gaps()) {
+                Ok(false) => Ok(()),
+                Ok(true) => Err(Reason::CutShort.into()),
+                Err(error) => Err(error.into()),
+            },
         };
         let header = self.gate.header().filter(|_| self.known == Known::Unasked);
-        match (digest, self) {
-            (Ok(sha256), Self { partial: Some(partial), opened, mtime, .. }) => {
+        match (whole, self) {
+            (Ok(()), Self { partial: Some(partial), opened, mtime, .. }) => {
                 Ok(Sealed { partial, envelope, sha256, header, opened, mtime })
             }
-            (Ok(_), this) => Err((Box::new(this), WriteFault::Refused(Reason::Empty))),
+            (Ok(()), this) => Err((Box::new(this), WriteFault::Refused(Reason::Empty))),
             (Err(fault), this) => Err((Box::new(this), fault)),
         }
     }
@@ -244,6 +311,8 @@ impl Upload {
 pub enum Resume {
     /// What is there is not acceptable (the exchange's rules may have changed since).
     Refused(Partial, Reason),
+    /// Inspecting it again would take more than may be read.
+    TooMuch,
     /// The disk failed.
     Spool(SpoolError),
 }
@@ -312,11 +381,6 @@ impl RunningHash {
     }
 }
 
-/// The hash of a file without gaps. One with gaps was not sent whole, and it costs its sender nothing to make it long.
-fn hash_of_whole(partial: &Partial) -> Result<String, WriteFault> {
-    if partial.has_gaps()? { Err(Reason::CutShort.into()) } else { Ok(hash_of(partial)?) }
-}
-
 fn hash_of(partial: &Partial) -> Result<String, SpoolError> {
     let mut hasher = Sha256::new();
     partial.read_through(|bytes| {
@@ -324,39 +388,6 @@ fn hash_of(partial: &Partial) -> Result<String, SpoolError> {
         ControlFlow::Continue(())
     })?;
     Ok(hex(&hasher.finalize()))
-}
-
-/// What an inspection from the disk finds.
-#[derive(Debug)]
-pub struct Inspected {
-    /// The proof.
-    pub envelope: Envelope,
-    /// Lower-case hex of its SHA-256.
-    pub sha256: String,
-    /// The header in its binary form.
-    pub header: Vec<u8>,
-}
-
-/// Inspects and hashes a file to its end, in one go.
-pub fn inspect_and_hash(partial: &Partial) -> Result<Result<Inspected, Reason>, SpoolError> {
-    let (mut inspector, mut hasher) = (Inspector::default(), Sha256::new());
-    let (mut start, mut refused) = (Vec::new(), None);
-    partial.read_through(|bytes| {
-        hasher.update(bytes);
-        if inspector.header().is_none() {
-            start.extend_from_slice(bytes);
-        }
-        match inspector.feed(bytes) {
-            Ok(_) => ControlFlow::Continue(()),
-            Err(reason) => {
-                refused = Some(reason);
-                ControlFlow::Break(())
-            }
-        }
-    })?;
-    let sealed = refused.map_or_else(|| inspector.seal(), Err);
-    let header = inspector.header().map(|header| header.binary(&start)).unwrap_or_default();
-    Ok(sealed.map(|envelope| Inspected { envelope, sha256: hex(&hasher.finalize()), header }))
 }
 
 #[cfg(test)]
