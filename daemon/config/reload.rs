@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use super::Config;
+use super::{Cause, Config, ConfigError};
 use crate::policy::digest::hex;
 use crate::policy::record::{Event, Outcome, Record};
 
@@ -94,8 +94,7 @@ pub fn turned_down(current: &Config, problems: &[String], operator: String) -> R
 /// The configuration that lies in the folder of the one in force, if all of it can be taken over. Else all that is wrong with
 /// it, one line each.
 pub fn successor(current: &Config) -> Result<Config, Vec<String>> {
-    let new = super::load(&current.directory)
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let new = super::load(&current.directory).map_err(|errors| told(&errors))?;
     let fixed = fixed_keys(current, &new);
     if fixed.is_empty() {
         return Ok(new);
@@ -106,4 +105,16 @@ pub fn successor(current: &Config) -> Result<Config, Vec<String>> {
         )
     };
     Err(fixed.iter().map(tell).collect())
+}
+
+fn told(errors: &[ConfigError]) -> Vec<String> {
+    let mut told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    if errors.iter().any(|error| error.cause == Cause::Unreadable) {
+        told.push(
+            "a file that took the place of the one there at the start can be out of serve's reach (SECURITY.md, \"What serve is held \
+             to\"). Remedy: restart it, and from then on write into dropzone.yaml instead of replacing it."
+                .to_owned(),
+        );
+    }
+    told
 }
