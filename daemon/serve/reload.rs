@@ -71,7 +71,11 @@ impl Server {
     fn renew_ssh(&self, config: &Config) {
         let mut ssh = self.ssh.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(host_key) = ssh.keys.first().cloned() {
-            *ssh = Arc::new(algorithms::server_config(host_key, &config.machine));
+            *ssh = Arc::new(algorithms::server_config(
+                host_key,
+                config.machine.algorithms,
+                &config.machine.limits,
+            ));
         }
     }
 }
