@@ -50,7 +50,7 @@ pub struct Machine {
     pub host_key: PathBuf,
     /// The zone's age identities (mode 0600), which only `work` reads.
     pub identities: Vec<PathBuf>,
-    /// The key for log heads and receipts (OpenSSH format, ed25519, mode 0600). `check` examines it; nothing signs yet.
+    /// The key for log heads and receipts (OpenSSH format, ed25519, mode 0600). Only `work` reads it.
     pub signing_key: PathBuf,
     /// The spool's root: one mount.
     pub spool: PathBuf,

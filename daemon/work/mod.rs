@@ -3,7 +3,8 @@
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver`
 //! its job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says
-//! whether a list may be cut and `query_error` what went wrong; `receipts` what its sender reads.
+//! whether a list may be cut and `query_error` what went wrong; `receipts` what its sender reads, signed
+//! by `signer`.
 
 pub mod deliver;
 pub mod encrypt;
@@ -13,6 +14,7 @@ pub mod query;
 mod query_error;
 pub mod receipts;
 mod scan;
+pub mod signer;
 mod split;
 pub mod turns;
 pub mod watch;
@@ -27,6 +29,7 @@ use anyhow::Context;
 use zeroize::Zeroizing;
 
 use self::open::Identities;
+use self::signer::{SignError, Signer};
 use crate::config::Config;
 use crate::host::clock::Clock;
 use crate::host::files;
@@ -51,6 +54,7 @@ pub struct Workshop {
     log: AccessLog,
     clock: Clock,
     identities: Identities,
+    signer: Signer,
     memory: Memory,
     metrics: WorkMetrics,
     /// The last scan of the spool failed, or the last try could not be recorded.
@@ -72,6 +76,9 @@ pub enum Unfinished {
     /// A receipt has no form in JSON.
     #[error("a receipt cannot be written as JSON: {0}")]
     Json(String),
+    /// No receipt without a signature.
+    #[error(transparent)]
+    Sign(#[from] SignError),
 }
 
 /// Runs until `shutdown`: opens everything, recovers what a crash left, and works. Fails only at start.
@@ -98,6 +105,7 @@ impl Workshop {
     pub fn open(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let machine = &config.machine;
         let identities = read_identities(&machine.identities)?;
+        let signer = Signer::read(&machine.signing_key)?;
         let spool = Spool::open(&machine.spool, &config.pairs())?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         let recovered = spool.recover()?;
@@ -111,7 +119,10 @@ impl Workshop {
         metrics.watch_log(&log)?;
         tell_last_deliveries(&spool, &metrics)?;
         let (memory, is_stuck, stranded, stop) = Default::default();
-        Ok(Self { config, spool, log, clock, identities, memory, metrics, is_stuck, stranded, stop })
+        let workshop =
+            Self { config, spool, log, clock, identities, signer, memory, metrics, is_stuck, stranded, stop };
+        workshop.publish_key()?;
+        Ok(workshop)
     }
 
     /// Ends running jobs soon; their arrivals go back to `incoming`.

@@ -111,6 +111,9 @@ impl Zone {
         let secret = zone_key.to_string();
         files::write_new(&folder.path().join("zone.agekey"), secret.expose_secret().as_bytes(), 0o600)
             .unwrap();
+        let signing =
+            crate::policy::signature::tests::private_key(1).to_openssh(ssh_key::LineEnding::LF).unwrap();
+        files::write_new(&folder.path().join("sign"), signing.as_bytes(), 0o600).unwrap();
         rusqlite::Connection::open(folder.path().join("register.db"))
             .unwrap()
             .execute_batch(
