@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::error::Key;
 use super::raw;
 use super::values::Desk;
-use super::{Database, Limits, Log, Machine, MetricsListen, Work};
+use super::{Database, HeadsTo, Limits, Log, Machine, MetricsListen, Work};
 use crate::host::files::examine_folder;
 use crate::policy::path::Slug;
 
@@ -106,7 +106,13 @@ fn log(desk: &mut Desk<'_>, directory: &Path, raw: &raw::Log) -> Option<Log> {
     let key = Key::root().at("log");
     let folder = folder(desk, directory, &key.at("directory"), &raw.directory);
     let days = desk.count(&key.at("keep-days"), raw.keep_days.unwrap_or(KEEP_DAYS), 1..=3660);
-    Some(Log { directory: folder?, keep_days: u16::try_from(days?).ok()? })
+    let to = &raw.heads_to;
+    let file = match to.file.as_deref() {
+        Some(text) => Some(path(desk, directory, &key.at("heads-to").at("file"), text)?),
+        None => None,
+    };
+    let heads_to = HeadsTo { file, receipts: to.receipts, syslog: to.syslog };
+    Some(Log { directory: folder?, keep_days: u16::try_from(days?).ok()?, heads_to })
 }
 
 fn metrics(desk: &mut Desk<'_>, raw: Option<&raw::Metrics>) -> Option<MetricsListen> {

@@ -1,6 +1,8 @@
 //! The wall clock: the only place that asks what time it is, so that a test can say it. Log times and log days are UTC;
 //! the days of agreements and keys are calendar days in Europe/Brussels, with the time zone data compiled in.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
@@ -34,6 +36,16 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
     pub fn now(&self) -> Timestamp {
         self.fixed.unwrap_or_else(Timestamp::now)
+    }
+
+    /// Time since the machine started, its sleep included, which nobody can set; a clock that stands still has none.
+    pub fn since_boot(&self) -> Duration {
+        if self.fixed.is_some() {
+            return Duration::ZERO;
+        }
+        let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let (seconds, nanos) = (u64::try_from(since.tv_sec), u32::try_from(since.tv_nsec));
+        Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
     }
 
     /// The calendar day in Europe/Brussels, for agreements and keys.

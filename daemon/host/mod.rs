@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod directory;
+pub mod evidence;
 pub mod files;
 pub mod http;
 pub mod log;

@@ -4,8 +4,11 @@
 pub mod account;
 pub mod agreement;
 pub mod arrival;
+pub mod chain;
 pub mod digest;
 pub mod envelope;
+pub mod evidence;
+pub mod head;
 pub mod job;
 pub mod path;
 pub mod published;

@@ -4,7 +4,7 @@
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver`
 //! its job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says
 //! whether a list may be cut and `query_error` what went wrong; `receipts` what its sender reads, signed
-//! by `signer`.
+//! by `signer`; `seal` signs how far the access log has come.
 
 pub mod deliver;
 pub mod encrypt;
@@ -14,6 +14,7 @@ pub mod query;
 mod query_error;
 pub mod receipts;
 mod scan;
+mod seal;
 pub mod signer;
 mod split;
 pub mod turns;
@@ -29,6 +30,7 @@ use anyhow::Context;
 use zeroize::Zeroizing;
 
 use self::open::Identities;
+use self::seal::Seals;
 use self::signer::{SignError, Signer};
 use crate::config::Config;
 use crate::host::clock::Clock;
@@ -55,6 +57,7 @@ pub struct Workshop {
     clock: Clock,
     identities: Identities,
     signer: Signer,
+    seals: Seals,
     memory: Memory,
     metrics: WorkMetrics,
     /// The last scan of the spool failed, or the last try could not be recorded.
@@ -97,7 +100,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     }
     systemd::stopping();
     workshop.log.append_async(Record::new(Event::Stop, Outcome::Ok)).await?;
-    Ok(())
+    tokio::task::spawn_blocking(move || workshop.seal_now()).await.context("sealing the access log")
 }
 
 impl Workshop {
@@ -118,9 +121,21 @@ impl Workshop {
         let metrics = WorkMetrics::new(config.exchanges.values(), &clock)?;
         metrics.watch_log(&log)?;
         tell_last_deliveries(&spool, &metrics)?;
-        let (memory, is_stuck, stranded, stop) = Default::default();
-        let workshop =
-            Self { config, spool, log, clock, identities, signer, memory, metrics, is_stuck, stranded, stop };
+        let (seals, memory, is_stuck, stranded, stop) = Default::default();
+        let workshop = Self {
+            config,
+            spool,
+            log,
+            clock,
+            identities,
+            signer,
+            seals,
+            memory,
+            metrics,
+            is_stuck,
+            stranded,
+            stop,
+        };
         workshop.publish_key()?;
         Ok(workshop)
     }
@@ -135,7 +150,8 @@ impl Workshop {
         let log = (!self.log.is_healthy()).then_some("the access log cannot be written");
         let stuck = self.is_stuck.load(Ordering::Relaxed);
         let spool = stuck.then_some("the spool cannot be read or written; the program log says why");
-        [log, spool].into_iter().flatten().map(str::to_owned).collect()
+        let own = [log, spool].into_iter().flatten().map(str::to_owned);
+        own.chain(self.seals.trouble()).collect()
     }
 
     fn is_stopping(&self) -> bool {

@@ -11,7 +11,7 @@ use jiff::civil::date;
 use super::turns::Waiting;
 use super::worker::End;
 use super::*;
-use crate::config::{Database, Limits, Log, Machine, MetricsListen, Work};
+use crate::config::{Database, HeadsTo, Limits, Log, Machine, MetricsListen, Work};
 use crate::policy::account::{Institution, Who};
 use crate::policy::agreement::{Accept, Agreement, Exchange, Flow, Job, Party, Query};
 use crate::policy::arrival::{Arrival, ArrivalId, State, delivery_name, receipt_name};
@@ -87,7 +87,7 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
             identities: vec![folder.join("zone.agekey")],
             signing_key: folder.join("sign"),
             spool: folder.join("spool"),
-            log: Log { directory: folder.join("log"), keep_days: 31 },
+            log: Log { directory: folder.join("log"), keep_days: 31, heads_to: HeadsTo::default() },
             metrics: MetricsListen { serve: at, work: at },
             databases: BTreeMap::from([(slug("register"), Database::Sqlite(folder.join("register.db")))]),
             work: Work { scan_every: Duration::from_millis(200), jobs: 2, tries: 2 },
