@@ -47,6 +47,9 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Prove that the access log is as it was written, or find records in it.
+    #[command(subcommand)]
+    Log(dropzone::cli::log::Log),
     /// Show what lies in the spool.
     Status {
         /// For machines.
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         Command::Work(daemon) => dropzone::cli::work::run(&arguments.config, daemon.stop_with_parent),
         Command::Run(daemon) => dropzone::cli::run::run(&arguments.config, daemon.stop_with_parent),
         Command::Demo { keep } => dropzone::cli::demo::run(keep),
+        Command::Log(command) => dropzone::cli::log::run(&arguments.config, command),
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };
     outcome.unwrap_or_else(|error| {

@@ -5,6 +5,7 @@ pub mod check;
 pub mod daemon;
 pub mod demo;
 pub mod init;
+pub mod log;
 pub mod run;
 pub mod secrets;
 pub mod serve;

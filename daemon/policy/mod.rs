@@ -17,6 +17,7 @@ pub mod receipt;
 pub mod record;
 pub mod request;
 pub mod retention;
+pub mod search;
 pub mod signature;
 pub mod table;
 pub mod upload;

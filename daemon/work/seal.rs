@@ -255,3 +255,6 @@ fn walk(
     }
     Ok(walked)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@
 )]
 
 mod delivery;
+mod evidence;
 mod gate;
 mod harness;
 mod isolation;

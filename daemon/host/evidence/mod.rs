@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
@@ -121,6 +122,17 @@ impl LogFolder {
     fn unread(&self, name: &LogName, cause: io::Error) -> EvidenceError {
         EvidenceError { doing: "read", path: self.path.join(name.to_string()), cause }
     }
+}
+
+/// The text of a small file that an operator named, such as a public key.
+pub fn read_text(path: &Path) -> Result<String, EvidenceError> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let read = || -> io::Result<String> {
+        let mut text = String::new();
+        File::from(rustix::fs::open(path, flags, Mode::empty())?).take(LINE_MAX).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    read().map_err(failed("read", path))
 }
 
 /// Feeds all whole lines from where the file stands; says whether the last one has no end.
