@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use dropzone::host::control::Target;
 
 /// sysexits: the command line is wrong.
 const EX_USAGE: u8 = 64;
@@ -50,6 +51,24 @@ enum Command {
     /// Prove that the access log is as it was written, or find records in it.
     #[command(subcommand)]
     Log(dropzone::cli::log::Log),
+    /// Have the daemons that run take a changed configuration over.
+    Reload,
+    /// Show who is logged in.
+    Sessions {
+        /// For machines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Cut sessions. Who still has a key that counts may log in again.
+    #[command(arg_required_else_help = true)]
+    Kick {
+        /// The session's id, as `dropzone sessions` shows it.
+        #[arg(required_unless_present = "institution")]
+        session: Option<String>,
+        /// All sessions of an institution.
+        #[arg(long, value_name = "NAME", conflicts_with = "session")]
+        institution: Option<String>,
+    },
     /// Show what lies in the spool.
     Status {
         /// For machines.
@@ -83,6 +102,15 @@ fn main() -> ExitCode {
         Command::Run(daemon) => dropzone::cli::run::run(&arguments.config, daemon.stop_with_parent),
         Command::Demo { keep } => dropzone::cli::demo::run(keep),
         Command::Log(command) => dropzone::cli::log::run(&arguments.config, command),
+        Command::Reload => dropzone::cli::control::reload(&arguments.config),
+        Command::Sessions { json } => dropzone::cli::control::sessions(&arguments.config, json),
+        Command::Kick { session, institution } => {
+            let target = session.map(Target::Session).or(institution.map(Target::Institution));
+            // The parser has seen to it that there is one.
+            target.map_or(Ok(ExitCode::from(EX_USAGE)), |target| {
+                dropzone::cli::control::kick(&arguments.config, target)
+            })
+        }
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };
     outcome.unwrap_or_else(|error| {

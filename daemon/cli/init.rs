@@ -31,10 +31,16 @@ pub const IDENTITY: &str = "keys/zone.agekey";
 /// The key for signing receipts and log heads, below the zone's folder.
 pub const SIGNING_KEY: &str = "keys/signing_ed25519";
 
-/// The folders of a zone, and their modes. Two users in one group share spool and log; in the log (sticky) each removes only
-/// what is its own.
-const FOLDERS: [(&str, u32); 5] =
-    [("institutions", 0o750), ("exchanges", 0o750), ("keys", 0o700), ("spool", 0o2770), ("log", 0o3770)];
+/// The folders of a zone, and their modes. Two users in one group share spool, log and sockets; in the log (sticky) each removes
+/// only what is its own.
+const FOLDERS: [(&str, u32); 6] = [
+    ("institutions", 0o750),
+    ("exchanges", 0o750),
+    ("keys", 0o700),
+    ("spool", 0o2770),
+    ("log", 0o3770),
+    ("run", 0o2770),
+];
 
 /// The public halves of a zone's keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,6 +176,7 @@ fn tell(out: &mut impl Write, directory: &Path, keys: &ZoneKeys) -> std::io::Res
     writeln!(out, "                                             {}", keys.recipient)?;
     writeln!(out, "  {SIGNING_KEY}                       for signing receipts and log heads")?;
     writeln!(out, "  spool/, log/                               the files in transit; the access log")?;
+    writeln!(out, "  run/                                       where the two processes reach each other")?;
     writeln!(out, "\nAdd a person's public key to {zone}/institutions/agii.yaml. Then:")?;
     writeln!(out, "  dropzone --config {zone} check")?;
     writeln!(out, "  dropzone --config {zone} run")?;
@@ -213,6 +220,7 @@ mod tests {
             ("institutions/agii.yaml", 0o640),
             ("spool", 0o2770),
             ("log", 0o3770),
+            ("run", 0o2770),
         ] {
             assert_eq!(zone.join(name).metadata().unwrap().mode() & 0o7777, mode, "{name}");
         }

@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::host::process::Shutdown;
+use crate::host::process::{Hangup, Shutdown};
 use crate::host::program_log;
 
 /// The daemons, by their subcommands.
@@ -35,15 +35,31 @@ pub fn run(directory: &Path, stop_with_parent: bool) -> anyhow::Result<ExitCode>
     program_log::begin();
     let program = std::env::current_exe().context("cannot find the program's own file")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (told, hangups) = watch::channel(0_u64);
     let daemons = DAEMONS.map(|name| Daemon {
         name,
         program: program.clone(),
         arguments: vec!["--config".into(), directory.into(), name.into(), "--stop-with-parent".into()],
         grace: GRACE,
+        hangups: hangups.clone(),
     });
     runtime.block_on(async {
         let mut shutdown = Shutdown::listen(stop_with_parent)?;
-        let ended = supervise(daemons, async move { shutdown.requested().await }).await;
+        let mut hangup = Hangup::listen()?;
+        let pass_on = async move {
+            loop {
+                hangup.requested().await;
+                tracing::info!("SIGHUP: both daemons reload");
+                told.send_modify(|count| *count = count.wrapping_add(1));
+            }
+        };
+        let stop = async move {
+            tokio::select! {
+                reason = shutdown.requested() => reason,
+                () = pass_on => "never",
+            }
+        };
+        let ended = supervise(daemons, stop).await;
         Ok(ended.map_or(ExitCode::SUCCESS, ExitCode::from))
     })
 }
@@ -96,6 +112,8 @@ struct Daemon {
     program: PathBuf,
     arguments: Vec<std::ffi::OsString>,
     grace: Duration,
+    /// Counts the SIGHUPs to pass on.
+    hangups: watch::Receiver<u64>,
 }
 
 impl Daemon {
@@ -108,19 +126,22 @@ impl Daemon {
                 Ok(mut child) => {
                     // Held here, because `Child::wait` closes the pipe first, and the daemon would stop.
                     let _pipe = child.stdin.take();
-                    tokio::select! {
-                        status = child.wait() => {
-                            if let Some(code) = lasting(&status) {
-                                tracing::error!(daemon = self.name, code, "a daemon cannot work on this zone as it is");
-                                return Some(code);
-                            }
-                            told(status)
-                        }
+                    let status = tokio::select! {
+                        status = self.wait(&mut child) => status,
                         _ = stopped.changed() => {
                             self.stop(child).await;
                             return None;
                         }
+                    };
+                    if let Some(code) = lasting(&status) {
+                        tracing::error!(
+                            daemon = self.name,
+                            code,
+                            "a daemon cannot work on this zone as it is"
+                        );
+                        return Some(code);
                     }
+                    told(status)
                 }
                 Err(error) => format!("cannot be started: {error}"),
             };
@@ -133,6 +154,25 @@ impl Daemon {
             }
         }
         None
+    }
+
+    /// Waits for its end, and passes on what it is to hear until then.
+    async fn wait(&self, child: &mut Child) -> std::io::Result<ExitStatus> {
+        let mut hangups = self.hangups.clone();
+        // One that came before this start has been seen: a new process reads the configuration anyway.
+        hangups.mark_unchanged();
+        let pid = pid(child);
+        loop {
+            tokio::select! {
+                status = child.wait() => return status,
+                Ok(()) = hangups.changed() => {
+                    if let Some(pid) = pid {
+                        // It may have ended by itself in the meantime.
+                        let _ = rustix::process::kill_process(pid, Signal::HUP);
+                    }
+                }
+            }
+        }
     }
 
     fn start(&self) -> std::io::Result<Child> {
@@ -149,8 +189,7 @@ impl Daemon {
     }
 
     async fn stop(&self, mut child: Child) {
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
+        if let Some(pid) = pid(&child) {
             // It may have ended by itself in the meantime.
             let _ = rustix::process::kill_process(pid, Signal::TERM);
         }
@@ -163,6 +202,10 @@ impl Daemon {
         };
         tracing::info!(daemon = self.name, ended, "stopped");
     }
+}
+
+fn pid(child: &Child) -> Option<Pid> {
+    child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
 }
 
 fn told(status: std::io::Result<ExitStatus>) -> String {
@@ -188,7 +231,13 @@ mod tests {
 
     fn daemon(script: &str) -> Daemon {
         let arguments = vec!["-c".into(), script.into()];
-        Daemon { name: "test", program: "/bin/sh".into(), arguments, grace: Duration::from_millis(500) }
+        Daemon {
+            name: "test",
+            program: "/bin/sh".into(),
+            arguments,
+            grace: Duration::from_millis(500),
+            hangups: watch::channel(0).1,
+        }
     }
 
     /// Runs two such daemons for a while, then stops them; how long stopping took.

@@ -10,8 +10,10 @@ use crate::serve::ServeError;
 
 /// Serves the zone in `directory` until it is told to stop.
 pub fn run(directory: &Path, stop_with_parent: bool) -> anyhow::Result<ExitCode> {
-    daemon::run(directory, stop_with_parent, exit_code, |Start { config, clock, shutdown }| {
-        crate::serve::run(config, clock, shutdown)
+    let needs = |config: &_| Some(crate::serve::needs(config));
+    daemon::run(directory, stop_with_parent, needs, exit_code, |start| {
+        let Start { config, clock, shutdown, hangup, contained } = start;
+        crate::serve::run(config, clock, shutdown, hangup, contained)
     })
 }
 
@@ -20,9 +22,10 @@ fn exit_code(error: &ServeError) -> u8 {
         ServeError::File(_) | ServeError::HostKey { .. } | ServeError::Spool(SpoolError::Unfit(_)) => {
             EX_CONFIG
         }
-        ServeError::Listen { .. } | ServeError::Http(_) | ServeError::Log(LogError::InUse { .. }) => {
-            EX_UNAVAILABLE
-        }
+        ServeError::Listen { .. }
+        | ServeError::Http(_)
+        | ServeError::Socket(_)
+        | ServeError::Log(LogError::InUse { .. }) => EX_UNAVAILABLE,
         ServeError::Spool(_) | ServeError::Log(_) | ServeError::Metrics(_) => EX_SOFTWARE,
     }
 }

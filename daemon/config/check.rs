@@ -10,11 +10,13 @@ use super::institution::institution;
 use super::load::Document;
 use super::machine::machine;
 use super::values::Desk;
-use super::{Config, raw};
+use super::{Algorithms, Config, Files, raw};
 use crate::policy::account::Institution;
 use crate::policy::path::Slug;
 
 const MAIN: &str = "dropzone.yaml";
+/// What people sign with where the strict profile is in force.
+const STRICT_KEY: &str = "ssh-ed25519";
 
 /// All that was read; none for what could not be read or understood.
 #[derive(Debug)]
@@ -42,6 +44,9 @@ pub fn zone(directory: &Path, host: &str, documents: &Documents, findings: &mut 
         }
     }
     shared_keys(&institutions, findings);
+    if machine.as_ref().is_some_and(|machine| machine.algorithms == Algorithms::Strict) {
+        keys_outside_strict(&institutions, findings);
+    }
     let known = known(documents);
     let mut exchanges = BTreeMap::new();
     for document in documents.exchanges.iter().flatten() {
@@ -50,7 +55,13 @@ pub fn zone(directory: &Path, host: &str, documents: &Documents, findings: &mut 
             exchanges.insert(found.name.clone(), found);
         }
     }
-    Some(Config { directory: directory.to_owned(), machine: machine?, institutions, exchanges })
+    Some(Config {
+        directory: directory.to_owned(),
+        machine: machine?,
+        institutions,
+        exchanges,
+        files: Files::new(),
+    })
 }
 
 fn known(documents: &Documents) -> Known {
@@ -67,6 +78,27 @@ fn known(documents: &Documents) -> Known {
             .as_ref()
             .map(|machine| machine.databases.0.iter().map(|(name, _)| name.clone()).collect::<BTreeSet<_>>()),
         has_identity: documents.machine.as_ref().is_none_or(|machine| !machine.identities.is_empty()),
+    }
+}
+
+/// A key that can never log in would look like access that somebody has.
+fn keys_outside_strict(institutions: &BTreeMap<Slug, Institution>, findings: &mut Findings) {
+    for (name, institution) in institutions {
+        for (at, person) in institution.people.iter().enumerate() {
+            for (index, key) in person.keys.iter().enumerate() {
+                if key.algorithm != STRICT_KEY {
+                    findings.wrong(
+                        &format!("institutions/{name}.yaml"),
+                        &Key::root().at("people").item(at).at("keys").item(index),
+                        format!(
+                            "{} is of type {}, and `algorithms: strict` takes {STRICT_KEY} only",
+                            key.fingerprint, key.algorithm
+                        ),
+                        "have the person make one with `ssh-keygen -t ed25519`, or set `algorithms: compat`",
+                    );
+                }
+            }
+        }
     }
 }
 

@@ -9,8 +9,9 @@ use super::load::Document;
 use super::raw;
 use super::sql::is_one_query;
 use super::values::Desk;
-use crate::policy::agreement::{Accept, Agreement, Exchange, Flow, Job, Party, Query};
+use crate::policy::agreement::{Accept, Agreement, Collision, Exchange, Flow, Job, Party, Query};
 use crate::policy::path::Slug;
+use crate::policy::question::Unasked;
 
 const PARTIES_MAX: usize = 200;
 const FLOWS_MAX: usize = 100;
@@ -216,7 +217,40 @@ fn accept(desk: &mut Desk<'_>, key: &Key, raw: &raw::Accept) -> Option<Accept> {
         }
     }
     let max_size = desk.size(&key.at("max-size"), &raw.max_size, 1..=SIZE_MAX);
-    Some(Accept { names, max_size: max_size?, armored: raw.armored })
+    let collision = collision(desk, &key.at("collision"), raw.collision.as_deref());
+    let unasked = unasked(desk, &key.at("unasked"), raw.unasked.as_deref());
+    Some(Accept {
+        names,
+        max_size: max_size?,
+        armored: raw.armored,
+        collision: collision?,
+        unasked: unasked?,
+    })
+}
+
+fn collision(desk: &mut Desk<'_>, key: &Key, raw: Option<&str>) -> Option<Collision> {
+    match raw {
+        None => Some(Collision::default()),
+        Some("reject") => Some(Collision::Reject),
+        Some("version") => Some(Collision::Version),
+        Some(text) => {
+            let remedy = "write reject (the second file is refused) or version (it gets a name of its own)";
+            desk.wrong(key, format!("{text:?} is no rule for names that are in use"), remedy);
+            None
+        }
+    }
+}
+
+fn unasked(desk: &mut Desk<'_>, key: &Key, raw: Option<&str>) -> Option<Unasked> {
+    match raw {
+        None | Some("accept") => Some(Unasked::Accept),
+        Some("refuse") => Some(Unasked::Refuse),
+        Some(text) => {
+            let remedy = "write accept (the form decides, the job side finds out) or refuse (the sender tries again later)";
+            desk.wrong(key, format!("{text:?} is not a choice"), remedy);
+            None
+        }
+    }
 }
 
 fn pattern(text: &str) -> Result<GlobMatcher, String> {

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use ipnet::IpNet;
-
 use super::error::Key;
 use super::keys::login_key;
+use super::limits::networks;
 use super::load::Document;
 use super::raw;
 use super::values::Desk;
@@ -14,7 +13,6 @@ use crate::policy::account::{Institution, Person, PersonKey};
 const PEOPLE_MAX: usize = 1_000;
 const KEYS_MAX: usize = 20;
 const RECIPIENTS_MAX: usize = 20;
-const NETWORKS_MAX: usize = 100;
 const LABEL_MAX: usize = 64;
 
 /// The institution that a document describes.
@@ -35,7 +33,7 @@ pub fn institution(desk: &mut Desk<'_>, document: &Document<raw::Institution>) -
     };
     let people = people(desk, &raw.people);
     let recipients = recipients(desk, &raw.recipients);
-    let networks = networks(desk, &raw.networks);
+    let networks = networks(desk, &root.at("networks"), &raw.networks);
     if raw.people.is_empty() {
         desk.note("has no people: nobody can log in for it");
     }
@@ -143,26 +141,4 @@ fn recipients(desk: &mut Desk<'_>, raw: &[String]) -> Option<Vec<String>> {
         recipients.push(text.to_owned());
     }
     Some(recipients)
-}
-
-fn networks(desk: &mut Desk<'_>, raw: &[String]) -> Option<Vec<IpNet>> {
-    let list = Key::root().at("networks");
-    if !desk.at_most(&list, raw.len(), NETWORKS_MAX) {
-        return None;
-    }
-    let mut networks = Vec::new();
-    for (index, text) in raw.iter().enumerate() {
-        match text.parse::<IpNet>() {
-            Ok(network) if network.trunc() == network => networks.push(network),
-            Ok(network) => {
-                let remedy = format!("write {}", network.trunc());
-                desk.wrong(&list.item(index), format!("{text:?} has bits beyond its prefix"), remedy);
-            }
-            Err(_) => {
-                let problem = format!("{text:?} is not a network");
-                desk.wrong(&list.item(index), problem, "write it as in 10.0.0.0/8 or 192.0.2.7/32");
-            }
-        }
-    }
-    Some(networks)
 }

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use sha2::Digest;
 
 use super::check::{self, Documents};
 use super::error::{Cause, ConfigError, Findings, Key, Note, short};
 use super::locate::locate;
 use super::{Config, raw};
-use crate::host::files::{Folder, host_name};
+use crate::host::files::{FileError, Folder, host_name};
+use crate::policy::digest::hex;
 use crate::policy::path::Slug;
 
 /// Largest configuration file, in bytes.
@@ -71,17 +73,33 @@ pub fn load_with_notes(directory: &Path) -> Result<Loaded, Vec<ConfigError>> {
     let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let folder = Folder::open(&directory)
         .map_err(|error| vec![ConfigError::of_file(directory.display().to_string(), &error)])?;
-    let mut reader = Reader { folder, directory, texts: BTreeMap::new(), findings: Findings::default() };
+    let mut reader = Reader { directory, texts: BTreeMap::new(), findings: Findings::default() };
     let documents = Documents {
-        machine: reader.document::<raw::Machine>(MAIN),
-        institutions: reader.documents::<raw::Institution>("institutions"),
-        exchanges: reader.documents::<raw::Exchange>("exchanges"),
+        machine: reader.parse::<raw::Machine>(MAIN, folder.read(MAIN.as_ref(), FILE_LIMIT)),
+        institutions: reader.documents::<raw::Institution>(&folder, "institutions"),
+        exchanges: reader.documents::<raw::Exchange>(&folder, "exchanges"),
+    };
+    reader.finish(&documents)
+}
+
+/// Checks a zone of one institution and one exchange whose files are given: what a fuzzer needs, without files of its own.
+pub fn check_texts(
+    directory: &Path,
+    machine: &[u8],
+    institution: (&Slug, &[u8]),
+    exchange: (&Slug, &[u8]),
+) -> Result<Loaded, Vec<ConfigError>> {
+    let directory = directory.to_owned();
+    let mut reader = Reader { directory, texts: BTreeMap::new(), findings: Findings::default() };
+    let documents = Documents {
+        machine: reader.parse(MAIN, Ok(machine.to_vec())),
+        institutions: Some(vec![reader.read("institutions", institution.0, Ok(institution.1.to_vec()))]),
+        exchanges: Some(vec![reader.read("exchanges", exchange.0, Ok(exchange.1.to_vec()))]),
     };
     reader.finish(&documents)
 }
 
 struct Reader {
-    folder: Folder,
     directory: PathBuf,
     texts: BTreeMap<String, String>,
     findings: Findings,
@@ -93,7 +111,12 @@ impl Reader {
         let mut texts = self.texts;
         let notes = self.findings.finish(|file, key| locate(texts.get(file)?, key))?;
         match config {
-            Some(config) => Ok(Loaded { config, notes, main: texts.remove(MAIN).unwrap_or_default() }),
+            Some(config) => {
+                let sha256 = |text: &String| hex(&sha2::Sha256::digest(text));
+                let files = texts.iter().map(|(file, text)| (file.clone(), sha256(text))).collect();
+                let config = Config { files, ..config };
+                Ok(Loaded { config, notes, main: texts.remove(MAIN).unwrap_or_default() })
+            }
             // Every refusal has been found above; this is for the day one forgets to say so.
             None => Err(vec![ConfigError::about(
                 self.directory.display().to_string(),
@@ -104,8 +127,8 @@ impl Reader {
         }
     }
 
-    fn documents<T: DeserializeOwned>(&mut self, name: &str) -> Option<Vec<Document<T>>> {
-        let listed = self.folder.open_inside(name).and_then(|folder| {
+    fn documents<T: DeserializeOwned>(&mut self, zone: &Folder, name: &str) -> Option<Vec<Document<T>>> {
+        let listed = zone.open_inside(name).and_then(|folder| {
             let names = folder.names(FILES_LIMIT)?;
             Ok((folder, names))
         });
@@ -127,11 +150,7 @@ impl Reader {
                 continue;
             };
             match Slug::parse(stem) {
-                Ok(stem) => {
-                    let text = folder.read(&entry, FILE_LIMIT);
-                    let raw = self.parse(&shown, text);
-                    documents.push(Document { file: shown, stem, raw });
-                }
+                Ok(stem) => documents.push(self.read(name, &stem, folder.read(&entry, FILE_LIMIT))),
                 Err(problem) => {
                     let remedy = "rename the file, and the name inside it";
                     self.findings.wrong(&short(&shown), &Key::root(), problem, remedy);
@@ -141,16 +160,18 @@ impl Reader {
         Some(documents)
     }
 
-    fn document<T: DeserializeOwned>(&mut self, file: &str) -> Option<T> {
-        let text = self.folder.read(file.as_ref(), FILE_LIMIT);
-        self.parse(file, text)
+    fn read<T: DeserializeOwned>(
+        &mut self,
+        folder: &str,
+        stem: &Slug,
+        content: Result<Vec<u8>, FileError>,
+    ) -> Document<T> {
+        let file = format!("{folder}/{stem}.yaml");
+        let raw = self.parse(&file, content);
+        Document { file, stem: stem.clone(), raw }
     }
 
-    fn parse<T: DeserializeOwned>(
-        &mut self,
-        file: &str,
-        content: Result<Vec<u8>, crate::host::files::FileError>,
-    ) -> Option<T> {
+    fn parse<T: DeserializeOwned>(&mut self, file: &str, content: Result<Vec<u8>, FileError>) -> Option<T> {
         let parsed = match content {
             Err(error) => Err(Box::new(ConfigError::of_file(file, &error))),
             Ok(content) => understand(file, content).and_then(|text| {

@@ -7,15 +7,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::Key;
+use super::limits::{limits, penalties, proxies};
 use super::raw;
 use super::values::Desk;
-use super::{Database, HeadsTo, Limits, Log, Machine, MetricsListen, Work};
+use super::{Algorithms, Database, HeadsTo, Log, Machine, MetricsListen, Sockets, Work};
 use crate::host::files::examine_folder;
 use crate::policy::path::Slug;
 
 const LISTEN_MAX: usize = 16;
 const IDENTITIES_MAX: usize = 16;
 const KEEP_DAYS: u64 = 31;
+/// Longest path of a socket, in bytes (unix(7): `sun_path`, with its end).
+const SOCKET_PATH_MAX: usize = 107;
 
 /// The machine's part of a zone in `directory`, on a machine that calls itself `host`.
 pub fn machine(desk: &mut Desk<'_>, directory: &Path, host: &str, raw: &raw::Machine) -> Option<Machine> {
@@ -28,9 +31,12 @@ pub fn machine(desk: &mut Desk<'_>, directory: &Path, host: &str, raw: &raw::Mac
     let spool = folder(desk, directory, &root.at("spool"), &raw.spool);
     let log = log(desk, directory, &raw.log);
     let metrics = metrics(desk, raw.metrics.as_ref());
+    let sockets = sockets(desk, directory, &raw.sockets);
     let databases = databases(desk, directory, &raw.databases);
     let work = work(desk, &raw.work);
     let limits = limits(desk, &raw.limits);
+    let penalties = penalties(desk, &raw.penalties);
+    let proxies = proxies(desk, &raw.proxy_protocol);
     Some(Machine {
         node: node?,
         listen: listen?,
@@ -40,9 +46,16 @@ pub fn machine(desk: &mut Desk<'_>, directory: &Path, host: &str, raw: &raw::Mac
         spool: spool?,
         log: log?,
         metrics: metrics?,
+        sockets: sockets?,
         databases: databases?,
         work: work?,
         limits: limits?,
+        algorithms: match raw.algorithms {
+            raw::Algorithms::Compat => Algorithms::Compat,
+            raw::Algorithms::Strict => Algorithms::Strict,
+        },
+        penalties: penalties?,
+        proxies: proxies?,
     })
 }
 
@@ -143,6 +156,33 @@ fn loopback(desk: &mut Desk<'_>, key: &Key, text: &str) -> Option<SocketAddr> {
     None
 }
 
+/// Their folder is not looked at: systemd makes it when the process that owns it starts, and takes it away with that.
+fn sockets(desk: &mut Desk<'_>, directory: &Path, raw: &raw::Sockets) -> Option<Sockets> {
+    let key = Key::root().at("sockets");
+    let mut socket = |name: &str, raw: Option<&str>, default: &str| {
+        let key = key.at(name);
+        let path = path(desk, directory, &key, raw.unwrap_or(default))?;
+        let length = path.as_os_str().len();
+        if length > SOCKET_PATH_MAX {
+            let problem = format!("{} has {length} bytes, and a socket's path may have 107", path.display());
+            desk.wrong(&key, problem, "name a shorter path, as in /run/dropzone/work.sock");
+            return None;
+        }
+        Some(path)
+    };
+    let serve = socket("serve", raw.serve.as_deref(), "run/serve.sock");
+    let work = socket("work", raw.work.as_deref(), "run/work.sock");
+    let work_control = socket("work-control", raw.work_control.as_deref(), "run/work-control.sock");
+    let (serve, work, work_control) = (serve?, work?, work_control?);
+    if serve == work {
+        desk.wrong(&key.at("work"), "is also the socket of serve", "choose another name");
+    }
+    if [&serve, &work].contains(&&work_control) {
+        desk.wrong(&key.at("work-control"), "is also another socket", "choose another name");
+    }
+    Some(Sockets { serve, work, work_control })
+}
+
 fn databases(
     desk: &mut Desk<'_>,
     directory: &Path,
@@ -168,48 +208,5 @@ fn work(desk: &mut Desk<'_>, raw: &raw::Work) -> Option<Work> {
         scan_every: scan_every?,
         jobs: usize::try_from(jobs?).ok()?,
         tries: u32::try_from(tries?).ok()?,
-    })
-}
-
-fn limits(desk: &mut Desk<'_>, raw: &raw::Limits) -> Option<Limits> {
-    let key = Key::root().at("limits");
-    let default = Limits::default();
-    let mut count = |name: &str, number: Option<u64>, default: usize, allowed| match number {
-        None => Some(default),
-        Some(number) => desk.count(&key.at(name), number, allowed).and_then(|n| usize::try_from(n).ok()),
-    };
-    let connections = count("connections", raw.connections, default.connections, 1..=65_536);
-    let auth_attempts = count("auth-attempts", raw.auth_attempts, default.auth_attempts, 1..=100);
-    let key_probes = count("key-probes", raw.key_probes, default.key_probes, 1..=100);
-    let channels = count("channels", raw.channels, default.channels, 1..=64);
-    let handles = count("handles", raw.handles, default.handles, 1..=4_096);
-    let outstanding_requests =
-        count("outstanding-requests", raw.outstanding_requests, default.outstanding_requests, 64..=1_048_576);
-    // Below 1 MiB the largest packets of the fastest clients would not fit beside each other.
-    let unwritten_bytes = match raw.unwritten_bytes.as_deref() {
-        None => Some(default.unwritten_bytes),
-        Some(text) => desk
-            .size(&key.at("unwritten-bytes"), text, 1 << 20..=1 << 30)
-            .and_then(|n| usize::try_from(n).ok()),
-    };
-    let mut time = |name: &str, text: Option<&str>, default: Duration, seconds: (u64, u64)| match text {
-        None => Some(default),
-        Some(text) => {
-            let allowed = Duration::from_secs(seconds.0)..=Duration::from_secs(seconds.1);
-            desk.duration(&key.at(name), text, allowed)
-        }
-    };
-    let login_grace = time("login-grace", raw.login_grace.as_deref(), default.login_grace, (1, 600));
-    let idle = time("idle", raw.idle.as_deref(), default.idle, (1, 86_400));
-    Some(Limits {
-        login_grace: login_grace?,
-        connections: connections?,
-        auth_attempts: auth_attempts?,
-        key_probes: key_probes?,
-        channels: channels?,
-        handles: handles?,
-        outstanding_requests: outstanding_requests?,
-        unwritten_bytes: unwritten_bytes?,
-        idle: idle?,
     })
 }

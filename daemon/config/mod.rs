@@ -6,10 +6,12 @@ mod error;
 mod exchange;
 mod institution;
 mod keys;
+mod limits;
 mod load;
 mod locate;
 mod machine;
 mod raw;
+mod reload;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -20,11 +22,16 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 pub use self::error::{Cause, ConfigError, Key, Note};
-pub use self::load::{FILE_LIMIT, FILES_LIMIT, Loaded, load, load_with_notes, worst};
+pub use self::load::{FILE_LIMIT, FILES_LIMIT, Loaded, check_texts, load, load_with_notes, worst};
+pub use self::reload::{Files, digest, successor, taken_over, turned_down};
 use crate::policy::account::Institution;
+use crate::policy::admission::{Bounds, EarlyDrop};
 use crate::policy::agreement::{Exchange, Standing};
 use crate::policy::path::Slug;
+use crate::policy::penalties::PenaltyRules;
 
 /// A whole zone, checked.
 #[derive(Debug, Clone)]
@@ -37,6 +44,8 @@ pub struct Config {
     pub institutions: BTreeMap<Slug, Institution>,
     /// `exchanges/*.yaml`.
     pub exchanges: BTreeMap<Slug, Exchange>,
+    /// What it was read from.
+    pub files: Files,
 }
 
 /// What belongs to the machine and not to any agreement. Paths are absolute.
@@ -58,12 +67,30 @@ pub struct Machine {
     pub log: Log,
     /// Loopback listeners for metrics and health.
     pub metrics: MetricsListen,
+    /// Where the processes of this zone reach each other.
+    pub sockets: Sockets,
     /// What queries may join with.
     pub databases: BTreeMap<Slug, Database>,
     /// How `work` works.
     pub work: Work,
     /// What one peer may take.
     pub limits: Limits,
+    /// Which SSH algorithms are offered and accepted.
+    pub algorithms: Algorithms,
+    /// Who is refused for a while.
+    pub penalties: PenaltyRules,
+    /// Peers whose connections begin with a PROXY header, which is believed.
+    pub proxies: Vec<IpNet>,
+}
+
+/// A profile of SSH algorithms. The lists themselves are `serve::algorithms`'s.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Algorithms {
+    /// What every client of the last years can do.
+    #[default]
+    Compat,
+    /// The strongest of each kind only, and ed25519 keys only.
+    Strict,
 }
 
 /// Where and how long the access log is kept.
@@ -97,6 +124,17 @@ pub struct MetricsListen {
     pub work: SocketAddr,
 }
 
+/// Unix sockets, which each process makes when it starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sockets {
+    /// Where `serve` is told what to do.
+    pub serve: PathBuf,
+    /// Where `work` is asked whether a file is for this zone.
+    pub work: PathBuf,
+    /// Where `work` is told what to do.
+    pub work_control: PathBuf,
+}
+
 /// A database that queries may join with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Database {
@@ -122,6 +160,14 @@ pub struct Limits {
     pub login_grace: Duration,
     /// Connections at a time, authenticated or not.
     pub connections: usize,
+    /// Connections at a time that have not logged in.
+    pub unauthenticated: EarlyDrop,
+    /// Of those, from one source.
+    pub unauthenticated_per_source: usize,
+    /// Sessions at a time from one source.
+    pub sessions_per_source: usize,
+    /// Sessions at a time of one institution.
+    pub sessions_per_institution: usize,
     /// Rejected authentication requests per connection.
     pub auth_attempts: usize,
     /// Key probes per connection.
@@ -134,8 +180,22 @@ pub struct Limits {
     pub outstanding_requests: usize,
     /// Bytes held in memory per session until they can go to disk.
     pub unwritten_bytes: usize,
+    /// The same over all sessions.
+    pub unwritten_bytes_in_all: usize,
     /// Without SFTP progress.
     pub idle: Duration,
+    /// Uploads of an institution in an exchange that are not complete.
+    pub partials: usize,
+    /// Requests of a session turned down within a minute.
+    pub refusals_per_session: usize,
+    /// A peer that says nothing is asked for a sign of life this often.
+    pub keepalive: Duration,
+    /// So many of those in a row may stay unanswered.
+    pub keepalive_tries: usize,
+    /// Bytes under one set of keys, in either direction.
+    pub rekey_bytes: usize,
+    /// Time under one set of keys.
+    pub rekey_after: Duration,
 }
 
 impl Default for Limits {
@@ -143,13 +203,37 @@ impl Default for Limits {
         Self {
             login_grace: Duration::from_secs(15),
             connections: 512,
+            unauthenticated: EarlyDrop::default(),
+            unauthenticated_per_source: 16,
+            sessions_per_source: 64,
+            sessions_per_institution: 32,
             auth_attempts: 6,
             key_probes: 10,
             channels: 2,
             handles: 64,
             outstanding_requests: 65_536,
             unwritten_bytes: 8 << 20,
+            unwritten_bytes_in_all: 256 << 20,
             idle: Duration::from_secs(300),
+            partials: 1_000,
+            refusals_per_session: 1_000,
+            keepalive: Duration::from_secs(30),
+            keepalive_tries: 3,
+            rekey_bytes: 1 << 30,
+            rekey_after: Duration::from_secs(3_600),
+        }
+    }
+}
+
+impl Limits {
+    /// Those on the number of connections and sessions.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            connections: self.connections,
+            unauthenticated: self.unauthenticated,
+            unauthenticated_per_source: self.unauthenticated_per_source,
+            sessions_per_source: self.sessions_per_source,
+            sessions_per_institution: self.sessions_per_institution,
         }
     }
 }

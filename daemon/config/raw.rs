@@ -21,11 +21,27 @@ pub struct Machine {
     pub log: Log,
     pub metrics: Option<Metrics>,
     #[serde(default)]
+    pub sockets: Sockets,
+    #[serde(default)]
     pub databases: Mapping<Database>,
     #[serde(default)]
     pub work: Work,
     #[serde(default)]
     pub limits: Limits,
+    #[serde(default)]
+    pub algorithms: Algorithms,
+    #[serde(default)]
+    pub penalties: Penalties,
+    #[serde(default)]
+    pub proxy_protocol: ProxyProtocol,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithms {
+    #[default]
+    Compat,
+    Strict,
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,6 +66,14 @@ pub struct HeadsTo {
 pub struct Metrics {
     pub serve: String,
     pub work: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Sockets {
+    pub serve: Option<String>,
+    pub work: Option<String>,
+    pub work_control: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -78,6 +102,38 @@ pub struct Limits {
     pub outstanding_requests: Option<u64>,
     pub unwritten_bytes: Option<String>,
     pub idle: Option<String>,
+    pub partials: Option<u64>,
+    pub refusals_per_session: Option<u64>,
+    pub unauthenticated: Option<String>,
+    pub unauthenticated_per_source: Option<u64>,
+    pub sessions_per_source: Option<u64>,
+    pub sessions_per_institution: Option<u64>,
+    pub unwritten_bytes_in_all: Option<String>,
+    pub keepalive: Option<String>,
+    pub keepalive_tries: Option<u64>,
+    pub rekey_bytes: Option<String>,
+    pub rekey_after: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Penalties {
+    pub enabled: Option<bool>,
+    pub crash: Option<String>,
+    pub authentication_failure: Option<String>,
+    pub unknown_user: Option<String>,
+    pub no_authentication: Option<String>,
+    pub grace_exceeded: Option<String>,
+    pub min: Option<String>,
+    pub max: Option<String>,
+    #[serde(default)]
+    pub exempt: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ProxyProtocol {
+    pub from: Vec<String>,
 }
 
 /// `institutions/*.yaml`.
@@ -148,6 +204,8 @@ pub struct Accept {
     pub max_size: String,
     #[serde(default)]
     pub armored: bool,
+    pub collision: Option<String>,
+    pub unasked: Option<String>,
 }
 
 /// `relay`, or a mapping with the one key `query`.

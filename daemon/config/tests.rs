@@ -133,6 +133,7 @@ fn a_good_zone_becomes_checked_values() {
     assert_eq!(config.machine.limits.login_grace, Duration::from_secs(10));
     assert_eq!(config.machine.limits.idle, Limits::default().idle);
     assert_eq!(config.machine.work.tries, 10);
+    assert_eq!(config.machine.sockets.work, zone.path().join("run/work.sock"));
     assert_eq!(config.pairs().len(), 2);
     let agii = config.institutions.values().next().unwrap();
     assert_eq!(agii.recipients, [RECIPIENT]);
@@ -140,12 +141,13 @@ fn a_good_zone_becomes_checked_values() {
     let pillar = config.exchanges.values().next().unwrap();
     assert_eq!(pillar.flows[0].accept.max_size, 1 << 30);
     assert_eq!(pillar.flows[1].job.kind(), "relay");
+    assert_eq!(pillar.flows[0].accept.unasked, crate::policy::question::Unasked::Accept);
 }
 
 /// File, text to replace, replacement, beginning of the error, and a part of it.
 type Mistake = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
-const MAIN_MISTAKES: [Mistake; 24] = [
+const MAIN_MISTAKES: [Mistake; 27] = [
     ("dropzone.yaml", "node: zone-1", "node: Zone 1", "dropzone.yaml:1: node:", "is not a name"),
     ("dropzone.yaml", "node: zone-1", "nod: zone-1", "dropzone.yaml:1:", "unknown field `nod`"),
     ("dropzone.yaml", "host-key: keys/host\n", "", "dropzone.yaml", "missing field `host-key`"),
@@ -161,6 +163,27 @@ const MAIN_MISTAKES: [Mistake; 24] = [
         "serve: \"0.0.0.0",
         "dropzone.yaml:8: metrics.serve:",
         "loopback",
+    ),
+    (
+        "dropzone.yaml",
+        "databases:",
+        "sockets: {work: run/serve.sock}\ndatabases:",
+        "dropzone.yaml:9: sockets.work:",
+        "also the socket of serve",
+    ),
+    (
+        "dropzone.yaml",
+        "databases:",
+        "sockets: {work: /a/path/that/is/longer/than/the/hundred/and/seven/bytes/which/the/kernel/has/room/for/in/an/address/work.sock}\ndatabases:",
+        "dropzone.yaml:9: sockets.work:",
+        "a shorter path",
+    ),
+    (
+        "dropzone.yaml",
+        "databases:",
+        "sockets: {cli: x}\ndatabases:",
+        "dropzone.yaml:9: sockets",
+        "unknown field",
     ),
     ("dropzone.yaml", ":9722", ":9721", "dropzone.yaml:8: metrics.work:", "also the address"),
     ("dropzone.yaml", "[\"127.0.0.1:2222\"]", "[]", "dropzone.yaml:2: listen:", "nobody could connect"),
@@ -313,7 +336,14 @@ const INSTITUTION_MISTAKES: [Mistake; 18] = [
     ),
 ];
 
-const EXCHANGE_MISTAKES: [Mistake; 25] = [
+const EXCHANGE_MISTAKES: [Mistake; 26] = [
+    (
+        "exchanges/pillar-3.yaml",
+        "max-size: 1 GiB",
+        "max-size: 1 GiB, unasked: maybe",
+        "exchanges/pillar-3.yaml:14: flows[0].accept.unasked:",
+        "write accept",
+    ),
     (
         "exchanges/pillar-3.yaml",
         "exchange: pillar-3",
@@ -535,6 +565,23 @@ fn a_key_belongs_to_one_person() {
 }
 
 #[test]
+fn the_strict_profile_takes_ed25519_keys_only_and_says_whose_others_are() {
+    let zone = Zone::new();
+    assert_eq!(load(zone.path()).unwrap().machine.algorithms, Algorithms::Compat);
+    zone.replace("dropzone.yaml", "spool: spool", "spool: spool\nalgorithms: strict");
+    let errors = zone.errors();
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].starts_with("institutions/atlas.yaml:6: people[0].keys[0]: SHA256:"), "{errors:?}");
+    assert!(errors[0].contains("ecdsa-sha2-nistp256"), "{errors:?}");
+    zone.replace("dropzone.yaml", "strict", "paranoid");
+    assert!(
+        zone.errors()[0].starts_with("dropzone.yaml:7: algorithms: unknown variant"),
+        "{:?}",
+        zone.errors()
+    );
+}
+
+#[test]
 fn what_strangers_can_write_is_refused() {
     for (file, mode, beginning) in [
         ("", 0o777, "/"),
@@ -673,5 +720,55 @@ proptest! {
         if let Err(errors) = load(zone.path()) {
             prop_assert!(!errors.is_empty());
         }
+    }
+}
+
+#[test]
+fn limits_penalties_and_proxies_are_as_documented_unless_a_zone_says_otherwise() {
+    let zone = Zone::new();
+    let machine = load(zone.path()).unwrap().machine;
+    let (limits, penalties) = (&machine.limits, &machine.penalties);
+    assert_eq!(limits.unauthenticated, EarlyDrop::parse("10:30:100").unwrap());
+    let counts =
+        [limits.unauthenticated_per_source, limits.sessions_per_source, limits.sessions_per_institution];
+    assert_eq!(counts, [16, 64, 32]);
+    assert_eq!(limits.unwritten_bytes_in_all, 256 << 20);
+    let seconds = |duration: Duration| duration.as_secs();
+    let times = [penalties.crash, penalties.authentication_failure, penalties.unknown_user];
+    assert_eq!(times.map(seconds), [90, 5, 5]);
+    let times = [penalties.no_authentication, penalties.grace_exceeded, penalties.min, penalties.max];
+    assert_eq!(times.map(seconds), [1, 10, 15, 600]);
+    assert!(penalties.enabled && penalties.exempt.is_empty() && machine.proxies.is_empty());
+    zone.replace(
+        "dropzone.yaml",
+        "8 MiB}",
+        "8 MiB, unauthenticated: \"1:2:3\", keepalive: 10s, keepalive-tries: 2, rekey-bytes: 2 MiB, rekey-after: 60s}\n\
+         penalties: {enabled: false, no-authentication: 0s, exempt: [10.0.0.0/8]}\nproxy-protocol: {from: [192.0.2.7/32]}",
+    );
+    let machine = load(zone.path()).unwrap().machine;
+    assert_eq!(machine.limits.unauthenticated, EarlyDrop::parse("1:2:3").unwrap());
+    assert_eq!((machine.limits.keepalive_tries, machine.limits.rekey_bytes), (2, 2 << 20));
+    assert_eq!((seconds(machine.limits.keepalive), seconds(machine.limits.rekey_after)), (10, 60));
+    assert!(!machine.penalties.enabled && machine.penalties.no_authentication.is_zero());
+    assert_eq!((machine.penalties.exempt.len(), machine.proxies.len()), (1, 1));
+}
+
+#[test]
+fn mistakes_in_limits_penalties_and_proxies_are_told_with_their_place() {
+    for (text, place, told) in [
+        ("limits: {unauthenticated: \"10:30\"}", "limits.unauthenticated:", "start:rate:full"),
+        ("limits: {sessions-per-source: 0}", "limits.sessions-per-source:", "1 to 65536"),
+        ("limits: {rekey-bytes: 2 GiB}", "limits.rekey-bytes:", "1.0 GiB"),
+        ("penalties: {crash: 2}", "penalties.crash:", "15s or 5m"),
+        ("penalties: {min: 5m, max: 1m}", "penalties.max:", "shorter than min"),
+        ("penalties: {exempt: [10.0.0.1/8]}", "penalties.exempt[0]:", "10.0.0.0/8"),
+        ("penalties: {crsh: 2s}", "", "unknown field"),
+        ("proxy-protocol: {from: [\"0.0.0.0/0\"]}", "proxy-protocol.from[0]:", "pose as any address"),
+        ("proxy-protocol: {}", "", "missing field"),
+    ] {
+        let zone = Zone::new();
+        zone.replace("dropzone.yaml", "limits: {login-grace: 10s, unwritten-bytes: 8 MiB}", text);
+        let errors = zone.errors().join("\n");
+        assert!(errors.contains(place) && errors.contains(told), "{text}: {errors}");
     }
 }

@@ -1,6 +1,7 @@
 //! The wall clock: the only place that asks what time it is, so that a test can say it. Log times and log days are UTC;
 //! the days of agreements and keys are calendar days in Europe/Brussels, with the time zone data compiled in.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 /// Tells the time.
 #[derive(Debug, Clone)]
 pub struct Clock {
-    fixed: Option<Timestamp>,
+    fixed: Option<Arc<Mutex<Timestamp>>>,
     agreements: TimeZone,
 }
 
@@ -20,22 +21,35 @@ impl Clock {
         Self::with(None)
     }
 
-    /// A clock that stands still, for tests.
+    /// A clock that stands still until it is set, for tests.
     pub fn fixed(at: Timestamp) -> Self {
         Self::with(Some(at))
+    }
+
+    /// Sets one that stands still, and all its clones.
+    pub fn set(&self, to: Timestamp) {
+        if let Some(fixed) = &self.fixed {
+            *fixed.lock().unwrap_or_else(PoisonError::into_inner) = to;
+        }
     }
 
     fn with(fixed: Option<Timestamp>) -> Self {
         // Not the machine's own data: a zone must not end a day early because a container image came without it. It
         // is compiled in, which the test below holds; central European winter time only stands in for a panic.
         let agreements = TimeZoneDatabase::bundled().get("Europe/Brussels");
-        Self { fixed, agreements: agreements.unwrap_or_else(|_| TimeZone::fixed(jiff::tz::offset(1))) }
+        Self {
+            fixed: fixed.map(|at| Arc::new(Mutex::new(at))),
+            agreements: agreements.unwrap_or_else(|_| TimeZone::fixed(jiff::tz::offset(1))),
+        }
     }
 
     /// The time, for log lines, ids and receipts.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
     pub fn now(&self) -> Timestamp {
-        self.fixed.unwrap_or_else(Timestamp::now)
+        match &self.fixed {
+            Some(fixed) => *fixed.lock().unwrap_or_else(PoisonError::into_inner),
+            None => Timestamp::now(),
+        }
     }
 
     /// Time since the machine started, its sleep included, which nobody can set; a clock that stands still has none.

@@ -10,13 +10,17 @@
 //! - `dropzone_access_log_errors_total`: records that could not be written
 //! - `dropzone_access_log_torn_lines_total`: lines found cut short when a log file was opened
 
+mod admission;
+mod reload;
 mod serve;
 mod work;
 
 use prometheus::core::Collector;
 use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
-pub use self::serve::{ConnectionRefusal, Open, ServeMetrics, UploadOutcome};
+pub use self::admission::Limit;
+pub use self::reload::ReloadMetrics;
+pub use self::serve::{ConnectionRefusal, Open, Questions, ServeMetrics, SessionEnd, UploadOutcome};
 pub use self::work::{JobResult, WorkMetrics};
 use super::clock::Clock;
 use super::log::AccessLog;
@@ -84,9 +88,10 @@ pub(super) mod tests {
 
     use super::*;
     use crate::policy::account::LoginRefusal;
-    use crate::policy::agreement::{Accept, Agreement, Exchange, Flow, Job};
+    use crate::policy::agreement::{Accept, Agreement, Collision, Exchange, Flow, Job};
     use crate::policy::arrival::State;
     use crate::policy::path::Slug;
+    use crate::policy::question::Unasked;
     use crate::policy::reason::Reason;
 
     pub(in crate::host) fn slug(text: &str) -> Slug {
@@ -117,7 +122,13 @@ pub(super) mod tests {
             flows: vec![Flow {
                 name: slug("hand-on"),
                 from: vec![],
-                accept: Accept { names: vec![], max_size: 1, armored: false },
+                accept: Accept {
+                    names: vec![],
+                    max_size: 1,
+                    armored: false,
+                    collision: Collision::Reject,
+                    unasked: Unasked::Accept,
+                },
                 job: Job::Relay,
                 to: vec![slug("agency")],
             }],
@@ -134,6 +145,11 @@ pub(super) mod tests {
             "dropzone_connections 0",
             "dropzone_sessions 0",
             "dropzone_connections_refused_total{cause=\"full\"} 0",
+            "dropzone_connections_unauthenticated 0",
+            "dropzone_penalties_active 0",
+            "dropzone_penalties_total{cause=\"crash\"} 0",
+            "dropzone_probes_total{source=\"exempt\"} 0",
+            "dropzone_limits_reached_total{limit=\"idle\"} 0",
             "dropzone_authentications_total{reason=\"none\",result=\"accepted\"} 0",
             "dropzone_authentications_total{reason=\"key-expired\",result=\"refused\"} 0",
             "dropzone_uploads_total{institution=\"agency\",outcome=\"published\"} 0",
@@ -141,6 +157,9 @@ pub(super) mod tests {
             "dropzone_received_bytes_total{institution=\"city\"} 0",
             "dropzone_sent_bytes_total{institution=\"agency\"} 0",
             "dropzone_upload_duration_seconds_count 0",
+            "dropzone_questions_total{answer=\"not-for-us\"} 0",
+            "dropzone_questions_total{answer=\"none\"} 0",
+            "dropzone_question_duration_seconds_count 0",
         ] {
             assert!(text.lines().any(|there| there == line), "{line} is missing in\n{text}");
         }

@@ -2,6 +2,8 @@
 //! clock. It performs what `policy` decided and decides nothing itself.
 
 pub mod clock;
+pub mod containment;
+pub mod control;
 pub mod directory;
 pub mod evidence;
 pub mod files;
@@ -10,5 +12,7 @@ pub mod log;
 pub mod metrics;
 pub mod process;
 pub mod program_log;
+pub mod question;
+pub mod socket;
 pub mod spool;
 pub mod systemd;

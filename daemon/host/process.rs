@@ -25,14 +25,16 @@ fn failed<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> ProcessE
     move |cause| ProcessError { doing, cause: cause.into() }
 }
 
-/// Files are for the user and the group only, memory is dumped nowhere and read by no other process of this user, and as
-/// many files may be open as the machine allows.
+/// Files are for the user and the group only, memory is dumped nowhere and read by no other process of this user, no program
+/// that this one could start has more rights than it, and as many files may be open as the machine allows. Comes before the
+/// first thread, which would not be bound by all of it.
 pub fn prepare() -> Result<(), ProcessError> {
     share_with_group_only();
     let no_core = Rlimit { current: Some(0), maximum: Some(0) };
     rustix::process::setrlimit(Resource::Core, no_core).map_err(failed("turn core dumps off"))?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(failed("forbid other processes to read this one's memory"))?;
+    rustix::thread::set_no_new_privs(true).map_err(failed("give up new privileges"))?;
     let limit = rustix::process::getrlimit(Resource::Nofile);
     let wish = limit.maximum.map_or(DESCRIPTORS, |maximum| maximum.min(DESCRIPTORS));
     if limit.current.is_some_and(|current| current < wish) {
@@ -45,6 +47,23 @@ pub fn prepare() -> Result<(), ProcessError> {
 /// The two daemons may run as two users of one group.
 pub fn share_with_group_only() {
     rustix::process::umask(Mode::from_raw_mode(0o007));
+}
+
+/// When the configuration is to be read again: SIGHUP.
+pub struct Hangup(Signal);
+
+impl Hangup {
+    /// From now on the signal no longer ends the process.
+    pub fn listen() -> Result<Self, ProcessError> {
+        Ok(Self(signal(SignalKind::hangup()).map_err(failed("listen for SIGHUP"))?))
+    }
+
+    /// Waits for the next one; several that come at once are one.
+    pub async fn requested(&mut self) {
+        if self.0.recv().await.is_none() {
+            std::future::pending().await
+        }
+    }
 }
 
 /// When it is time to stop: SIGTERM, SIGINT, or the end of the process that started this one.
@@ -94,6 +113,31 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    /// Set in the process that prepares itself: what it does to itself would bind the other tests as well.
+    const PREPARING: &str = "DROPZONE_TEST_PREPARING";
+
+    #[test]
+    fn a_prepared_process_leaves_no_dump_is_read_by_none_and_gains_no_privileges() {
+        if std::env::var_os(PREPARING).is_some() {
+            prepare().unwrap();
+            let no_core = Rlimit { current: Some(0), maximum: Some(0) };
+            assert_eq!(rustix::process::getrlimit(Resource::Core), no_core);
+            assert_eq!(rustix::process::dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+            let later = std::thread::spawn(|| rustix::thread::no_new_privs().unwrap());
+            assert!(later.join().unwrap(), "the threads that come later are bound as well");
+            return;
+        }
+        let name =
+            "host::process::tests::a_prepared_process_leaves_no_dump_is_read_by_none_and_gains_no_privileges";
+        let itself = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(PREPARING, "1")
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&itself.stdout);
+        assert!(itself.status.success() && told.contains("1 passed"), "{told}");
+    }
 
     #[tokio::test]
     async fn the_end_of_the_parent_is_the_end_of_the_pipe_and_nothing_else_is() {

@@ -20,15 +20,15 @@ pub fn begin() {
     }
 }
 
-/// russh tells about every packet at `debug` and every lost connection at `info`: it is heard from `warn` up unless the
-/// wish names it.
+/// russh complains about single messages, at `error` too, so that a peer could fill the disk with its log: it is not heard
+/// unless the wish names it. What comes of a connection we say ourselves.
 fn filter(wish: Option<&str>) -> (EnvFilter, Option<String>) {
     let wish = wish.map(str::trim).filter(|wish| !wish.is_empty()).unwrap_or("info");
-    let quiet = if wish.contains("russh") { wish.to_owned() } else { format!("{wish},russh=warn") };
+    let quiet = if wish.contains("russh") { wish.to_owned() } else { format!("{wish},russh=off") };
     match EnvFilter::try_new(&quiet) {
         Ok(filter) => (filter, None),
         Err(error) => (
-            EnvFilter::new("info,russh=warn"),
+            EnvFilter::new("info,russh=off"),
             Some(format!(
                 "DROPZONE_LOG={wish:?} is no filter ({error}); using \"info\". Example: DROPZONE_LOG=debug"
             )),
@@ -43,16 +43,16 @@ mod tests {
     #[test]
     fn russh_is_quiet_unless_asked_for_and_a_wrong_filter_is_told() {
         for (wish, shown) in [
-            (None, "russh=warn,info"),
-            (Some(" "), "russh=warn,info"),
-            (Some("debug"), "russh=warn,debug"),
+            (None, "russh=off,info"),
+            (Some(" "), "russh=off,info"),
+            (Some("debug"), "russh=off,debug"),
             (Some("info,russh=trace"), "russh=trace,info"),
         ] {
             let (filter, complaint) = filter(wish);
             assert_eq!((filter.to_string().as_str(), complaint), (shown, None), "{wish:?}");
         }
         let (filter, complaint) = filter(Some("dropzone=loudly"));
-        assert_eq!(filter.to_string(), "russh=warn,info");
+        assert_eq!(filter.to_string(), "russh=off,info");
         assert!(complaint.unwrap().contains("DROPZONE_LOG=\"dropzone=loudly\""));
     }
 }

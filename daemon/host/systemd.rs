@@ -2,6 +2,11 @@
 
 use sd_notify::NotifyState;
 
+/// Whether systemd, or what stands in for it, is told through an abstract Unix socket, which no file system shows.
+pub fn listens_abstractly() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| path.as_encoded_bytes().starts_with(b"@"))
+}
+
 /// The daemon serves.
 pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);

@@ -78,20 +78,29 @@ pub enum LoginRefusal {
     WrongNetwork,
     /// None of the institution's agreements is in force.
     NoOpenExchange,
+    /// The key is one of the institution's, but would sign in a way that is not accepted.
+    AlgorithmNotAccepted,
     /// The connection ended without a proof that the key is the peer's.
     NotProven,
+    /// The key is good, and as many sessions as may be run from this source.
+    TooManyFromSource,
+    /// The key is good, and as many sessions as may be run of this institution.
+    TooManyOfInstitution,
 }
 
 impl LoginRefusal {
     /// All, for metrics.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::UnknownUser,
         Self::UnknownKey,
         Self::KeyNotYetValid,
         Self::KeyExpired,
         Self::WrongNetwork,
         Self::NoOpenExchange,
+        Self::AlgorithmNotAccepted,
         Self::NotProven,
+        Self::TooManyFromSource,
+        Self::TooManyOfInstitution,
     ];
 
     /// The stable code for log and metrics.
@@ -103,7 +112,10 @@ impl LoginRefusal {
             Self::KeyExpired => "key-expired",
             Self::WrongNetwork => "wrong-network",
             Self::NoOpenExchange => "no-open-exchange",
+            Self::AlgorithmNotAccepted => "algorithm-not-accepted",
             Self::NotProven => "not-proven",
+            Self::TooManyFromSource => "too-many-from-source",
+            Self::TooManyOfInstitution => "too-many-of-institution",
         }
     }
 }

@@ -7,6 +7,7 @@ use globset::GlobMatcher;
 use jiff::civil::Date;
 
 use super::path::{Name, Slug};
+use super::question::Unasked;
 use super::reason::Reason;
 
 /// One data exchange between institutions, as `exchanges/‹name›.yaml` describes it.
@@ -70,6 +71,20 @@ pub struct Accept {
     pub max_size: u64,
     /// Whether age's text armor is accepted beside the binary form.
     pub armored: bool,
+    /// What becomes of other content under the name of an arrival in progress. The same content is no collision.
+    pub collision: Collision,
+    /// What becomes of a file while nobody can say whether it is for this zone.
+    pub unasked: Unasked,
+}
+
+/// What becomes of an upload whose name an arrival in progress has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Collision {
+    /// It is refused.
+    #[default]
+    Reject,
+    /// It becomes an arrival of its own, under a name made different.
+    Version,
 }
 
 /// What is done with an arrival.

@@ -177,6 +177,19 @@ pub fn delivery_name(arrival: &Arrival) -> Name {
     derived_name(stem, arrival.id.stamp(), (&ending, 0))
 }
 
+/// The name of another upload under a name that is in use: the second `list.csv.age` becomes `list.2.csv.age`. Cut where the
+/// whole would pass 255 bytes.
+pub fn versioned_name(name: &Name, number: u32) -> Option<Name> {
+    let text = name.as_str();
+    let (stem, age) = text.strip_suffix(".age").map_or((text, ""), |stem| (stem, ".age"));
+    let (stem, ending) = match stem.rsplit_once('.') {
+        Some((stem, ending)) if !stem.is_empty() && ending.len() <= 8 => (stem, format!(".{ending}{age}")),
+        _ => (stem, age.to_owned()),
+    };
+    let versioned = derived(stem, &number.to_string(), (&ending, 0));
+    Name::parse(&versioned).ok()
+}
+
 /// The name of the receipt of an arrival: `list.csv.age.‹stamp›.json`. It leaves room for the ending of its signature.
 pub fn receipt_name(arrival: &Arrival) -> Name {
     derived_name(arrival.name.as_str(), arrival.id.stamp(), (".json", super::signature::ENDING.len()))
@@ -184,11 +197,14 @@ pub fn receipt_name(arrival: &Arrival) -> Name {
 
 /// Cuts the stem where the whole would pass 255 bytes, less what is to be spared.
 fn derived_name(stem: &str, stamp: &str, (ending, spared): (&str, usize)) -> Name {
-    let room = super::path::NAME_MAX.saturating_sub(stamp.len() + 1 + ending.len() + spared);
+    Name::parse(&derived(stem, stamp, (ending, spared))).unwrap_or_else(|_| Name::of_stamp(stamp))
+}
+
+fn derived(stem: &str, middle: &str, (ending, spared): (&str, usize)) -> String {
+    let room = super::path::NAME_MAX.saturating_sub(middle.len() + 1 + ending.len() + spared);
     let cut = (0..=room.min(stem.len())).rev().find(|&at| stem.is_char_boundary(at)).unwrap_or(0);
     let stem = stem.get(..cut).unwrap_or_default();
-    let text = format!("{stem}.{stamp}{ending}");
-    Name::parse(&text).unwrap_or_else(|_| Name::of_stamp(stamp))
+    format!("{stem}.{middle}{ending}")
 }
 
 #[cfg(test)]
@@ -253,5 +269,23 @@ pub(crate) mod tests {
             let signature = crate::policy::published::signature_name(&receipt).unwrap();
             assert_eq!(signature.as_str(), format!("{receipt}.sig"));
         }
+    }
+
+    #[test]
+    fn a_version_keeps_the_ending_that_flows_look_at() {
+        for (name, versioned) in [
+            ("list.csv.age", "list.2.csv.age"),
+            ("list.age", "list.2.age"),
+            ("list.2.csv.age", "list.2.2.csv.age"),
+            ("list.txt", "list.2.txt"),
+            ("list", "list.2"),
+            (".age", ".2.age"),
+            ("a.verylongending.age", "a.verylongending.2.age"),
+        ] {
+            assert_eq!(versioned_name(&Name::parse(name).unwrap(), 2).unwrap().as_str(), versioned, "{name}");
+        }
+        let longest = format!("{}.csv.age", "é".repeat(123));
+        let versioned = versioned_name(&Name::parse(&longest).unwrap(), 1000).unwrap();
+        assert!(versioned.as_str().len() <= 255 && versioned.as_str().ends_with(".1000.csv.age"));
     }
 }

@@ -64,6 +64,18 @@ impl Header {
         self.carried_by
     }
 
+    /// The header in its binary form, from the bytes at the file's start that carry it.
+    pub fn binary(&self, start: &[u8]) -> Vec<u8> {
+        let length = usize::try_from(self.binary_length).unwrap_or(usize::MAX);
+        if !self.armored {
+            return start.get(..length).unwrap_or(start).to_vec();
+        }
+        // The first line says only that it is armor.
+        let lines = start.split(|&byte| byte == b'\n').skip(1);
+        let decoded = |line: &[u8]| STANDARD.decode(line.strip_suffix(b"\r").unwrap_or(line)).ok();
+        lines.map_while(decoded).flatten().take(length).collect()
+    }
+
     /// Judges the length of a binary file of `length` bytes. Armored files go through [`Inspector::seal`].
     pub fn seal(&self, length: u64) -> Result<Envelope, Reason> {
         require_possible_payload(length.checked_sub(self.binary_length))?;
@@ -410,6 +422,24 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn the_binary_header_is_the_same_whichever_form_carries_it() {
+        let binary = age_file(&[b'x'; 1000], 5, false);
+        let mut armored = Vec::new();
+        let mut armor =
+            age::armor::ArmoredWriter::wrap_output(&mut armored, age::armor::Format::AsciiArmor).unwrap();
+        armor.write_all(&binary).unwrap();
+        armor.finish().unwrap();
+        let with_returns = String::from_utf8(armored.clone()).unwrap().replace('\n', "\r\n").into_bytes();
+        let header = &binary[..binary.len() - 1000 - 16 - 16];
+        for file in [&binary, &armored, &with_returns] {
+            let mut inspector = Inspector::default();
+            let found = inspector.feed(file).unwrap().unwrap();
+            assert_eq!(found.binary(file), header);
+            assert_eq!(found.binary(&file[..found.carried_by() as usize]), header, "no more is needed");
         }
     }
 

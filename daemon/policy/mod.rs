@@ -2,6 +2,7 @@
 //! configuration come in; a verdict goes out.
 
 pub mod account;
+pub mod admission;
 pub mod agreement;
 pub mod arrival;
 pub mod chain;
@@ -11,12 +12,17 @@ pub mod evidence;
 pub mod head;
 pub mod job;
 pub mod path;
+pub mod penalties;
+pub mod probes;
+pub mod proxy;
 pub mod published;
+pub mod question;
 pub mod reason;
 pub mod receipt;
 pub mod record;
 pub mod request;
 pub mod retention;
+pub mod revocation;
 pub mod search;
 pub mod signature;
 pub mod table;

@@ -274,7 +274,60 @@ mod tests {
         }
     }
 
+    /// What a path can be made of, the parts that have a meaning of their own most of all.
+    fn parts() -> impl Strategy<Value = Vec<String>> {
+        let special = prop::sample::select(vec!["", ".", "..", "...", "~", "in", "out", "receipts"]);
+        let part = prop_oneof![
+            special.prop_map(str::to_owned),
+            "[a-z0-9-]{1,8}",
+            "\\PC{1,6}",
+            any::<char>().prop_map(String::from)
+        ];
+        prop::collection::vec(part, 0..8)
+    }
+
     proptest! {
+        #[test]
+        fn a_path_means_what_its_parts_say_one_after_the_other_and_nothing_above_the_root(
+            parts in parts(), beginning in prop::sample::select(vec!["", "/", "//", "~", "~/"]))
+        {
+            let text = format!("{beginning}{}", parts.join("/"));
+            let Ok(path) = RemotePath::parse(&text) else { return Ok(()) };
+            let shown = path.to_string();
+            let components: Vec<&str> = shown.split('/').skip(1).filter(|_| shown != "/").collect();
+            for component in &components {
+                prop_assert!(!["", ".", ".."].contains(component) && component.len() <= NAME_MAX);
+                let bad = component.chars().find(|c| c.is_control() || *c == char::REPLACEMENT_CHARACTER);
+                prop_assert_eq!(bad, None);
+            }
+            // Said once more, in the plainest way.
+            let plain = if text == "~" { "" } else { text.strip_prefix("~/").unwrap_or(&text) };
+            let meant = plain.split('/').fold(Vec::new(), |mut so_far, part| {
+                match part {
+                    "" | "." => {}
+                    ".." => drop(so_far.pop()),
+                    name => so_far.push(name),
+                }
+                so_far
+            });
+            prop_assert_eq!(&components, &meant);
+            prop_assert_eq!(RemotePath::parse(&shown), Ok(path));
+        }
+
+        #[test]
+        fn a_place_is_where_its_path_says_and_never_leaves_the_tree(parts in parts()) {
+            let Ok(path) = RemotePath::parse(&parts.join("/")) else { return Ok(()) };
+            let Ok(place) = path.place() else { return Ok(()) };
+            let rebuilt = match &place {
+                Place::Root => "/".to_owned(),
+                Place::Exchange(exchange) => format!("/{exchange}"),
+                Place::Folder(exchange, folder) => format!("/{exchange}/{}", folder.as_str()),
+                Place::File(exchange, folder, name) => format!("/{exchange}/{}/{name}", folder.as_str()),
+            };
+            prop_assert_eq!(rebuilt, path.to_string());
+            prop_assert!(place.exchange().is_none_or(|exchange| !exchange.as_str().contains(['.', '/'])));
+        }
+
         #[test]
         fn any_text_is_refused_or_stays_below_the_root(text in ".{0,80}") {
             if let Ok(path) = RemotePath::parse(&text) {

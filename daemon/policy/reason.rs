@@ -78,8 +78,12 @@ pub enum Reason {
     NoLongerConfigured,
     /// More files and folders open at once than a session may have.
     TooManyOpen,
+    /// More uploads that are not complete than an institution may have in an exchange.
+    TooManyUnfinished,
     /// The server cannot store or log at the moment.
     Unavailable,
+    /// Nobody can say at the moment whether the file is for this zone, and the flow does not take it unasked.
+    CannotBeChecked,
     /// The operation is outside what a drop zone does.
     Unsupported,
 }
@@ -98,6 +102,11 @@ impl Reason {
     /// What to do, in English.
     pub fn english(&self) -> &'static str {
         self.wording().2
+    }
+
+    /// Whether this machine is the cause, so that the same thing may be tried again later.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable | Self::CannotBeChecked)
     }
 
     /// Every code, to give metrics their full set of labels from the start.
@@ -135,6 +144,8 @@ impl Reason {
             Self::AgreementNotBegun { .. }
             | Self::AgreementEnded { .. }
             | Self::TooManyOpen
+            | Self::TooManyUnfinished
+            | Self::CannotBeChecked
             | Self::Unavailable => self.wording_of_service(),
         }
     }
@@ -311,6 +322,16 @@ impl Reason {
                 "U hebt te veel bestanden of mappen tegelijk open. Sluit er enkele en probeer opnieuw.",
                 "You have too many files or folders open at once. Close some and try again.",
             ),
+            Self::TooManyUnfinished => (
+                "too-many-unfinished",
+                "In deze map staan te veel onvolledige bestanden. Werk er enkele af of verwijder ze en probeer opnieuw.",
+                "Too many incomplete files are in this folder. Complete or remove some and try again.",
+            ),
+            Self::CannotBeChecked => (
+                "cannot-be-checked",
+                "Dit bestand kan nu niet gecontroleerd worden. Er is niets mis mee; probeer het later opnieuw.",
+                "This file cannot be checked at the moment. Nothing is wrong with it; try again later.",
+            ),
             _ => (
                 "unavailable",
                 "De server kan dit nu niet bewaren. Probeer het later opnieuw.",
@@ -350,7 +371,9 @@ impl Reason {
             Self::ArrivalUnreadable,
             Self::NoLongerConfigured,
             Self::TooManyOpen,
+            Self::TooManyUnfinished,
             Self::Unavailable,
+            Self::CannotBeChecked,
             Self::Unsupported,
         ]
     }

@@ -1,13 +1,14 @@
 //! The access record: one line of the access log. What is recorded, and under which names; writing it durably is
 //! `host::log`'s business.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::account::Who;
 use super::path::Slug;
+use super::probes::Probes;
 use super::reason::Reason;
 
 /// What was asked for or done.
@@ -54,6 +55,12 @@ pub enum Event {
     Seal,
     /// The clock was set, or the machine slept; from here on times tell another story than the order of records.
     ClockJump,
+    /// A process took a configuration over, or turned one down.
+    Config,
+    /// An operator cut a session.
+    Kick,
+    /// Connections that never asked to log in, all of a minute together.
+    Probes,
 }
 
 /// How it ended.
@@ -82,6 +89,9 @@ pub struct Record {
     /// The peer's address and port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<SocketAddr>,
+    /// The proxy that named the peer, in records of logins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<IpAddr>,
     /// The institution; for a login, the user name as far as it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub institution: Option<String>,
@@ -94,6 +104,18 @@ pub struct Record {
     /// The client's identification string (RFC 4253 §4.2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
+    /// A login's key exchange method, as in `mlkem768x25519-sha256`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kex: Option<String>,
+    /// A login's cipher.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cipher: Option<String>,
+    /// A login's message authentication, where the cipher does not do that too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// What the key of a login signed with, as in `rsa-sha2-512`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_algorithm: Option<String>,
     /// The exchange.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<Slug>,
@@ -115,9 +137,15 @@ pub struct Record {
     /// Why it was denied or failed; the code of a `Reason` or of a `LoginRefusal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The operator behind it, as far as the machine knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
     /// Anything else, in words, without personal data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// Of [`Event::Probes`]: how many, and from where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Probes>,
 }
 
 impl Record {
@@ -128,10 +156,15 @@ impl Record {
             outcome,
             session: None,
             peer: None,
+            proxy: None,
             institution: None,
             key_label: None,
             key_fingerprint: None,
             client: None,
+            kex: None,
+            cipher: None,
+            mac: None,
+            key_algorithm: None,
             exchange: None,
             path: None,
             new_path: None,
@@ -139,7 +172,9 @@ impl Record {
             bytes: None,
             sha256: None,
             reason: None,
+            operator: None,
             detail: None,
+            probes: None,
         }
     }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::agreement::Accept;
 use super::envelope::{Envelope, Inspector};
 use super::path::Name;
 use super::reason::Reason;
@@ -39,6 +40,13 @@ pub struct Bounds {
     pub armored: bool,
     /// Bytes that may be held until the bytes before them have come.
     pub held: usize,
+}
+
+impl Bounds {
+    /// What a flow accepts, with so many bytes held.
+    pub fn of(accept: &Accept, held: usize) -> Self {
+        Self { max_size: accept.max_size, armored: accept.armored, held }
+    }
 }
 
 /// What becomes of the bytes of one write.
@@ -83,6 +91,21 @@ impl Gate {
     /// Whether the header is complete, so that bytes go to disk.
     pub fn is_open(&self) -> bool {
         self.inspector.header().is_some()
+    }
+
+    /// What this upload may be.
+    pub fn bounds(&self) -> Bounds {
+        self.bounds
+    }
+
+    /// Once the header is complete: the bytes that carry it.
+    pub fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    /// The header in its binary form, once it is complete.
+    pub fn header(&self) -> Option<Vec<u8>> {
+        self.inspector.header().map(|header| header.binary(&self.head))
     }
 
     fn is_armored(&self) -> bool {
@@ -182,14 +205,15 @@ impl Gate {
         Ok(Pass::These(later))
     }
 
-    /// Bytes of the writes that are held.
+    /// Bytes that are held: of writes that came early, and of a header that is not complete.
     pub fn held(&self) -> usize {
-        self.early_bytes
+        if self.is_open() { self.early_bytes } else { self.early_bytes + self.head.len() }
     }
 
     /// The upload is over.
     pub fn forget_held(&mut self) {
         self.early.clear();
+        self.head = Vec::new();
         self.early_bytes = 0;
     }
 

@@ -1,30 +1,51 @@
-//! The network side. `listener` accepts, `ssh` lets people in and opens channels, `sftp` answers their requests, `session`
-//! says whose they are, `connection` cuts what must be cut, `algorithms` says how it is encrypted. It holds the SSH host
-//! key and no other secret, and runs no other program.
+//! The network side. `listener` accepts, `admission` says who has a place, `proxy` who a proxy speaks for, `ssh` lets people
+//! in and opens channels, `sftp` answers their requests, `session` says whose they are, `connection` cuts what must be cut,
+//! `ask` asks `work` whether a file is for this zone, `budget` shares memory out, `algorithms` says how it is encrypted, `tap`
+//! and `negotiation` hear what was agreed on, `sessions` knows who is there and ends what is revoked, `reload` takes a changed
+//! configuration over, `control` does what operators ask, `needs` says what the process is held to. It holds the SSH host key
+//! and no other secret, and runs no other program.
 
+mod admission;
 mod algorithms;
+mod ask;
+mod budget;
 mod connection;
+mod control;
 mod listener;
+mod needs;
+mod negotiation;
+mod proxy;
+mod reload;
 mod session;
-mod sftp;
+mod sessions;
+pub mod sftp;
 mod ssh;
+mod tap;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use russh::keys::PrivateKey;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 
-use crate::config::Config;
+use self::admission::Admission;
+use self::ask::JobSide;
+use self::budget::Budget;
+pub use self::needs::needs;
+use self::sessions::Sessions;
+use crate::config::{self, Config};
 use crate::host::clock::Clock;
+use crate::host::containment::Containment;
+use crate::host::control::serve as answer_requests;
 use crate::host::files::{self, FileError};
 use crate::host::http::{self, HttpError};
 use crate::host::log::{AccessLog, LogError};
-use crate::host::metrics::{MetricsError, ServeMetrics};
-use crate::host::process::Shutdown;
+use crate::host::metrics::{MetricsError, ReloadMetrics, ServeMetrics};
+use crate::host::process::{Hangup, Shutdown};
+use crate::host::socket::{Socket, SocketError};
 use crate::host::spool::{FileFacts, Spool, SpoolError};
 use crate::host::systemd;
 use crate::policy::path::Slug;
@@ -38,10 +59,20 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(600);
 /// What all connections share.
 pub struct Server {
     config: watch::Sender<Arc<Config>>,
+    /// Of new connections; follows `config`.
+    ssh: RwLock<Arc<russh::server::Config>>,
+    sessions: Arc<Sessions>,
+    reloads: ReloadMetrics,
+    /// Held by the one reload at a time.
+    reloading: tokio::sync::Mutex<()>,
     spool: Spool,
     log: AccessLog,
     metrics: ServeMetrics,
+    job_side: JobSide,
     clock: Clock,
+    /// Memory for bytes that cannot go to disk yet.
+    memory: Arc<Budget>,
+    admission: Arc<Admission>,
 }
 
 /// Why `serve` cannot start or go on.
@@ -53,6 +84,9 @@ pub enum ServeError {
     /// The access log.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The control socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// The metrics listener.
     #[error(transparent)]
     Http(#[from] HttpError),
@@ -83,16 +117,43 @@ pub enum ServeError {
 }
 
 /// Serves until it is told to stop, then ends every connection in order.
-pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result<(), ServeError> {
+pub async fn run(
+    config: Config,
+    clock: Clock,
+    mut shutdown: Shutdown,
+    hangup: Hangup,
+    contained: Containment,
+) -> Result<(), ServeError> {
     let machine = &config.machine;
     let host_key = read_host_key(&machine.host_key)?;
-    let ssh = Arc::new(algorithms::server_config(host_key, &machine.limits));
+    let ssh = Arc::new(algorithms::server_config(host_key, machine.algorithms, &machine.limits));
     let log = AccessLog::open(&machine.log.directory, &machine.node, "serve", clock.clone())?;
     let spool = Spool::open(&machine.spool, &config.pairs())?;
+    spool.recall(clock.now())?;
+    let memory = Budget::new(machine.limits.unwritten_bytes_in_all);
     let metrics = ServeMetrics::new(config.institutions.keys(), &clock)?;
     metrics.watch_log(&log)?;
-    let server =
-        Arc::new(Server { spool, log, metrics, clock, config: watch::Sender::new(Arc::new(config)) });
+    metrics.contained(contained)?;
+    let job_side = JobSide::new(machine.sockets.work.clone(), metrics.questions());
+    let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
+    // After the log was opened, which keeps a second process of this zone away.
+    let socket = Socket::bind(&machine.sockets.serve).await?;
+    let (config, ssh) = (watch::Sender::new(Arc::new(config)), RwLock::new(ssh));
+    let (sessions, reloading, admission) = Default::default();
+    let server = Arc::new(Server {
+        config,
+        ssh,
+        sessions,
+        reloads,
+        reloading,
+        spool,
+        log,
+        metrics,
+        job_side,
+        clock,
+        admission,
+        memory,
+    });
 
     let watched = Arc::clone(&server);
     let registry = server.metrics.registry().clone();
@@ -101,16 +162,15 @@ pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result
     let mut tasks = JoinSet::new();
     tasks.spawn(metrics_listener);
     let (stop, stopped) = watch::channel(false);
-    let places = Arc::new(Semaphore::new(server.config().machine.limits.connections));
     let mut accepting = JoinSet::new();
     for &address in &server.config().machine.listen {
         let listener = listener::bind(address).map_err(|cause| ServeError::Listen { address, cause })?;
         tracing::info!(address = %listener.local_addr().unwrap_or(address), "listening for ssh");
-        let (server, ssh, places) = (Arc::clone(&server), Arc::clone(&ssh), Arc::clone(&places));
-        accepting.spawn(listener::accept(server, ssh, listener, places, stopped.clone()));
+        accepting.spawn(listener::accept(Arc::clone(&server), listener, stopped.clone()));
     }
     server.log.append_async(Record::new(Event::Start, Outcome::Ok)).await?;
-    tasks.spawn(upkeep(Arc::clone(&server)));
+    server.log.append_async(config::taken_over(None, &server.config(), "start".to_owned())).await?;
+    go_on_beside(&server, &mut tasks, hangup, socket);
     systemd::ready("serving");
 
     let cause = shutdown.requested().await;
@@ -120,6 +180,7 @@ pub async fn run(config: Config, clock: Clock, mut shutdown: Shutdown) -> Result
     let _ = stop.send(true);
     while accepting.join_next().await.is_some() {}
     tasks.shutdown().await;
+    admission::tell_probes(&server).await;
     server.log.append_async(Record::new(Event::Stop, Outcome::Ok)).await?;
     Ok(())
 }
@@ -130,9 +191,14 @@ impl Server {
         Arc::clone(&self.config.borrow())
     }
 
+    /// russh's settings for the next connection.
+    fn ssh(&self) -> Arc<russh::server::Config> {
+        Arc::clone(&self.ssh.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// What keeps this process from being ready.
     fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
+        let mut faults: Vec<String> = self.reloads.fault().into_iter().collect();
         if !self.log.is_healthy() {
             faults.push("the access log cannot be written: uploads and downloads are refused".to_owned());
         }
@@ -152,6 +218,26 @@ fn read_host_key(path: &std::path::Path) -> Result<PrivateKey, ServeError> {
     match key.algorithm() {
         russh::keys::Algorithm::Ed25519 if !key.is_encrypted() => Ok(key),
         other => Err(refuse(format!("it must be an ed25519 key without passphrase, not {other}"))),
+    }
+}
+
+/// What runs beside the connections.
+fn go_on_beside(server: &Arc<Server>, tasks: &mut JoinSet<()>, hangup: Hangup, socket: Socket) {
+    tasks.spawn(upkeep(Arc::clone(server)));
+    tasks.spawn(admission::watch(Arc::clone(server)));
+    tasks.spawn(sessions::guard(Arc::clone(server)));
+    tasks.spawn(follow(Arc::clone(server), hangup));
+    let asked = Arc::clone(server);
+    tasks.spawn(answer_requests(socket, move |ask, operator| {
+        control::perform(Arc::clone(&asked), ask, operator)
+    }));
+}
+
+/// Reloads whenever SIGHUP says so. What comes of it stands in the program's log.
+async fn follow(server: Arc<Server>, mut hangup: Hangup) {
+    loop {
+        hangup.requested().await;
+        let _ = server.reload("SIGHUP".to_owned()).await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use russh::server::VerifiedPublicKey;
 
+use super::negotiation::Negotiated;
 use crate::policy::account::Who;
 use crate::policy::path::{RemotePath, Slug};
 use crate::policy::record::{Event, Outcome, Record};
@@ -11,17 +12,25 @@ use crate::policy::record::{Event, Outcome, Record};
 /// The proof that the peer holds the private key of a known person. Only a signature that russh has verified makes it;
 /// file operations need it.
 #[derive(Debug, Clone)]
-pub struct Authenticated(Who);
+pub struct Authenticated {
+    who: Who,
+    algorithm: String,
+}
 
 impl Authenticated {
-    /// `_proof` is a value that russh makes after checking the signature, and nobody else can.
-    pub fn by(who: Who, _proof: VerifiedPublicKey<'_>) -> Self {
-        Self(who)
+    /// `proof` is a value that russh makes after checking the signature, and nobody else can.
+    pub fn by(who: Who, proof: VerifiedPublicKey<'_>) -> Self {
+        Self { who, algorithm: proof.algorithm.to_string() }
     }
 
     /// Who it is.
     pub fn who(&self) -> &Who {
-        &self.0
+        &self.who
+    }
+
+    /// What the key signed with.
+    pub fn algorithm(&self) -> &str {
+        &self.algorithm
     }
 }
 
@@ -56,6 +65,17 @@ impl Session {
             peer: Some(self.peer),
             client: Some(self.client.clone()),
             ..Record::new(event, outcome).by(self.who())
+        }
+    }
+
+    /// The record of the login, with what the connection is secured with.
+    pub fn login_record(&self, negotiated: Option<&Negotiated>) -> Record {
+        Record {
+            kex: negotiated.map(|agreed| agreed.kex.clone()),
+            cipher: negotiated.map(|agreed| agreed.cipher.clone()),
+            mac: negotiated.and_then(|agreed| agreed.mac.clone()),
+            key_algorithm: Some(self.authenticated.algorithm().to_owned()),
+            ..self.record(Event::Login, Outcome::Ok)
         }
     }
 

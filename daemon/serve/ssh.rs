@@ -14,17 +14,21 @@ use super::Server;
 use super::algorithms::may_sign;
 use super::connection::Connection;
 use super::session::{Authenticated, Session};
+use super::sessions::Present;
 use super::sftp::Sftp;
 use super::sftp::framing::Violation;
 use crate::host::log::LogError;
-use crate::host::metrics::{ConnectionRefusal, Open as OpenCount};
+use crate::host::metrics::{ConnectionRefusal, Limit, Open as OpenCount, SessionEnd};
 use crate::policy::account::{Attempt, LoginRefusal, Who, identify};
-use crate::policy::record::{Event, Outcome};
+use crate::policy::record::{Event, Outcome, Record};
 
 /// Answers that a client does not read are held for it up to this many bytes; a client that asks on is cut.
 const UNREAD_MAX: usize = 4 << 20;
 /// Channels over a connection's whole life: the library keeps a few KiB of each that this side closes first, for good.
 const CHANNELS_MAX: usize = 1000;
+/// What a channel's window and largest packet must both have room for. Cut into packets of one byte, an answer would take
+/// fifty times its memory, and its client would not have to send much for that.
+const ROOM_MIN: usize = 1024;
 
 /// Why a connection ends in disorder.
 #[derive(Debug, thiserror::Error)]
@@ -44,15 +48,15 @@ pub enum ConnectionError {
     /// More channels opened, one after the other, than a connection is good for.
     #[error("too many channels opened")]
     TooManyChannels,
+    /// More requests turned down within a minute than a client at work can have.
+    #[error("too many requests turned down")]
+    TooManyRefusals,
     /// A channel was closed by its client while answers waited for room in it; they would block all other channels.
     #[error("channel closed with answers unread")]
     AnswersUnread,
     /// The socket.
     #[error("socket: {0}")]
     Io(#[from] std::io::Error),
-    /// It did not say what it is in time.
-    #[error("no identification in time")]
-    NoIdentification,
 }
 
 /// One connection's handler. Channels without an SFTP session are open and mute.
@@ -63,6 +67,8 @@ pub struct Peer {
     session: Option<Arc<Session>>,
     /// Keeps the session in the metric of open ones.
     counted: Option<OpenCount>,
+    /// Keeps it among the live ones.
+    present: Option<Present>,
     channels: HashMap<ChannelId, Option<Sftp>>,
     /// Channels that ended while answers waited for room in them: the library holds those, so they still count.
     unfinished: Vec<ChannelId>,
@@ -81,6 +87,7 @@ impl Peer {
             admitted: None,
             session: None,
             counted: None,
+            present: None,
             channels: HashMap::new(),
             unfinished: Vec::new(),
             opened: 0,
@@ -94,14 +101,14 @@ impl Peer {
         let today = self.server.clock.today();
         let config = &self.server.config();
         // On a socket for both families an IPv4 peer shows up as ::ffff:a.b.c.d.
-        let peer = self.connection.peer.ip().to_canonical();
+        let peer = self.connection.origin.peer.ip().to_canonical();
         let attempt = Attempt { user, fingerprint: &fingerprint, peer, today };
         // The answer takes the same time for every refusal, because russh waits it out; it differs in the log only.
         let known = identify(&config.institutions, |name| config.has_open_exchange(name, today), &attempt);
         match known {
-            Ok(who) if may_sign(algorithm) => Some(who),
+            Ok(who) if may_sign(config.machine.algorithms, algorithm) => Some(who),
             Ok(_) => {
-                self.refuse(user, LoginRefusal::NotProven, fingerprint);
+                self.refuse(user, LoginRefusal::AlgorithmNotAccepted, fingerprint);
                 None
             }
             Err(refusal) => {
@@ -113,14 +120,56 @@ impl Peer {
 
     fn refuse(&self, user: &str, refusal: LoginRefusal, fingerprint: String) {
         self.server.metrics.authentication(Some(refusal));
+        self.connection.rejects();
         self.connection.refused(user, refusal, fingerprint);
     }
 
-    fn end_channel(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
+    fn count(&self, violation: Violation) {
+        match violation {
+            Violation::TooLarge => self.server.metrics.limit_reached(Limit::PacketSize),
+            Violation::TooManyOutstanding => {
+                self.server.metrics.limit_reached(Limit::OutstandingRequests);
+            }
+            Violation::TooShort
+            | Violation::OutOfSequence
+            | Violation::Ended
+            | Violation::TooManyRefusals => {}
+        }
+    }
+
+    /// Keeps what operators see of this connection up to date.
+    fn tell_flow(&self, received: usize, sent: usize) {
+        let open = self.channels.values().flatten().map(Sftp::open_files);
+        let (uploads, downloads) = open.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+        self.connection.flows(|flow| {
+            (flow.uploads, flow.downloads) = (uploads, downloads);
+            flow.received += received as u64;
+            flow.sent += sent as u64;
+        });
+    }
+
+    /// Other channels would go on as this one did: the connection ends.
+    fn spent(&self) -> ConnectionError {
+        self.server.metrics.session_ended(SessionEnd::TooManyRefusals);
+        if let Some(session) = &self.session {
+            self.connection.breaks_off(Record {
+                detail: Some("ended: too many requests turned down within a minute".to_owned()),
+                ..session.record(Event::Other, Outcome::Denied)
+            });
+        }
+        ConnectionError::TooManyRefusals
+    }
+
+    fn forget_channel(&mut self, channel: ChannelId, ssh: &Ssh) {
         self.channels.remove(&channel);
+        self.tell_flow(0, 0);
         if ssh.has_pending_data(channel) {
             self.unfinished.push(channel);
         }
+    }
+
+    fn end_channel(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
+        self.forget_channel(channel, ssh);
         // Without an exit status OpenSSH's scp and sftp report a failure after a perfect transfer.
         ssh.exit_status_request(channel, 0)?;
         ssh.eof(channel)?;
@@ -132,11 +181,24 @@ impl Peer {
 impl Handler for Peer {
     type Error = ConnectionError;
 
+    async fn auth_none(&mut self, user: &str) -> Result<Auth, ConnectionError> {
+        self.connection.asks(user);
+        self.connection.rejects();
+        Ok(Auth::reject())
+    }
+
+    async fn auth_password(&mut self, user: &str, _: &str) -> Result<Auth, ConnectionError> {
+        self.connection.asks(user);
+        self.connection.rejects();
+        Ok(Auth::reject())
+    }
+
     async fn auth_publickey_offered(
         &mut self,
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, ConnectionError> {
+        self.connection.asks(user);
         self.probes += 1;
         if self.probes > self.server.config().machine.limits.key_probes {
             self.server.metrics.connection_refused(ConnectionRefusal::Attempts);
@@ -168,14 +230,25 @@ impl Handler for Peer {
             .collect();
         let session = Arc::new(Session {
             id: self.connection.id.clone(),
-            peer: self.connection.peer,
+            peer: self.connection.origin.peer,
             client,
             authenticated,
         });
-        self.server.log.append_async(session.record(Event::Login, Outcome::Ok)).await?;
+        self.connection.proves();
+        let proxy = self.connection.origin.proxy;
+        if let Err(bound) = self.connection.place.logs_in(&self.server, session.institution()) {
+            self.server.metrics.authentication(Some(bound.refusal()));
+            let reason = Some(bound.refusal().code().to_owned());
+            let denied = Record { proxy, reason, ..session.record(Event::Login, Outcome::Denied) };
+            self.server.log.append_async(denied).await?;
+            return Ok(ssh.disconnect(Disconnect::TooManyConnections, bound.sentence(), "nl")?);
+        }
+        let login = Record { proxy, ..session.login_record(self.connection.negotiated()) };
+        self.server.log.append_async(login).await?;
         self.server.metrics.authentication(None);
         self.counted = Some(self.server.metrics.session());
         self.connection.logged_in(Arc::clone(&session));
+        self.present = Some(self.server.sessions.enter(&self.connection, &session, self.server.clock.now()));
         self.session = Some(session);
         Ok(())
     }
@@ -186,21 +259,39 @@ impl Handler for Peer {
         reply: ChannelOpenHandle,
         ssh: &mut Ssh,
     ) -> Result<(), ConnectionError> {
-        self.unfinished.retain(|&ended| ssh.has_pending_data(ended));
-        let taken = self.channels.len() + self.unfinished.len();
-        if self.session.is_none() || taken >= self.server.config().machine.limits.channels {
-            reply.reject(ChannelOpenFailure::ResourceShortage).await;
-            return Ok(());
-        }
+        let ended = |sftp: &Option<Sftp>| sftp.as_ref().is_some_and(Sftp::has_ended);
+        let ended: Vec<_> = self.channels.iter().filter(|(_, sftp)| ended(sftp)).map(|(id, _)| *id).collect();
+        ended.into_iter().for_each(|channel| self.forget_channel(channel, ssh));
+        // Refused ones too: the library queues its refusals without bound.
         self.opened += 1;
         if self.opened > CHANNELS_MAX {
+            self.server.metrics.limit_reached(Limit::Channels);
             return Err(ConnectionError::TooManyChannels);
+        }
+        self.unfinished.retain(|&ended| ssh.has_pending_data(ended));
+        let taken = self.channels.len() + self.unfinished.len();
+        let is_full = taken >= self.server.config().machine.limits.channels;
+        if self.session.is_none() || is_full || channel.writable_packet_size().await < ROOM_MIN {
+            self.server.metrics.limit_reached(Limit::Channels);
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
         }
         self.channels.insert(channel.id(), None);
         reply.accept().await;
         // The channel's own queue is not used; held, it would fill and stop the connection for good.
         drop(channel);
         Ok(())
+    }
+
+    /// This side opens no channel, so there is none to confirm; the library takes over another window and packet size.
+    async fn channel_open_confirmation(
+        &mut self,
+        _: ChannelId,
+        _: u32,
+        _: u32,
+        _: &mut Ssh,
+    ) -> Result<(), ConnectionError> {
+        Err(ConnectionError::Ssh(russh::Error::Inconsistent))
     }
 
     async fn subsystem_request(
@@ -222,17 +313,26 @@ impl Handler for Peer {
 
     async fn data(&mut self, channel: ChannelId, data: &[u8], ssh: &mut Ssh) -> Result<(), ConnectionError> {
         let Some(Some(sftp)) = self.channels.get_mut(&channel) else { return Ok(()) };
+        if sftp.has_ended() {
+            self.forget_channel(channel, ssh);
+            return Ok(());
+        }
         let answers = match sftp.receive(data).await {
             Ok(answers) => answers,
+            Err(Violation::TooManyRefusals) => return Err(self.spent()),
             Err(violation) => {
                 tracing::info!(session = self.connection.id, %violation, "channel ended");
+                self.count(violation);
+                self.server.metrics.session_ended(SessionEnd::Protocol);
                 return self.end_channel(channel, ssh);
             }
         };
         self.connection.made_progress();
+        self.tell_flow(data.len(), answers.len());
         if ssh.has_pending_data(channel) {
             self.unread += answers.len();
             if self.unread > UNREAD_MAX {
+                self.count(Violation::TooManyOutstanding);
                 return Err(Violation::TooManyOutstanding.into());
             }
         } else {
@@ -245,7 +345,12 @@ impl Handler for Peer {
     }
 
     async fn channel_eof(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
-        if self.channels.contains_key(&channel) { self.end_channel(channel, ssh) } else { Ok(()) }
+        match self.channels.get(&channel) {
+            Some(Some(sftp)) if sftp.has_ended() => self.forget_channel(channel, ssh),
+            Some(_) => self.end_channel(channel, ssh)?,
+            None => {}
+        }
+        Ok(())
     }
 
     async fn channel_close(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {

@@ -9,7 +9,7 @@ use super::join::{List, Source};
 use super::open::{self, OpenError};
 use super::query::{QueryError, Stop, go_on};
 use super::{Workshop, record_of};
-use crate::config::Database;
+use crate::config::{Config, Database};
 use crate::host::files::digest;
 use crate::host::log::LogError;
 use crate::host::spool::{Claim, SpoolError};
@@ -42,6 +42,8 @@ pub struct Progress {
 /// What is to be done with an arrival.
 #[derive(Debug, Clone, Copy)]
 pub struct Order<'a> {
+    /// The configuration that says so.
+    pub config: &'a Config,
     /// Its exchange, which is open today.
     pub exchange: &'a Exchange,
     /// Its flow.
@@ -121,7 +123,7 @@ impl Workshop {
     ) -> Result<(), JobError> {
         let staged = match &order.flow.job {
             Job::Relay => self.relay(claim, arrival, order.flow)?,
-            Job::Query(query) => self.query(claim, arrival, order.flow, query, progress)?,
+            Job::Query(query) => self.query(claim, arrival, order, query, progress)?,
         };
         let name = delivery_name(arrival);
         for result in staged {
@@ -148,10 +150,11 @@ impl Workshop {
         &self,
         claim: &Claim<'_>,
         arrival: &Arrival,
-        flow: &Flow,
+        order: Order<'_>,
         query: &Query,
         progress: &mut Progress,
     ) -> Result<Vec<Staged>, JobError> {
+        let Order { config, flow, .. } = order;
         let payload = claim.payload()?;
         let size = payload.metadata()?.len();
         if size != arrival.size {
@@ -165,14 +168,13 @@ impl Workshop {
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
         let list = List::measure(&table, &self.stop)?;
         progress.rows_in = Some(list.rows());
-        let Some(Database::Sqlite(register)) = self.config.machine.databases.get(&query.database) else {
+        let Some(Database::Sqlite(register)) = config.machine.databases.get(&query.database) else {
             return Err(JobError::Setup(format!("database {} is not in dropzone.yaml", query.database)));
         };
         let memory = self.memory.lease();
         let source = Source { query, register, mapped: memory.bytes(), stop: Arc::clone(&self.stop) };
         let outputs = flow.to.iter().map(|to| {
-            let recipients =
-                self.config.institutions.get(to).map(|institution| institution.recipients.as_slice());
+            let recipients = config.institutions.get(to).map(|institution| institution.recipients.as_slice());
             let encryptor = encrypt::begin(recipients.unwrap_or_default()).map_err(QueryError::Encrypt)?;
             Ok((encryptor, claim.stage(to)?))
         });

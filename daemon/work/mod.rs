@@ -1,11 +1,12 @@
 //! The job side: claims arrivals, decrypts, joins, encrypts and delivers, and writes the receipts. It listens on no
 //! network but the loopback of its metrics, and alone holds age identities and databases.
 //!
-//! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver`
+//! `ask` tells `serve` whether a file is for this zone. `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver`
 //! its job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says
 //! whether a list may be cut and `query_error` what went wrong; `receipts` what its sender reads, signed
 //! by `signer`; `seal` signs how far the access log has come.
 
+mod ask;
 pub mod deliver;
 pub mod encrypt;
 pub mod join;
@@ -13,6 +14,7 @@ pub mod open;
 pub mod query;
 mod query_error;
 pub mod receipts;
+mod reload;
 mod scan;
 mod seal;
 pub mod signer;
@@ -34,10 +36,13 @@ use self::seal::Seals;
 use self::signer::{SignError, Signer};
 use crate::config::Config;
 use crate::host::clock::Clock;
+use crate::host::control;
 use crate::host::files;
 use crate::host::http;
 use crate::host::log::{AccessLog, LogError};
-use crate::host::metrics::WorkMetrics;
+use crate::host::metrics::{ReloadMetrics, WorkMetrics};
+use crate::host::process::Hangup;
+use crate::host::socket::Socket;
 use crate::host::spool::{Spool, SpoolError};
 use crate::host::systemd;
 use crate::policy::arrival::{Arrival, ArrivalId, State};
@@ -51,7 +56,7 @@ const LEAST_MAPPED: u64 = 8 << 20;
 
 /// What every job needs.
 pub struct Workshop {
-    config: Config,
+    config: tokio::sync::watch::Sender<Arc<Config>>,
     spool: Spool,
     log: AccessLog,
     clock: Clock,
@@ -60,6 +65,9 @@ pub struct Workshop {
     seals: Seals,
     memory: Memory,
     metrics: WorkMetrics,
+    reloads: ReloadMetrics,
+    /// Held by the one reload at a time.
+    reloading: tokio::sync::Mutex<()>,
     /// The last scan of the spool failed, or the last try could not be recorded.
     is_stuck: AtomicBool,
     /// Arrivals that this process claimed, and left in `active` because it could move them nowhere.
@@ -85,17 +93,28 @@ pub enum Unfinished {
 }
 
 /// Runs until `shutdown`: opens everything, recovers what a crash left, and works. Fails only at start.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let opening = tokio::task::spawn_blocking(move || Workshop::open(config, Clock::system()));
     let workshop = Arc::new(opening.await.context("opening the workshop")??);
     let seen = Arc::clone(&workshop);
-    let address = workshop.config.machine.metrics.work;
+    let config = workshop.config();
+    let machine = &config.machine;
     let (_, monitoring) =
-        http::listen(address, workshop.metrics.registry().clone(), move || seen.ailments()).await?;
+        http::listen(machine.metrics.work, workshop.metrics.registry().clone(), move || seen.ailments())
+            .await?;
+    // After the log was opened, which keeps a second process of this zone away.
+    let socket = Socket::bind(&machine.sockets.work).await?;
+    let control = Socket::bind(&machine.sockets.work_control).await?;
     workshop.log.append_async(Record::new(Event::Start, Outcome::Ok)).await?;
+    workshop.log.append_async(crate::config::taken_over(None, &config, "start".to_owned())).await?;
+    let asked = Arc::clone(&workshop);
+    let perform = move |ask, operator| reload::perform(Arc::clone(&asked), ask, operator);
     systemd::ready("waiting for arrivals");
     tokio::select! {
         () = scan::run(&workshop, shutdown) => {}
+        () = ask::answer_questions(&workshop, socket) => {}
+        () = control::serve(control, perform) => {}
+        () = reload::follow(&workshop, hangup) => {}
         () = async { monitoring.await; std::future::pending().await } => {}
     }
     systemd::stopping();
@@ -121,7 +140,9 @@ impl Workshop {
         let metrics = WorkMetrics::new(config.exchanges.values(), &clock)?;
         metrics.watch_log(&log)?;
         tell_last_deliveries(&spool, &metrics)?;
-        let (seals, memory, is_stuck, stranded, stop) = Default::default();
+        let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
+        let config = tokio::sync::watch::Sender::new(Arc::new(config));
+        let (seals, memory, is_stuck, stranded, stop, reloading) = Default::default();
         let workshop = Self {
             config,
             spool,
@@ -132,12 +153,19 @@ impl Workshop {
             seals,
             memory,
             metrics,
+            reloads,
+            reloading,
             is_stuck,
             stranded,
             stop,
         };
         workshop.publish_key()?;
         Ok(workshop)
+    }
+
+    /// The configuration in force. A reload replaces it whole: who decides several things by it takes it once.
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
     }
 
     /// Ends running jobs soon; their arrivals go back to `incoming`.
@@ -150,8 +178,8 @@ impl Workshop {
         let log = (!self.log.is_healthy()).then_some("the access log cannot be written");
         let stuck = self.is_stuck.load(Ordering::Relaxed);
         let spool = stuck.then_some("the spool cannot be read or written; the program log says why");
-        let own = [log, spool].into_iter().flatten().map(str::to_owned);
-        own.chain(self.seals.trouble()).collect()
+        let told = [log, spool].into_iter().flatten().map(str::to_owned);
+        told.chain(self.reloads.fault()).chain(self.seals.trouble()).collect()
     }
 
     fn is_stopping(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Opens an arrival: decrypts it to the end into memory, every chunk authenticated, and says precisely why it cannot be
 //! opened. Nothing is acted upon before the last chunk has been seen. What the list holds is `policy::table`'s question.
+//! Of a header alone it says whether the zone could open it, and no more.
 
 use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
@@ -9,11 +10,15 @@ use age::armor::ArmoredReader;
 use age::{DecryptError, Decryptor, Identity};
 use zeroize::Zeroizing;
 
+use crate::policy::envelope::{Header, Inspector};
+use crate::policy::question::Answer;
 use crate::policy::reason::Reason;
 
 const MAGIC: &[u8] = b"age-encryption.org/v1\n";
 /// Longest header handed to the age library, which parses it from the start at every line.
 const HEADER_MAX: u64 = 64 << 10;
+/// Bytes between the header and the first chunk.
+const NONCE: usize = 16;
 const READ_BUFFER: usize = 256 << 10;
 
 /// The private keys that arrivals are encrypted to.
@@ -47,6 +52,26 @@ impl Identities {
             }
         }
         Ok(Self(identities))
+    }
+}
+
+/// Says of a whole header in its binary form whether one of the identities opens it. The file key is dropped where it was
+/// found.
+pub fn opens(header: &[u8], identities: &Identities) -> Answer {
+    // Who asks has looked already; what age's parser gets is bounded here all the same.
+    let mut inspector = Inspector::default();
+    let is_whole = |found: &Header| !found.is_armored() && found.carried_by() == header.len() as u64;
+    if !matches!(inspector.feed(header), Ok(Some(found)) if is_whole(found)) {
+        return Answer::Unreadable;
+    }
+    // Behind the header age reads the payload's nonce; any will do, for no payload is decrypted.
+    let opened = Decryptor::new_buffered(header.chain([0; NONCE].as_slice())).and_then(|decryptor| {
+        decryptor.decrypt(identities.0.iter().map(|identity| identity as &dyn Identity))
+    });
+    match opened {
+        Ok(_) => Answer::Opens,
+        Err(DecryptError::NoMatchingKeys | DecryptError::KeyDecryptionFailed) => Answer::NotForUs,
+        Err(_) => Answer::Unreadable,
     }
 }
 
@@ -280,6 +305,51 @@ mod tests {
             ("bad header", [MAGIC, b"nonsense\n--- x\n"].concat(), Reason::HeaderMalformed),
         ] {
             assert_eq!(outcome(&file, false, &identities), Err(reason), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_header_alone_says_whether_it_is_for_us_and_nothing_else_does() {
+        let ((ours, identities), (other, _)) = (ours(), ours());
+        let head = |file: &[u8], payload: usize| file[..file.len() - NONCE - 16 - payload].to_vec();
+        let for_us = head(&encrypted(&ours, b"12345", false), 5);
+        let for_both = {
+            let recipients = [other.to_public(), ours.to_public()];
+            let recipients = recipients.iter().map(|recipient| recipient as &dyn age::Recipient);
+            let encryptor = age::Encryptor::with_recipients(recipients).unwrap();
+            let mut out = Vec::new();
+            encryptor.wrap_output(&mut out).unwrap().finish().unwrap();
+            head(&out, 0)
+        };
+        let mut other_mac = for_us.clone();
+        let at = for_us.len() - 20;
+        other_mac[at] = if other_mac[at] == b'A' { b'B' } else { b'A' };
+        // A stanza of ours in front, under a header that somebody else made.
+        let foreign = head(&encrypted(&other, b"", false), 0);
+        let stanza_end =
+            for_us.windows(4).enumerate().filter(|(_, window)| window == b"\n-> ").nth(1).unwrap().0;
+        let stolen = [&for_us[..=stanza_end], &foreign[MAGIC.len()..]].concat();
+        let phrase = age::Encryptor::with_user_passphrase(SecretString::from("phrase".to_owned()));
+        let mut by_phrase = Vec::new();
+        phrase.wrap_output(&mut by_phrase).unwrap().finish().unwrap();
+        for (what, header, answer) in [
+            ("for us", for_us.clone(), Answer::Opens),
+            ("for another and us", for_both, Answer::Opens),
+            ("for another", foreign, Answer::NotForUs),
+            ("another MAC", other_mac, Answer::Unreadable),
+            ("a stolen stanza", stolen, Answer::Unreadable),
+            ("a passphrase", head(&by_phrase, 0), Answer::Unreadable),
+            ("one byte short", for_us[..for_us.len() - 1].to_vec(), Answer::Unreadable),
+            ("one byte more", [&for_us[..], b"x"].concat(), Answer::Unreadable),
+            ("armor", encrypted(&ours, b"", true), Answer::Unreadable),
+            (
+                "too many stanzas",
+                [MAGIC, &b"-> X25519 a\n\n".repeat(40), b"--- x\n"].concat(),
+                Answer::Unreadable,
+            ),
+            ("nothing", Vec::new(), Answer::Unreadable),
+        ] {
+            assert_eq!(opens(&header, &identities), answer, "{what}");
         }
     }
 

@@ -74,7 +74,7 @@ impl Workshop {
         }
         let refusal = Receipt {
             finished: Some(arrival.received),
-            ..Receipt::of(arrival, self.agreement(arrival), Verdict::Refused)
+            ..Receipt::of(arrival, &self.agreement(arrival), Verdict::Refused)
         };
         self.write_receipt(arrival, &refusal)
     }
@@ -83,7 +83,7 @@ impl Workshop {
     pub(super) fn publish_key(&self) -> Result<(), SpoolError> {
         let key = self.signer.public();
         let (signers, readme) = (key.allowed_signers(), published::readme(&key));
-        for (institution, exchange) in self.config.pairs() {
+        for (institution, exchange) in self.config().pairs() {
             for (name, text) in [(published::ALLOWED_SIGNERS, &signers), (published::README, &readme)] {
                 self.spool.keep_beside_receipts(&institution, &exchange, (name, text.as_bytes()))?;
             }
@@ -92,8 +92,9 @@ impl Workshop {
     }
 
     /// The reference of the agreement behind an arrival; empty where the configuration has lost it.
-    pub(super) fn agreement(&self, arrival: &Arrival) -> &str {
-        let exchange = self.config.exchanges.get(arrival.id.exchange());
-        exchange.map_or("", |exchange| exchange.agreement.reference.as_str())
+    pub(super) fn agreement(&self, arrival: &Arrival) -> String {
+        let config = self.config();
+        let exchange = config.exchanges.get(arrival.id.exchange());
+        exchange.map_or_else(String::new, |exchange| exchange.agreement.reference.clone())
     }
 }

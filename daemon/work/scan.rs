@@ -99,7 +99,7 @@ impl Floor {
             self.expire_log();
             self.seal_log();
         }
-        while self.running.len() < self.workshop.config.machine.work.jobs && !self.is_paused() {
+        while self.running.len() < self.workshop.config().machine.work.jobs && !self.is_paused() {
             let Some(next) = self.turns.next(&self.running) else { break };
             self.start(next);
         }
@@ -108,7 +108,7 @@ impl Floor {
     /// When the loop looks round again without an event.
     fn next_scan(&self) -> Instant {
         let now = Instant::now();
-        let every = self.workshop.config.machine.work.scan_every;
+        let every = self.workshop.config().machine.work.scan_every;
         let due = self.scanned.map_or(now, |at| at + if self.is_woken { SHORTEST_PAUSE } else { every });
         self.paused_until.map_or(due, |until| due.max(until))
     }
@@ -119,7 +119,7 @@ impl Floor {
 
     fn pause(&mut self) {
         self.workshop.is_stuck.store(true, Ordering::Relaxed);
-        self.paused_until = Some(Instant::now() + self.workshop.config.machine.work.scan_every);
+        self.paused_until = Some(Instant::now() + self.workshop.config().machine.work.scan_every);
     }
 
     async fn scan(&mut self) {
@@ -212,7 +212,7 @@ impl Floor {
         self.expired = Some(Instant::now());
         let workshop = Arc::clone(&self.workshop);
         tokio::task::spawn_blocking(move || {
-            match workshop.log.expire(workshop.config.machine.log.keep_days) {
+            match workshop.log.expire(workshop.config().machine.log.keep_days) {
                 Ok(days) if days.is_empty() => {}
                 Ok(days) => {
                     tracing::info!(days = days.len(), "log days deleted because their time has passed")

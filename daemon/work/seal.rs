@@ -118,7 +118,8 @@ impl Workshop {
     }
 
     fn seal(&self, sealing: &mut Sealing) -> Result<(), SealError> {
-        let directory = &self.config.machine.log.directory;
+        let config = self.config();
+        let directory = &config.machine.log.directory;
         let folder = LogFolder::open(directory)?;
         let heads = Heads::make(&folder)?;
         // Another node that shares this folder is sealing it.
@@ -128,8 +129,8 @@ impl Workshop {
         let acknowledged = sealing.acknowledged.get_or_insert_with(|| past.known.broken.clone()).clone();
         let making = Making {
             time: self.clock.now(),
-            node: self.config.machine.node.clone(),
-            keep_days: self.config.machine.log.keep_days,
+            node: config.machine.node.clone(),
+            keep_days: config.machine.log.keep_days,
         };
         let walked = walk(&folder, &past.known, making.time)?;
         if let Some(head) = head::next(&past.known, &making, walked) {
@@ -137,7 +138,7 @@ impl Workshop {
             let kept = self.sign(&heads, &key, &head)?;
             past.known.follow(&head, &kept.text);
             self.record(&head, &kept, &before)?;
-            if self.config.machine.log.heads_to.syslog {
+            if config.machine.log.heads_to.syslog {
                 copies::tell_syslog(Path::new(copies::SYSLOG), &kept)?;
             }
             if head.complete {
@@ -187,7 +188,8 @@ impl Workshop {
 
     /// Sends heads to their second places; what did not arrive the last time, arrives now.
     fn send(&self, heads: &Heads, complete: Option<&Kept>) -> Result<(), SealError> {
-        let to = &self.config.machine.log.heads_to;
+        let config = self.config();
+        let to = &config.machine.log.heads_to;
         if let Some(path) = &to.file {
             let last = copies::last_number(path)?;
             let missing = heads.numbers()?.into_iter().filter(|(number, _)| *number > last);
@@ -204,7 +206,7 @@ impl Workshop {
             return Ok(());
         };
         let name = format!("log-{}.head", day(head.time));
-        for (institution, exchange) in self.config.pairs() {
+        for (institution, exchange) in config.pairs() {
             for (name, text) in [(format!("{name}.sig"), &kept.signature), (name.clone(), &kept.text)] {
                 self.spool.keep_beside_receipts(&institution, &exchange, (&name, text))?;
             }

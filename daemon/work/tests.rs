@@ -11,12 +11,14 @@ use jiff::civil::date;
 use super::turns::Waiting;
 use super::worker::End;
 use super::*;
-use crate::config::{Database, HeadsTo, Limits, Log, Machine, MetricsListen, Work};
+use crate::config::{Database, HeadsTo, Limits, Log, Machine, MetricsListen, Sockets, Work};
 use crate::policy::account::{Institution, Who};
-use crate::policy::agreement::{Accept, Agreement, Exchange, Flow, Job, Party, Query};
+use crate::policy::agreement::{Accept, Agreement, Collision, Exchange, Flow, Job, Party, Query};
 use crate::policy::arrival::{Arrival, ArrivalId, State, delivery_name, receipt_name};
 use crate::policy::envelope::Inspector;
 use crate::policy::path::{Folder, Name, Slug};
+use crate::policy::penalties::PenaltyRules;
+use crate::policy::question::Unasked;
 use crate::policy::reason::Reason;
 use crate::policy::receipt::{Content, Receipt, Verdict};
 use crate::policy::record::Line;
@@ -38,7 +40,13 @@ pub(super) struct Zone {
 }
 
 fn flow(name: &str, job: Job, to: &[&str]) -> Flow {
-    let accept = Accept { names: Vec::new(), max_size: 1 << 30, armored: true };
+    let accept = Accept {
+        names: Vec::new(),
+        max_size: 1 << 30,
+        armored: true,
+        collision: Collision::default(),
+        unasked: Unasked::Accept,
+    };
     Flow {
         name: slug(name),
         from: vec![slug("agii")],
@@ -79,6 +87,7 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
     };
     let at = "127.0.0.1:0".parse().unwrap();
     Config {
+        files: crate::config::Files::new(),
         directory: folder.to_owned(),
         machine: Machine {
             node: slug("test"),
@@ -89,9 +98,17 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
             spool: folder.join("spool"),
             log: Log { directory: folder.join("log"), keep_days: 31, heads_to: HeadsTo::default() },
             metrics: MetricsListen { serve: at, work: at },
+            sockets: Sockets {
+                serve: folder.join("serve.sock"),
+                work: folder.join("work.sock"),
+                work_control: folder.join("control.sock"),
+            },
             databases: BTreeMap::from([(slug("register"), Database::Sqlite(folder.join("register.db")))]),
             work: Work { scan_every: Duration::from_millis(200), jobs: 2, tries: 2 },
             limits: Limits::default(),
+            algorithms: crate::config::Algorithms::Compat,
+            penalties: PenaltyRules::default(),
+            proxies: Vec::new(),
         },
         institutions: ["agii", "atlas"].iter().map(|name| (slug(name), institution(name))).collect(),
         exchanges: BTreeMap::from([
@@ -125,6 +142,16 @@ impl Zone {
         let clock = Clock::fixed(NOW.parse().unwrap());
         let workshop = Workshop::open(config, clock).unwrap();
         Self { folder, zone_key, receiver_key, workshop }
+    }
+
+    /// The header of a list for this zone.
+    pub(super) fn header(&self) -> Vec<u8> {
+        let file = self.encrypted(b"");
+        file[..file.len() - 32].to_vec()
+    }
+
+    pub(super) fn into_parts(self) -> (tempfile::TempDir, Workshop) {
+        (self.folder, self.workshop)
     }
 
     fn arrival(&self, exchange: &str, flow: Option<&str>, name: &str, payload: &[u8]) -> Arrival {

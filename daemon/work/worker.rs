@@ -8,6 +8,7 @@ use super::deliver::{JobError, Order, Progress};
 use super::receipts::{Standing, receipt};
 use super::turns::Waiting;
 use super::{Unfinished, Workshop, record_of};
+use crate::config::Config;
 use crate::host::spool::{Claim, SpoolError};
 use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::job::{Next, after_failure};
@@ -81,10 +82,11 @@ impl Workshop {
     }
 
     fn attempt(&self, claim: &Claim<'_>, arrival: &Arrival, progress: &mut Progress) -> Result<(), JobError> {
-        let order = self.order(arrival).map_err(JobError::Refused)?;
+        let config = self.config();
+        let order = self.order(&config, arrival).map_err(JobError::Refused)?;
         progress.kind = Some(order.flow.job.kind());
         // Tries that ended in an error never come to this: those that ended the process are counted by the next start.
-        if claim.tries() >= self.config.machine.work.tries {
+        if claim.tries() >= config.machine.work.tries {
             progress.tries = claim.tries();
             return Err(JobError::Exhausted { tries: claim.tries() });
         }
@@ -101,27 +103,23 @@ impl Workshop {
     }
 
     /// What the configuration says is to be done with an arrival today.
-    fn order(&self, arrival: &Arrival) -> Result<Order<'_>, Reason> {
+    fn order<'a>(&self, config: &'a Config, arrival: &Arrival) -> Result<Order<'a>, Reason> {
         let institution: &Slug = arrival.id.institution();
         let known = |exchange: &&crate::policy::agreement::Exchange| {
-            exchange.parties.contains_key(institution) && self.config.institutions.contains_key(institution)
+            exchange.parties.contains_key(institution) && config.institutions.contains_key(institution)
         };
-        let exchange = self
-            .config
-            .exchanges
-            .get(arrival.id.exchange())
-            .filter(known)
-            .ok_or(Reason::NoLongerConfigured)?;
+        let exchange =
+            config.exchanges.get(arrival.id.exchange()).filter(known).ok_or(Reason::NoLongerConfigured)?;
         let flow = arrival.flow.as_ref().and_then(|name| exchange.flow(name));
         let flow = flow.filter(|flow| flow.from.contains(institution)).ok_or(Reason::NoLongerConfigured)?;
         exchange.require_open(self.clock.today())?;
-        Ok(Order { exchange, flow })
+        Ok(Order { config, exchange, flow })
     }
 
     fn finish(&self, claim: &Claim<'_>, arrival: &Arrival, progress: &Progress) -> Result<End, Unfinished> {
         let finished = Some(self.clock.now());
         let standing = Standing { verdict: Verdict::Delivered, reason: None, finished };
-        let last = receipt(arrival, self.agreement(arrival), &standing, progress);
+        let last = receipt(arrival, &self.agreement(arrival), &standing, progress);
         self.write_receipt(arrival, &last)?;
         self.log.append(&Record { detail: rows(progress), ..record_of(Event::Job, Outcome::Ok, arrival) })?;
         claim.finish()?;
@@ -135,7 +133,7 @@ impl Workshop {
         progress: &Progress,
         error: &JobError,
     ) -> Result<End, Unfinished> {
-        let next = after_failure(progress.tries, self.config.machine.work.tries, error.failure());
+        let next = after_failure(progress.tries, self.config().machine.work.tries, error.failure());
         let now = self.clock.now();
         let (verdict, reason, finished) = match &next {
             Next::Retry { .. } => (Verdict::InProgress, Reason::JobDeferred, None),
@@ -143,7 +141,7 @@ impl Workshop {
         };
         tracing::warn!(arrival = %arrival.id, tries = progress.tries, reason = reason.code(), %error, "job failed");
         let standing = Standing { verdict, reason: Some(&reason), finished };
-        let told = receipt(arrival, self.agreement(arrival), &standing, progress);
+        let told = receipt(arrival, &self.agreement(arrival), &standing, progress);
         self.write_receipt(arrival, &told)?;
         let record = Record { detail: rows(progress), ..record_of(Event::Job, Outcome::Failed, arrival) };
         self.log.append(&record.because(&reason))?;

@@ -1,5 +1,5 @@
-//! A peer with a valid key and bad intentions, against the real `serve`. It speaks SSH through the library and SFTP by
-//! hand, because no client sends what it sends.
+//! Peers with bad intentions, against the real `serve`: without a key, with one, and many at once. After each attack a
+//! legitimate login works, memory is back, and nothing was published.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,133 +8,21 @@
     reason = "a test stops at the first surprise"
 )]
 
-mod peer;
+mod abandoned;
+mod channels;
+mod clients;
+mod flood;
+mod handshake;
+mod limits;
+mod loris;
+mod message;
+mod requests;
+mod sessions;
+mod sftp;
+mod wire;
+mod zone;
 
 use std::time::Duration;
 
-use tokio::time::timeout;
-
-use self::peer::{
-    CLOSE, OPEN, OPENDIR, READ, REALPATH, RENAME, WRITE, Zone, age_file, open, read, string, write,
-};
-
+/// How long anything may take before the test gives up on it.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-#[tokio::test]
-async fn answers_that_nobody_reads_keep_their_channel_counted() {
-    let zone = Zone::start();
-    let connection = zone.log_in(0).await;
-    for _ in 0..2 {
-        let mut channel = zone.sftp(&connection).await.unwrap();
-        channel.ask(REALPATH, &string("/a")).await;
-        channel.end().await;
-    }
-    // Both have ended, with their answers still on the server.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert!(zone.sftp(&connection).await.is_err());
-}
-
-#[tokio::test]
-async fn a_channel_closed_with_answers_unread_does_not_leave_the_others_waiting() {
-    let zone = Zone::start();
-    zone.put_result("big.age", &[7; 100_000]);
-    let connection = zone.log_in(0).await;
-    let mut first = zone.sftp(&connection).await.unwrap();
-    first.ask(REALPATH, &string("/a")).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    first.close().await;
-    // Not served is fine, waiting for ever is not.
-    timeout(PATIENCE, async {
-        while !connection.is_closed() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await
-    .unwrap();
-}
-
-#[tokio::test]
-async fn channels_cannot_be_opened_and_ended_without_end() {
-    let zone = Zone::start();
-    let connection = zone.log_in(1 << 20).await;
-    let mut opened = 0;
-    while opened < 1500
-        && let Ok(channel) = connection.channel_open_session().await
-    {
-        opened += 1;
-        // The server ends it then, and its place is free again.
-        channel.eof().await.unwrap();
-    }
-    assert!(opened <= 1000, "{opened}");
-}
-
-#[tokio::test]
-async fn reads_that_wait_keep_no_more_files_open_than_handles_are_allowed() {
-    let zone = Zone::start();
-    zone.put_result("big.age", &[7; 300_000]);
-    let connection = zone.log_in(1000).await;
-    let mut channel = zone.sftp(&connection).await.unwrap();
-    let before = zone.open_files();
-    for number in 0..200_u32 {
-        channel.ask(OPEN, &open("/pillar-3/out/big.age", 1)).await;
-        channel.ask(READ, &read(number, 0, 261_120)).await;
-        channel.ask(CLOSE, &string(format!("{number:08x}"))).await;
-    }
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let more = zone.open_files().saturating_sub(before);
-    assert!(more <= 70, "{more}");
-}
-
-#[tokio::test]
-async fn renamed_temporary_uploads_are_not_all_kept_open() {
-    let zone = Zone::start();
-    let connection = zone.log_in(1 << 20).await;
-    let mut channel = zone.sftp(&connection).await.unwrap();
-    let file = age_file();
-    let before = zone.open_files();
-    for number in 0..150 {
-        let (name, next) =
-            (format!("/pillar-3/in/{number}.age.part"), format!("/pillar-3/in/{number}.age.tmp"));
-        let handle = channel.call(OPEN, &open(&name, 0x1a)).await.handle();
-        assert_eq!(channel.call(WRITE, &write(&handle, 0, &file)).await.status(), 0);
-        assert_eq!(channel.call(CLOSE, &string(&handle)).await.status(), 0);
-        assert_eq!(channel.call(RENAME, &[string(&name), string(&next)].concat()).await.status(), 0);
-    }
-    let more = zone.open_files().saturating_sub(before);
-    assert!(more <= 64 * 3 + 10, "{more}");
-}
-
-#[tokio::test]
-async fn what_a_session_holds_in_memory_is_bounded_over_all_its_uploads() {
-    let zone = Zone::start();
-    let connection = zone.log_in(1 << 20).await;
-    let mut channel = zone.sftp(&connection).await.unwrap();
-    let mut held = 0;
-    'refused: for number in 0..30 {
-        let handle = channel.call(OPEN, &open(&format!("/pillar-3/in/{number}.age"), 0x1a)).await.handle();
-        for piece in 0..3_u64 {
-            let answer = channel.call(WRITE, &write(&handle, 1 + piece * 200_000, &[0; 200_000])).await;
-            if answer.status() != 0 {
-                break 'refused;
-            }
-            held += 200_000;
-        }
-    }
-    assert!((4 << 20..=8 << 20).contains(&held), "{held}");
-    let listing = channel.call(OPENDIR, &string("/")).await.handle();
-    assert_eq!(listing.len(), 8, "the session goes on");
-}
-
-#[tokio::test]
-async fn of_two_sessions_that_upload_one_name_only_the_first_publishes() {
-    let zone = Zone::start();
-    let (one, other) = (zone.log_in(1 << 20).await, zone.log_in(1 << 20).await);
-    let (mut one, mut other) = (zone.sftp(&one).await.unwrap(), zone.sftp(&other).await.unwrap());
-    let request = open("/pillar-3/in/list.age", 0x1a);
-    let (first, second) =
-        (one.call(OPEN, &request).await.handle(), other.call(OPEN, &request).await.handle());
-    assert_eq!(one.call(WRITE, &write(&first, 0, &age_file())).await.status(), 0);
-    assert_eq!(one.call(CLOSE, &string(&first)).await.status(), 0);
-    assert_eq!(other.call(WRITE, &write(&second, 0, &age_file())).await.status(), 0);
-    assert_ne!(other.call(CLOSE, &string(&second)).await.status(), 0, "the name is taken by now");
-}

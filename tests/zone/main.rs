@@ -3,18 +3,27 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
     reason = "a test stops at the first surprise, and tells what it saw"
 )]
 
+mod algorithms;
+mod asking;
+mod audit;
+mod containment;
 mod delivery;
+mod evenhanded;
 mod evidence;
 mod gate;
+mod habits;
+#[path = "../harness/mod.rs"]
 mod harness;
 mod isolation;
 mod jobs;
+mod limits;
 mod logins;
 mod operations;
 mod paramiko;
@@ -22,4 +31,5 @@ mod paths;
 mod receipts;
 mod record;
 mod refusals;
+mod revocation;
 mod smuggling;

@@ -115,12 +115,10 @@ fn ssh_keygen_accepts_every_receipt_with_what_the_institution_finds_beside_it() 
 #[test]
 fn the_receipt_of_a_held_list_names_the_reason_and_never_a_value() {
     let zone = Zone::new();
-    let (city, zone_key) = (recipient(&zone.identity_of("city")), zone.recipient());
-    let not_ours = zone.age(format!("insz\n{CANARY}\n").as_bytes(), &["-r", &city]);
+    let zone_key = zone.recipient();
     let two_widths = zone.age(format!("insz\n1\n{CANARY},{CANARY}\n").as_bytes(), &["-r", &zone_key]);
     let latin = zone.age(b"insz,naam\n66060600642,Ren\xe9\n", &["-r", &zone_key]);
     for (name, content, code, row, dutch, english) in [
-        ("not-ours", not_ours, "not-for-us", None, "publieke sleutel", "public key"),
         ("widths", two_widths, "not-a-table", Some(3), "kopregel", "header line"),
         ("latin", latin, "not-a-table", Some(2), "UTF-8", "UTF-8"),
         // The list has no column insz: the agreed query cannot run on it.
@@ -135,8 +133,8 @@ fn the_receipt_of_a_held_list_names_the_reason_and_never_a_value() {
         assert_eq!(receipt["sha256"], sha256(&content));
         assert!(receipt.get("deliveries").is_none());
     }
-    // The receipt comes before the move.
-    zone.wait_for("four held arrivals", || (zone.arrivals("hold").len() == 4).then_some(()));
+    // The receipt comes first, then the move.
+    zone.wait_for("all of them in hold", || (zone.arrivals("hold").len() == 3).then_some(()));
     assert!(zone.results("agency", "pillar-3").is_empty());
     assert_eq!(zone.search_tree(CANARY), Vec::<std::path::PathBuf>::new());
 }
@@ -151,6 +149,13 @@ fn the_receipt_of_a_refused_file_explains_it_in_dutch_and_english() {
     assert_explained(&receipt, "not-encrypted", "niet versleuteld", "not encrypted");
     assert_eq!(receipt["size"], 17, "the bytes seen");
     assert!(receipt.get("sha256").is_none() && receipt.get("job").is_none());
+    let city = recipient(&zone.identity_of("city"));
+    let not_ours = zone.age(format!("insz\n{CANARY}\n").as_bytes(), &["-r", &city]);
+    zone.put_here("not-ours", not_ours);
+    zone.sftp(AN, "put not-ours /pillar-3/in/not-ours.csv.age").must_fail();
+    let receipt = zone.receipt("pillar-3", "not-ours.csv.age", "refused");
+    assert_common(&zone, &receipt, "pillar-3", "not-ours.csv.age");
+    assert_explained(&receipt, "not-for-us", "publieke sleutel", "public key");
     assert_eq!(zone.search_tree(CANARY), Vec::<std::path::PathBuf>::new());
 }
 

@@ -43,8 +43,6 @@ fn a_cut_altered_or_foreign_file_starts_no_job_and_each_has_its_own_reason() {
         ("flip-in-the-first-chunk", flip(&good, payload + 16 + 100), "damaged"),
         ("flip-in-the-second-chunk", flip(&good, payload + 16 + 65_552 + 100), "damaged"),
         ("flip-in-the-nonce", flip(&good, payload + 3), "damaged"),
-        ("flip-in-the-mac", other_mac, "damaged"),
-        ("for-another", stranger, "not-for-us"),
     ] {
         let name = format!("{name}.csv.age");
         zone.upload(AN, &format!("/pillar-3/in/{name}"), &content);
@@ -59,6 +57,14 @@ fn a_cut_altered_or_foreign_file_starts_no_job_and_each_has_its_own_reason() {
             let series = format!("dropzone_jobs_held_total{{reason=\"{code}\"}}");
             (lines.len() == 1 && zone.metric(Daemon::Work, &series) >= 1.0).then_some(())
         });
+    }
+    // What the header alone shows is refused while it comes in.
+    for (name, content, code) in
+        [("flip-in-the-mac.csv.age", other_mac, "damaged"), ("for-another.csv.age", stranger, "not-for-us")]
+    {
+        zone.put_here(name, content);
+        zone.sftp(AN, &format!("put {name} /pillar-3/in/{name}")).must_fail();
+        assert_eq!(zone.receipt("pillar-3", name, "refused")["reason"]["code"], code, "{name}");
     }
     assert!(zone.results("agency", "pillar-3").is_empty());
     assert!(zone.logged(&[("event", "deliver")]).is_empty());

@@ -1,23 +1,39 @@
 //! What monitoring sees of `serve`:
 //! - `dropzone_connections_total`, `dropzone_connections`: TCP connections accepted, and open now
 //! - `dropzone_connections_refused_total{cause}`: connections cut before anybody was logged in
+//! - `dropzone_connections_unauthenticated`: TCP connections that wait for their login now
+//! - `dropzone_penalties_total{cause}`, `dropzone_penalties_active`: offences that counted against their source, and sources
+//!   refused now
+//! - `dropzone_limits_reached_total{limit}`: what sessions had too much of: channels, handles, requests, time without progress
+//! - `dropzone_probes_total{source}`: connections that ended without asking to log in; `source` is `exempt` or `other`
 //! - `dropzone_authentications_total{result,reason}`: logins; `reason` is the code of a `LoginRefusal`, or `none`
 //! - `dropzone_sessions`: SFTP sessions open now
 //! - `dropzone_uploads_total{institution,outcome}`: files opened for writing, by how that ended
 //! - `dropzone_uploads_refused_total{reason}`: refused uploads, by the code of a `Reason`
 //! - `dropzone_received_bytes_total{institution}`, `dropzone_sent_bytes_total{institution}`: file content only
+//! - `dropzone_requests_denied_total{reason}`: SFTP requests turned down and recorded, by the code of a `Reason`
+//! - `dropzone_sessions_ended_total{cause}`: SFTP sessions that this side ended
+//! - `dropzone_unwritten_bytes`: bytes of uploads held in memory now, because what lies before them has not come
+//! - `dropzone_questions_total{answer}`: uploads about which `work` was asked, by its answer, or `none`
+//! - `dropzone_question_duration_seconds`: how long the upload waited for that
 //! - `dropzone_upload_duration_seconds`: from OPEN to the answer that acknowledges the file
+//! - `dropzone_contained{what}`: 1 where the kernel keeps the process from the files, ports and processes it does not need
 
 use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
+use super::admission::{Admission, Limit};
 use super::{MetricsError, add, counters, durations};
 use crate::host::clock::Clock;
+use crate::host::containment::Containment;
 use crate::host::log::AccessLog;
 use crate::policy::account::LoginRefusal;
 use crate::policy::path::Slug;
+use crate::policy::penalties::Offence;
+use crate::policy::question::Answer;
 use crate::policy::reason::Reason;
 
 /// Why a connection ended before anybody was logged in.
@@ -25,6 +41,16 @@ use crate::policy::reason::Reason;
 pub enum ConnectionRefusal {
     /// As many connections as allowed are open.
     Full,
+    /// Many wait for their login, and chance chose this one.
+    EarlyDrop,
+    /// Many wait for their login, and most of them came from its source: it had to go for another.
+    Displaced,
+    /// As many wait for their login as one source may have.
+    Source,
+    /// Its source is under penalty.
+    Penalty,
+    /// A proxy did not say whom it speaks for.
+    ProxyHeader,
     /// The login took longer than the grace.
     LoginGrace,
     /// Too many keys were offered, or too many rejected.
@@ -35,14 +61,54 @@ pub enum ConnectionRefusal {
 
 impl ConnectionRefusal {
     /// All, for metrics.
-    pub const ALL: [Self; 4] = [Self::Full, Self::LoginGrace, Self::Attempts, Self::Protocol];
+    pub const ALL: [Self; 9] = [
+        Self::Full,
+        Self::EarlyDrop,
+        Self::Displaced,
+        Self::Source,
+        Self::Penalty,
+        Self::ProxyHeader,
+        Self::LoginGrace,
+        Self::Attempts,
+        Self::Protocol,
+    ];
 
     /// The label.
     pub fn code(self) -> &'static str {
         match self {
             Self::Full => "full",
+            Self::EarlyDrop => "early-drop",
+            Self::Displaced => "displaced",
+            Self::Source => "source",
+            Self::Penalty => "penalty",
+            Self::ProxyHeader => "proxy-header",
             Self::LoginGrace => "login-grace",
             Self::Attempts => "attempts",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// Why this side ended an SFTP session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// Its client fell silent after an upload was refused, and did not close it.
+    RefusalIgnored,
+    /// More requests were turned down than a client at work can have.
+    TooManyRefusals,
+    /// What came was not SFTP, or more than can be answered.
+    Protocol,
+}
+
+impl SessionEnd {
+    /// All, for metrics.
+    pub const ALL: [Self; 3] = [Self::RefusalIgnored, Self::TooManyRefusals, Self::Protocol];
+
+    /// The label.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::RefusalIgnored => "refusal-ignored",
+            Self::TooManyRefusals => "too-many-refusals",
             Self::Protocol => "protocol",
         }
     }
@@ -53,6 +119,8 @@ impl ConnectionRefusal {
 pub enum UploadOutcome {
     /// It became an arrival.
     Published,
+    /// It was the same as an arrival of that name.
+    Repeated,
     /// The gate refused it.
     Refused,
     /// It was left unfinished: the connection was lost, or the client closed a temporary name.
@@ -63,12 +131,14 @@ pub enum UploadOutcome {
 
 impl UploadOutcome {
     /// All, for metrics.
-    pub const ALL: [Self; 4] = [Self::Published, Self::Refused, Self::Unfinished, Self::Failed];
+    pub const ALL: [Self; 5] =
+        [Self::Published, Self::Repeated, Self::Refused, Self::Unfinished, Self::Failed];
 
     /// The label.
     pub fn code(self) -> &'static str {
         match self {
             Self::Published => "published",
+            Self::Repeated => "repeated",
             Self::Refused => "refused",
             Self::Unfinished => "unfinished",
             Self::Failed => "failed",
@@ -84,9 +154,15 @@ pub struct ServeMetrics {
     connections_refused: IntCounterVec,
     authentications: IntCounterVec,
     sessions: IntGauge,
-    institutions: BTreeMap<Slug, OfInstitution>,
+    admission: Admission,
+    institutions: RwLock<BTreeMap<Slug, OfInstitution>>,
+    vectors: Vectors,
     uploads_refused: IntCounterVec,
+    requests_denied: IntCounterVec,
+    sessions_ended: IntCounterVec,
+    unwritten: IntGauge,
     upload_duration: Histogram,
+    questions: Questions,
 }
 
 /// Looked up once per transfer or chunk: no label has to be hashed for that.
@@ -106,29 +182,53 @@ impl ServeMetrics {
         let connections = IntGauge::new("dropzone_connections", "TCP connections open now")?;
         let sessions = IntGauge::new("dropzone_sessions", "SFTP sessions open now")?;
         let connections_total = IntCounter::new("dropzone_connections_total", "TCP connections accepted")?;
+        let unwritten = IntGauge::new("dropzone_unwritten_bytes", "Bytes held in memory until others come")?;
+        add(&registry, &unwritten)?;
         add(&registry, &connections)?;
         add(&registry, &sessions)?;
         add(&registry, &connections_total)?;
         let metrics = Self {
             connections_refused: connections_refused(&registry)?,
             authentications: authentications(&registry)?,
-            institutions: of_institutions(&registry, institutions)?,
+            institutions: RwLock::default(),
+            vectors: Vectors::new(&registry)?,
             uploads_refused: reasons(
                 &registry,
                 ("dropzone_uploads_refused_total", "Refused uploads by reason"),
             )?,
+            requests_denied: reasons(
+                &registry,
+                ("dropzone_requests_denied_total", "SFTP requests turned down by reason"),
+            )?,
+            sessions_ended: sessions_ended(&registry)?,
+            unwritten,
             upload_duration: durations(
                 &registry,
                 ("dropzone_upload_duration_seconds", "From OPEN to the acknowledgement"),
                 &[],
             )?
             .with_label_values::<&str>(&[]),
+            questions: Questions::new(&registry)?,
             connections,
             connections_total,
             sessions,
+            admission: Admission::new(&registry)?,
             registry,
         };
+        metrics.know(institutions);
         Ok(metrics)
+    }
+
+    /// From now on these institutions have series; those of others stay as they are.
+    pub fn know<'a>(&self, institutions: impl Iterator<Item = &'a Slug>) {
+        let mut known = self.institutions.write().unwrap_or_else(PoisonError::into_inner);
+        for institution in institutions {
+            known.entry(institution.clone()).or_insert_with(|| self.vectors.of(institution));
+        }
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, BTreeMap<Slug, OfInstitution>> {
+        self.institutions.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What `host::http` serves.
@@ -141,6 +241,17 @@ impl ServeMetrics {
         super::watch_log(&self.registry, log)
     }
 
+    /// Shows what the process is held to.
+    pub fn contained(&self, contained: Containment) -> Result<(), MetricsError> {
+        let help = "1 where the kernel keeps the process to what it needs";
+        let gauges = IntGaugeVec::new(Opts::new("dropzone_contained", help), &["what"])?;
+        add(&self.registry, &gauges)?;
+        for (what, held) in contained.parts() {
+            gauges.with_label_values(&[what]).set(i64::from(held));
+        }
+        Ok(())
+    }
+
     /// A connection was accepted; it counts as open until the guard is dropped.
     pub fn connection(&self) -> Open {
         self.connections_total.inc();
@@ -150,6 +261,26 @@ impl ServeMetrics {
     /// A connection was cut before anybody was logged in.
     pub fn connection_refused(&self, cause: ConnectionRefusal) {
         self.connections_refused.with_label_values(&[cause.code()]).inc();
+    }
+
+    /// A source was penalised.
+    pub fn penalty(&self, offence: Offence) {
+        self.admission.penalty(offence);
+    }
+
+    /// A connection ended that never asked to log in.
+    pub fn probe(&self, exempt: bool) {
+        self.admission.probe(exempt);
+    }
+
+    /// How many connections wait for their login now, and how many sources are refused.
+    pub fn admission(&self, waiting: usize, refused: usize) {
+        self.admission.now(waiting, refused);
+    }
+
+    /// Somebody who is logged in met a limit.
+    pub fn limit_reached(&self, limit: Limit) {
+        self.admission.reached(limit);
     }
 
     /// A login was decided.
@@ -165,7 +296,8 @@ impl ServeMetrics {
 
     /// A file that was opened for writing ended.
     pub fn upload(&self, institution: &Slug, outcome: UploadOutcome) {
-        let uploads = self.institutions.get(institution).map(|of| &of.uploads);
+        let known = self.known();
+        let uploads = known.get(institution).map(|of| &of.uploads);
         let at = UploadOutcome::ALL.iter().position(|one| *one == outcome);
         if let Some(counter) = at.and_then(|at| uploads?.get(at)) {
             counter.inc();
@@ -177,23 +309,68 @@ impl ServeMetrics {
         self.uploads_refused.with_label_values(&[reason.code()]).inc();
     }
 
+    /// A request was turned down.
+    pub fn request_denied(&self, reason: &Reason) {
+        self.requests_denied.with_label_values(&[reason.code()]).inc();
+    }
+
+    /// This side ended an SFTP session.
+    pub fn session_ended(&self, cause: SessionEnd) {
+        self.sessions_ended.with_label_values(&[cause.code()]).inc();
+    }
+
+    /// So many bytes of uploads are held in memory.
+    pub fn unwritten(&self, bytes: usize) {
+        self.unwritten.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     /// File content came from an institution.
     pub fn received(&self, institution: &Slug, bytes: u64) {
-        if let Some(of) = self.institutions.get(institution) {
+        if let Some(of) = self.known().get(institution) {
             of.received.inc_by(bytes);
         }
     }
 
     /// File content went to an institution.
     pub fn sent(&self, institution: &Slug, bytes: u64) {
-        if let Some(of) = self.institutions.get(institution) {
+        if let Some(of) = self.known().get(institution) {
             of.sent.inc_by(bytes);
         }
+    }
+
+    /// Counts what `work` is asked; clones share the counts.
+    pub fn questions(&self) -> Questions {
+        self.questions.clone()
     }
 
     /// An upload was acknowledged, so long after its OPEN.
     pub fn upload_took(&self, duration: Duration) {
         self.upload_duration.observe(duration.as_secs_f64());
+    }
+}
+
+/// Counts the questions to `work`.
+#[derive(Clone)]
+pub struct Questions {
+    answers: IntCounterVec,
+    duration: Histogram,
+}
+
+impl Questions {
+    fn new(registry: &Registry) -> Result<Self, MetricsError> {
+        let name = ("dropzone_questions_total", "Uploads about which work was asked, by its answer");
+        let answers = counters(registry, name, &["answer"])?;
+        for answer in Answer::ALL.map(Some).into_iter().chain([None]) {
+            answers.with_label_values(&[answer.map_or("none", Answer::code)]);
+        }
+        let name = ("dropzone_question_duration_seconds", "How long an upload waited for the answer");
+        Ok(Self { answers, duration: durations(registry, name, &[])?.with_label_values::<&str>(&[]) })
+    }
+
+    /// Something was asked, and this came back after so long.
+    pub fn asked(&self, answer: Option<Answer>, took: Duration) {
+        self.answers.with_label_values(&[answer.map_or("none", Answer::code)]).inc();
+        self.duration.observe(took.as_secs_f64());
     }
 }
 
@@ -232,6 +409,15 @@ fn connections_refused(registry: &Registry) -> Result<IntCounterVec, MetricsErro
     Ok(refused)
 }
 
+fn sessions_ended(registry: &Registry) -> Result<IntCounterVec, MetricsError> {
+    let name = ("dropzone_sessions_ended_total", "SFTP sessions that this side ended");
+    let ended = counters(registry, name, &["cause"])?;
+    for cause in SessionEnd::ALL {
+        ended.with_label_values(&[cause.code()]);
+    }
+    Ok(ended)
+}
+
 fn authentications(registry: &Registry) -> Result<IntCounterVec, MetricsError> {
     let name = ("dropzone_authentications_total", "Logins by result and reason");
     let authentications = counters(registry, name, &["result", "reason"])?;
@@ -242,23 +428,34 @@ fn authentications(registry: &Registry) -> Result<IntCounterVec, MetricsError> {
     Ok(authentications)
 }
 
-fn of_institutions<'a>(
-    registry: &Registry,
-    institutions: impl Iterator<Item = &'a Slug>,
-) -> Result<BTreeMap<Slug, OfInstitution>, MetricsError> {
-    let named = |name, help, labels: &[&str]| counters(registry, (name, help), labels);
-    let uploads = named(
-        "dropzone_uploads_total",
-        "Files opened for writing, by how that ended",
-        &["institution", "outcome"],
-    )?;
-    let received = named("dropzone_received_bytes_total", "File content received", &["institution"])?;
-    let sent = named("dropzone_sent_bytes_total", "File content sent", &["institution"])?;
-    let of = |institution: &Slug| OfInstitution {
-        uploads: UploadOutcome::ALL
-            .map(|outcome| uploads.with_label_values(&[institution.as_str(), outcome.code()])),
-        received: received.with_label_values(&[institution.as_str()]),
-        sent: sent.with_label_values(&[institution.as_str()]),
-    };
-    Ok(institutions.map(|institution| (institution.clone(), of(institution))).collect())
+/// What the series of an institution are made from.
+struct Vectors {
+    uploads: IntCounterVec,
+    received: IntCounterVec,
+    sent: IntCounterVec,
+}
+
+impl Vectors {
+    fn new(registry: &Registry) -> Result<Self, MetricsError> {
+        let named = |name, help, labels: &[&str]| counters(registry, (name, help), labels);
+        Ok(Self {
+            uploads: named(
+                "dropzone_uploads_total",
+                "Files opened for writing, by how that ended",
+                &["institution", "outcome"],
+            )?,
+            received: named("dropzone_received_bytes_total", "File content received", &["institution"])?,
+            sent: named("dropzone_sent_bytes_total", "File content sent", &["institution"])?,
+        })
+    }
+
+    fn of(&self, institution: &Slug) -> OfInstitution {
+        let name = institution.as_str();
+        OfInstitution {
+            uploads: UploadOutcome::ALL
+                .map(|outcome| self.uploads.with_label_values(&[name, outcome.code()])),
+            received: self.received.with_label_values(&[name]),
+            sent: self.sent.with_label_values(&[name]),
+        }
+    }
 }

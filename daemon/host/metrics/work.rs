@@ -12,10 +12,13 @@
 //! - `dropzone_spool_free_bytes`: what can still be written at the last scan
 
 use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use prometheus::{Gauge, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 use super::{MetricsError, add, counters, durations, seconds, serve::reasons};
 use crate::host::clock::Clock;
@@ -59,7 +62,8 @@ pub struct WorkMetrics {
     arrivals: IntGaugeVec,
     oldest_waiting: Gauge,
     job_duration: HistogramVec,
-    exchanges: BTreeMap<Slug, OfExchange>,
+    exchanges: RwLock<BTreeMap<Slug, OfExchange>>,
+    vectors: Vectors,
     held: IntCounterVec,
     spool_free: IntGauge,
     seals: Seals,
@@ -101,10 +105,35 @@ impl WorkMetrics {
         for kind in KINDS {
             job_duration.with_label_values(&[kind]);
         }
-        let exchanges = of_exchanges(&registry, exchanges)?;
+        let vectors = Vectors::new(&registry)?;
         let held = reasons(&registry, ("dropzone_jobs_held_total", "Arrivals an operator must look at"))?;
         let seals = seals(&registry)?;
-        Ok(Self { registry, arrivals, oldest_waiting, job_duration, exchanges, held, spool_free, seals })
+        let known = RwLock::default();
+        let metrics = Self {
+            registry,
+            arrivals,
+            oldest_waiting,
+            job_duration,
+            exchanges: known,
+            vectors,
+            held,
+            spool_free,
+            seals,
+        };
+        metrics.know(exchanges);
+        Ok(metrics)
+    }
+
+    /// From now on these exchanges have series, with all their receivers; those of others stay as they are.
+    pub fn know<'a>(&self, exchanges: impl Iterator<Item = &'a Exchange>) {
+        let mut known = self.exchanges.write().unwrap_or_else(PoisonError::into_inner);
+        for exchange in exchanges {
+            known.insert(exchange.name.clone(), self.vectors.of(exchange));
+        }
+    }
+
+    fn known(&self) -> RwLockReadGuard<'_, BTreeMap<Slug, OfExchange>> {
+        self.exchanges.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What `host::http` serves.
@@ -130,7 +159,8 @@ impl WorkMetrics {
     /// A try of a job ended. `kind` is that of `Job::kind`.
     pub fn job(&self, exchange: &Slug, kind: &'static str, result: JobResult, took: Duration) {
         self.job_duration.with_label_values(&[kind]).observe(took.as_secs_f64());
-        let jobs = self.exchanges.get(exchange).map(|of| &of.jobs);
+        let known = self.known();
+        let jobs = known.get(exchange).map(|of| &of.jobs);
         let at = JobResult::ALL.iter().position(|one| *one == result);
         if let Some(counter) = at.and_then(|at| jobs?.get(at)) {
             counter.inc();
@@ -144,7 +174,8 @@ impl WorkMetrics {
 
     /// A result was put into a receiver's outbox.
     pub fn delivered(&self, exchange: &Slug, receiver: &Slug, at: Timestamp) {
-        let Some(of) = self.exchanges.get(exchange) else { return };
+        let known = self.known();
+        let Some(of) = known.get(exchange) else { return };
         of.last_delivery.set(seconds(at));
         if let Some(counter) = of.deliveries.get(receiver) {
             counter.inc();
@@ -153,7 +184,7 @@ impl WorkMetrics {
 
     /// What was delivered last before the start.
     pub fn delivered_before(&self, exchange: &Slug, at: Timestamp) {
-        if let Some(of) = self.exchanges.get(exchange) {
+        if let Some(of) = self.known().get(exchange) {
             of.last_delivery.set(seconds(at));
         }
     }
@@ -189,26 +220,33 @@ fn seals(registry: &Registry) -> Result<Seals, MetricsError> {
     Ok(Seals { last, failures, broken })
 }
 
-fn of_exchanges<'a>(
-    registry: &Registry,
-    exchanges: impl Iterator<Item = &'a Exchange>,
-) -> Result<BTreeMap<Slug, OfExchange>, MetricsError> {
-    let jobs =
-        counters(registry, ("dropzone_jobs_total", "Tries of jobs by result"), &["exchange", "result"])?;
-    let name = ("dropzone_deliveries_total", "Results put into an outbox");
-    let deliveries = counters(registry, name, &["exchange", "receiver"])?;
-    let help = "The last delivery, seconds since 1970; 0 if none is known";
-    let last = Opts::new("dropzone_last_delivery_timestamp_seconds", help);
-    let last = prometheus::GaugeVec::new(last, &["exchange"])?;
-    add(registry, &last)?;
-    let of = |exchange: &Exchange| {
+/// What the series of an exchange are made from.
+struct Vectors {
+    jobs: IntCounterVec,
+    deliveries: IntCounterVec,
+    last_delivery: GaugeVec,
+}
+
+impl Vectors {
+    fn new(registry: &Registry) -> Result<Self, MetricsError> {
+        let jobs =
+            counters(registry, ("dropzone_jobs_total", "Tries of jobs by result"), &["exchange", "result"])?;
+        let name = ("dropzone_deliveries_total", "Results put into an outbox");
+        let deliveries = counters(registry, name, &["exchange", "receiver"])?;
+        let help = "The last delivery, seconds since 1970; 0 if none is known";
+        let last = Opts::new("dropzone_last_delivery_timestamp_seconds", help);
+        let last_delivery = GaugeVec::new(last, &["exchange"])?;
+        add(registry, &last_delivery)?;
+        Ok(Self { jobs, deliveries, last_delivery })
+    }
+
+    fn of(&self, exchange: &Exchange) -> OfExchange {
         let (name, receivers) = (exchange.name.as_str(), exchange.flows.iter().flat_map(|flow| &flow.to));
-        let counter = |receiver: &Slug| deliveries.with_label_values(&[name, receiver.as_str()]);
+        let counter = |receiver: &Slug| self.deliveries.with_label_values(&[name, receiver.as_str()]);
         OfExchange {
-            jobs: JobResult::ALL.map(|result| jobs.with_label_values(&[name, result.code()])),
+            jobs: JobResult::ALL.map(|result| self.jobs.with_label_values(&[name, result.code()])),
             deliveries: receivers.map(|receiver| (receiver.clone(), counter(receiver))).collect(),
-            last_delivery: last.with_label_values(&[name]),
+            last_delivery: self.last_delivery.with_label_values(&[name]),
         }
-    };
-    Ok(exchanges.map(|exchange| (exchange.name.clone(), of(exchange))).collect())
+    }
 }

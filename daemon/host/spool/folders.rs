@@ -7,7 +7,7 @@ use std::io::Read;
 use rustix::fs::{FileType, Stat};
 
 use super::{Attempt, Directory, Spool, SpoolError, write_durably};
-use crate::policy::arrival::Arrival;
+use crate::policy::arrival::{Arrival, State};
 use crate::policy::path::{Folder, Name, Slug};
 
 /// More than any of the small files beside the receipts holds, in bytes.
@@ -22,17 +22,31 @@ pub struct FileFacts {
     pub size: u64,
     /// Seconds since 1970.
     pub mtime: i64,
+    /// How far it has come.
+    pub stage: Stage,
+}
+
+/// How far a file has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// An upload that is not complete.
+    Unfinished,
+    /// An arrival that is not done.
+    InProgress(State),
+    /// A result or a receipt.
+    Ready,
 }
 
 impl FileFacts {
-    pub(super) fn from_stat(name: Name, facts: &Stat) -> Self {
-        Self { name, size: u64::try_from(facts.st_size).unwrap_or(0), mtime: facts.st_mtime }
+    pub(super) fn from_stat(name: Name, facts: &Stat, stage: Stage) -> Self {
+        Self { name, size: u64::try_from(facts.st_size).unwrap_or(0), mtime: facts.st_mtime, stage }
     }
 
     /// Of an arrival: the time that the client gave it, else the time it came in.
     pub fn of(arrival: &Arrival) -> Self {
         let mtime = arrival.mtime.map_or_else(|| arrival.received.as_second(), i64::from);
-        Self { name: arrival.name.clone(), size: arrival.size, mtime }
+        let stage = Stage::InProgress(State::Incoming);
+        Self { name: arrival.name.clone(), size: arrival.size, mtime, stage }
     }
 }
 
@@ -49,7 +63,7 @@ impl Spool {
         let facts = |name: Name| {
             let facts = directory.stat(name.as_str()).ok()?;
             let is_file = FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile;
-            is_file.then(|| FileFacts::from_stat(name, &facts))
+            is_file.then(|| FileFacts::from_stat(name, &facts, Stage::Ready))
         };
         Ok(entries
             .iter()
@@ -69,7 +83,7 @@ impl Spool {
         let Some(directory) = self.folder(institution, exchange, folder)? else { return Ok(None) };
         Ok(match directory.stat(name.as_str()) {
             Ok(facts) if FileType::from_raw_mode(facts.st_mode) == FileType::RegularFile => {
-                Some(FileFacts::from_stat(name.clone(), &facts))
+                Some(FileFacts::from_stat(name.clone(), &facts, Stage::Ready))
             }
             Ok(_) | Err(_) => None,
         })

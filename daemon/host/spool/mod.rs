@@ -1,6 +1,7 @@
 //! The spool: the one interface between `serve` and `work`. One arrival is one folder, the folder it lies in is its state,
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
-//! an arrival, `claim` what a worker does with one, `folders` what an institution sees of the results.
+//! an arrival, `claim` what a worker does with one, `folders` what an institution sees of the results, `index` what it
+//! still has in progress.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
@@ -12,6 +13,7 @@
 
 mod claim;
 mod folders;
+mod index;
 mod partial;
 mod publish;
 
@@ -23,7 +25,8 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 use rustix::io::Errno;
 
 pub use self::claim::{Claim, HoldNote, Recovered};
-pub use self::folders::FileFacts;
+pub use self::folders::{FileFacts, Stage};
+pub use self::index::Standing;
 pub use self::partial::Partial;
 use super::directory::Directory;
 use crate::policy::arrival::{Arrival, ArrivalId, State};
@@ -69,6 +72,11 @@ pub enum SpoolError {
 }
 
 impl SpoolError {
+    /// There is no upload of that name.
+    pub fn none(name: &Name) -> Self {
+        Self::Io { attempted: "find", what: name.to_string(), cause: Errno::NOENT.into() }
+    }
+
     /// Whether the thing asked for is simply not there.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { cause, .. } if cause.kind() == std::io::ErrorKind::NotFound)
@@ -100,6 +108,7 @@ pub struct Spool {
     states: [Directory; State::ALL.len()],
     outbox: Directory,
     receipts: Directory,
+    index: index::Index,
 }
 
 impl Spool {
@@ -120,12 +129,16 @@ impl Spool {
             states: [incoming?, active?, deferred?, hold?, done?, refused?],
             outbox: make("outbox")?,
             receipts: make("receipts")?,
+            index: index::Index::default(),
         };
-        for (institution, exchange) in pairs {
-            spool.make_folders(institution, exchange)?;
-        }
+        spool.prepare(pairs)?;
         spool.require_one_mount(&top)?;
         Ok(spool)
+    }
+
+    /// Makes the folders that these institutions and exchanges lack.
+    pub fn prepare(&self, pairs: &[(Slug, Slug)]) -> Result<(), SpoolError> {
+        pairs.iter().try_for_each(|(institution, exchange)| self.make_folders(institution, exchange))
     }
 
     fn make_folders(&self, institution: &Slug, exchange: &Slug) -> Result<(), SpoolError> {
@@ -227,46 +240,6 @@ impl Spool {
         let facts =
             rustix::fs::fstatvfs(&self.partial).attempt("measure", || self.path.display().to_string())?;
         Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
-    }
-
-    /// Whether an arrival of this name is in progress, and its facts.
-    pub fn in_progress(
-        &self,
-        institution: &Slug,
-        exchange: &Slug,
-        name: &Name,
-    ) -> Result<Option<FileFacts>, SpoolError> {
-        for state in State::IN_PROGRESS {
-            for id in self.list(state)? {
-                let candidate =
-                    id.institution() == institution && id.exchange() == exchange && id.may_be_named(name);
-                if !candidate {
-                    continue;
-                }
-                match self.arrival(state, &id) {
-                    Ok(arrival) if &arrival.name == name => return Ok(Some(FileFacts::of(&arrival))),
-                    // It moved on while we looked, or only its digest is alike.
-                    Ok(_) | Err(_) => {}
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// All own arrivals that are in progress.
-    pub fn all_in_progress(&self, institution: &Slug, exchange: &Slug) -> Result<Vec<FileFacts>, SpoolError> {
-        let mut found = Vec::new();
-        for state in State::IN_PROGRESS {
-            for id in self.list(state)? {
-                if id.institution() != institution || id.exchange() != exchange {
-                    continue;
-                }
-                if let Ok(arrival) = self.arrival(state, &id) {
-                    found.push(FileFacts::of(&arrival));
-                }
-            }
-        }
-        Ok(found)
     }
 }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock, fstat};
 use rustix::io::Errno;
 
-use super::{Attempt, Directory, FileFacts, PAYLOAD, Spool, SpoolError};
+use super::{Attempt, Directory, FileFacts, PAYLOAD, Spool, SpoolError, Stage};
 use crate::host::files::read_full_at;
 use crate::policy::path::{Name, Slug};
 
@@ -71,6 +71,12 @@ impl Spool {
     fn partials(&self, institution: &Slug, exchange: &Slug) -> Result<Directory, SpoolError> {
         let name = folder_name(institution, exchange);
         self.partial.directory(&name).attempt("open", || format!("partial/{name}"))
+    }
+
+    /// How many uploads of an institution in an exchange are not complete.
+    pub fn count_partials(&self, institution: &Slug, exchange: &Slug) -> Result<usize, SpoolError> {
+        let entries = self.partials(institution, exchange)?.entries();
+        entries.map(|entries| entries.len()).attempt("list", || "partial".to_owned())
     }
 
     /// Size and mtime of an upload in progress, whoever holds it.
@@ -152,7 +158,7 @@ fn lock_partial(
 
 fn facts_in(parent: &Directory, name: &Name) -> Option<FileFacts> {
     let facts = parent.directory(name.as_str()).and_then(|folder| folder.stat(PAYLOAD)).ok()?;
-    Some(FileFacts::from_stat(name.clone(), &facts))
+    Some(FileFacts::from_stat(name.clone(), &facts, Stage::Unfinished))
 }
 
 impl Partial {
@@ -211,13 +217,27 @@ impl Partial {
             .attempt("remove", || self.name.to_string())
     }
 
+    /// The name it lies under.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
     /// Lets it grow under another temporary name.
     pub fn rename(&mut self, new_name: &Name) -> Result<(), SpoolError> {
-        self.parent
-            .move_to(self.name.as_str(), &self.parent, new_name.as_str())
-            .map_err(|error| super::exists_or(error, || new_name.to_string(), "rename"))?;
-        self.name = new_name.clone();
+        self.take_name(new_name)?;
         self.parent.sync().attempt("sync", || new_name.to_string())
+    }
+
+    /// Moves it to another name, not yet durably; `Exists` where an upload has that name. Whoever has a name's place here is
+    /// the only one, on any node, who can publish under it.
+    pub fn take_name(&mut self, new_name: &Name) -> Result<(), SpoolError> {
+        if &self.name != new_name {
+            self.parent
+                .move_to(self.name.as_str(), &self.parent, new_name.as_str())
+                .map_err(|error| super::exists_or(error, || new_name.to_string(), "rename"))?;
+            self.name = new_name.clone();
+        }
+        Ok(())
     }
 }
 

@@ -35,7 +35,9 @@ impl Spool {
             let _ = incoming.move_to(&arrival.id.to_string(), &partial.parent, partial.name.as_str());
             let _ = partial.remove();
         }
-        synced.attempt("sync", || arrival.id.to_string())
+        synced.attempt("sync", || arrival.id.to_string())?;
+        self.remember(arrival);
+        Ok(())
     }
 
     /// Leaves `refused/‹id›/arrival.json`, from which `work` writes the receipt, and keeps nothing of the content.

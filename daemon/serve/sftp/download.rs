@@ -1,9 +1,10 @@
 //! The task that answers READ. It may wait for the client, which the request loop may not: so reads queue here, bounded in
 //! number, and each answer is made when there is room to send it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use russh::ChannelId;
@@ -28,7 +29,57 @@ pub struct Read {
     /// How much at most.
     pub length: u32,
     /// Counts what was sent.
-    pub sent: Arc<AtomicU64>,
+    pub sent: Arc<Sent>,
+}
+
+/// What of a file was sent.
+#[derive(Debug, Default)]
+pub struct Sent {
+    bytes: AtomicU64,
+    parts: Mutex<Parts>,
+}
+
+/// Where the parts begin that were sent, and where each ends; those that touch are one. Clients read in order, or in a few
+/// parts at once.
+#[derive(Debug, Default)]
+struct Parts(BTreeMap<u64, u64>);
+
+/// More parts than any client reads at once; of a file read in more, nobody can say that all of it was sent.
+const PARTS_MAX: usize = 64;
+
+impl Sent {
+    /// Bytes, those that were asked for twice included.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether all of a file of this size was.
+    pub fn is_whole(&self, size: u64) -> bool {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        size == 0 || parts.0.get(&0).is_some_and(|end| *end >= size)
+    }
+
+    fn add(&self, offset: u64, length: u64) {
+        self.bytes.fetch_add(length, Ordering::Relaxed);
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner).add(offset, offset.saturating_add(length));
+    }
+}
+
+impl Parts {
+    fn add(&mut self, mut start: u64, mut end: u64) {
+        if let Some((&before, &its_end)) = self.0.range(..=start).next_back()
+            && its_end >= start
+        {
+            (start, end) = (before, end.max(its_end));
+        }
+        while let Some((&next, &its_end)) = self.0.range(start..=end).next() {
+            self.0.remove(&next);
+            end = end.max(its_end);
+        }
+        if self.0.len() < PARTS_MAX {
+            self.0.insert(start, end);
+        }
+    }
 }
 
 /// Answers reads until the channel's session ends.
@@ -40,9 +91,11 @@ pub async fn answer_reads(
 ) {
     while let Some(read) = reads.recv().await {
         let answer = block_in_place(|| answer(&read));
+        let length = answer.len() as u64;
         if sink.data(channel, answer).await.is_err() {
             break;
         }
+        connection.flows(|flow| flow.sent += length);
         connection.made_progress();
     }
 }
@@ -60,12 +113,44 @@ fn answer(read: &Read) -> Bytes {
         // Short only at the end: some clients take a short answer for it.
         Ok(0) => encoded_end(read.id),
         Ok(filled) => {
-            read.sent.fetch_add(filled as u64, Ordering::Relaxed);
+            read.sent.add(read.offset, filled as u64);
             finish_data(buffer, read.id, filled)
         }
         Err(error) => {
             tracing::error!(%error, "reading a result failed");
             encoded_refusal(read.id, &Reason::Unavailable)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_was_sent_whole_when_its_parts_leave_no_gap() {
+        for (reads, whole) in [
+            (vec![(0, 40), (40, 60)], true),
+            (vec![(40, 60), (0, 40)], true),
+            (vec![(0, 40), (41, 59)], false),
+            (vec![(50, 50), (0, 30), (20, 40)], true),
+            (vec![(0, 100), (0, 100)], true),
+            (vec![(1, 99)], false),
+            (vec![(80, 20), (0, 20), (40, 20), (20, 20), (60, 20)], true),
+            (vec![], false),
+        ] {
+            let sent = Sent::default();
+            reads.iter().for_each(|(offset, length)| sent.add(*offset, *length));
+            assert_eq!(sent.is_whole(100), whole, "{reads:?}");
+        }
+        assert!(Sent::default().is_whole(0));
+    }
+
+    #[test]
+    fn parts_are_bounded_in_number() {
+        let sent = Sent::default();
+        (0..10_000).for_each(|at| sent.add(at * 10, 5));
+        assert_eq!(sent.parts.lock().unwrap().0.len(), PARTS_MAX);
+        assert!(!sent.is_whole(100_000));
     }
 }

@@ -23,6 +23,12 @@ pub enum Violation {
     /// More requests without their answers being read than a client can need.
     #[error("too many outstanding sftp requests")]
     TooManyOutstanding,
+    /// The session was revoked or kicked; what it had asked for before is not performed any more.
+    #[error("the session was ended")]
+    Ended,
+    /// More requests turned down within a minute than a client at work can have. The whole connection ends.
+    #[error("too many sftp requests turned down")]
+    TooManyRefusals,
 }
 
 /// Keeps the beginning of a packet until the rest of it comes. At most one packet is held.
@@ -124,6 +130,31 @@ mod tests {
         Ok(found)
     }
 
+    fn stream_of(packets: &[Vec<u8>]) -> Vec<u8> {
+        let framed = |packet: &Vec<u8>| {
+            [&u32::try_from(packet.len()).unwrap().to_be_bytes(), packet.as_slice()].concat()
+        };
+        packets.iter().flat_map(framed).collect()
+    }
+
+    /// The packets before the end or a violation, of a stream that comes in pieces of these lengths and then whole.
+    fn followed(mut stream: &[u8], cuts: &[usize]) -> (Vec<Vec<u8>>, Option<Violation>) {
+        let (mut frames, mut found) = (Frames::default(), Vec::new());
+        for cut in cuts.iter().copied().chain([usize::MAX]) {
+            let (mut input, rest) = stream.split_at(cut.min(stream.len()));
+            stream = rest;
+            loop {
+                match frames.next(&mut input) {
+                    Ok(Some(frame)) => found.push(frame.to_vec()),
+                    Ok(None) => break,
+                    Err(violation) => return (found, Some(violation)),
+                }
+            }
+            frames.release();
+        }
+        (found, None)
+    }
+
     #[test]
     fn a_packet_too_large_or_empty_is_a_violation_as_soon_as_its_length_is_there() {
         let length = u32::try_from(PACKET_MAX).unwrap();
@@ -144,6 +175,32 @@ mod tests {
                 stream.extend(packet);
             }
             prop_assert_eq!(frames_of(&stream, piece), Ok(packets));
+        }
+
+        #[test]
+        fn a_length_that_no_packet_has_is_a_violation_behind_any_packets_and_in_any_pieces(
+            packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..50), 0..6),
+            impossible in prop_oneof![Just(0), (PACKET_MAX as u32 + 1)..=u32::MAX],
+            behind in proptest::collection::vec(any::<u8>(), 0..40),
+            cuts in proptest::collection::vec(1usize..40, 0..40))
+        {
+            let mut stream = stream_of(&packets);
+            stream.extend(impossible.to_be_bytes());
+            stream.extend(behind);
+            let violation = if impossible == 0 { Violation::TooShort } else { Violation::TooLarge };
+            prop_assert_eq!(followed(&stream, &cuts), (packets, Some(violation)));
+        }
+
+        #[test]
+        fn any_stream_is_followed_the_same_however_it_is_cut(
+            packets in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..80), 0..8),
+            rest in proptest::collection::vec(any::<u8>(), 0..60),
+            cuts in proptest::collection::vec(1usize..90, 0..60))
+        {
+            let stream = [stream_of(&packets), rest].concat();
+            let (whole, cut) = (followed(&stream, &[]), followed(&stream, &cuts));
+            prop_assert_eq!(&whole, &cut);
+            prop_assert!(cut.0.starts_with(&packets));
         }
 
         #[test]

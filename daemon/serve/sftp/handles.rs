@@ -3,14 +3,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
-use russh_sftp::protocol;
-
+use super::download::Sent;
 use super::upload::Upload;
 use crate::host::spool::FileFacts;
-use crate::policy::path::{RemotePath, Slug};
+use crate::policy::path::{Name, RemotePath, Slug};
 
 /// What a handle stands for.
 #[derive(Debug)]
@@ -20,7 +18,16 @@ pub enum Open {
     /// A file being read.
     Download(Download),
     /// A folder being listed.
-    Listing(std::vec::IntoIter<protocol::File>),
+    Listing(std::vec::IntoIter<Entry>),
+}
+
+/// What a listing says of one thing. How that looks to a client is made when it asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A folder, by its name.
+    Folder(String),
+    /// A file.
+    File(FileFacts),
 }
 
 /// A file being read. The task that reads files shares it.
@@ -34,8 +41,8 @@ pub struct Download {
     pub exchange: Slug,
     /// Size and time when it was opened.
     pub facts: FileFacts,
-    /// Bytes sent so far.
-    pub sent: Arc<AtomicU64>,
+    /// Bytes sent so far, and which.
+    pub sent: Arc<Sent>,
 }
 
 /// All of a session.
@@ -93,6 +100,25 @@ impl Handles {
     /// All that is open.
     pub fn all(&self) -> impl Iterator<Item = &Open> {
         self.open.values()
+    }
+
+    /// Entries of the open listings that wait to be asked for.
+    pub fn entries_left(&self) -> usize {
+        let left = |open: &Open| if let Open::Listing(entries) = open { entries.len() } else { 0 };
+        self.open.values().map(left).sum()
+    }
+
+    /// The open upload of this name.
+    pub fn upload(&self, exchange: &Slug, name: &Name) -> Option<&Upload> {
+        self.uploads().find(|upload| &upload.exchange == exchange && &upload.name == name)
+    }
+
+    /// The same, to change it.
+    pub fn upload_mut(&mut self, exchange: &Slug, name: &Name) -> Option<&mut Upload> {
+        self.open
+            .values_mut()
+            .filter_map(|open| if let Open::Upload(upload) = open { Some(&mut **upload) } else { None })
+            .find(|upload| &upload.exchange == exchange && &upload.name == name)
     }
 
     /// The uploads that are open.

@@ -1,13 +1,21 @@
 //! One SFTP session (version 3, draft-ietf-secsh-filexfer-02) on one channel: takes the channel's bytes, answers requests.
-//! `framing` cuts packets, `requests` decides and performs the cold ones, `transfer` the hot ones; `upload` is one file coming
-//! in, `publish` how it becomes an arrival, `removal` what leaves again, `download` answers reads; `tree` says what is where,
-//! `handles` what is open, `extensions` what OpenSSH added, `reply` encodes. This code may wait for the disk, never for the client.
+//! `framing` cuts packets, `decode` reads them, `requests` decides and performs the cold ones, `transfer` the hot ones; `opening`
+//! is how an upload begins, `upload` one file coming in, `question` whether it is for this zone, `publish` how it becomes an
+//! arrival, `collision` under which name, `grace` what happens to a client that does not hear of a refusal, `removal` what leaves
+//! again, `download` answers reads, `attributes` what is set; `tree` says what is where, `handles` what is open, `extensions`
+//! what OpenSSH added, `reply` encodes. This code may wait for the disk, never for the client.
 
+mod attributes;
+mod collision;
+pub mod decode;
 mod download;
 mod extensions;
 pub mod framing;
+mod grace;
 mod handles;
+mod opening;
 mod publish;
+mod question;
 mod removal;
 mod reply;
 mod requests;
@@ -15,9 +23,8 @@ mod transfer;
 mod tree;
 mod upload;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use russh::ChannelId;
@@ -25,10 +32,12 @@ use russh_sftp::protocol::{Packet, Version};
 use tokio::sync::mpsc;
 
 use self::framing::{Fields, Frames, Violation};
+use self::grace::Grace;
 use self::handles::{Handles, Open};
 use self::reply::Replies;
 use self::upload::Sealed;
 use super::Server;
+use super::budget::Share;
 use super::connection::Connection;
 use super::session::Session;
 use crate::host::metrics::UploadOutcome;
@@ -42,9 +51,6 @@ const REPLIES_MAX: usize = 8 << 20;
 const INIT: u8 = 1;
 const READ: u8 = 5;
 const WRITE: u8 = 6;
-const EXTENDED: u8 = 200;
-/// The last type of draft-ietf-secsh-filexfer-02 §3 that a client sends.
-const LAST_REQUEST: u8 = 20;
 
 /// An SFTP session. It ends with its channel; uploads that are not closed by then publish nothing.
 pub struct Sftp {
@@ -56,8 +62,14 @@ pub struct Sftp {
     handles: Handles,
     /// What this session published, for the questions that clients ask afterwards.
     published: HashMap<(Slug, Name), FileFacts>,
+    /// Names under which something of this session was refused last: gone for it, also where an arrival has the same name.
+    refused: HashSet<(Slug, Name)>,
     /// Complete uploads under temporary names, held until they are renamed.
     sealed: HashMap<(Slug, Name), Sealed>,
+    /// Bytes of unfinished uploads that were inspected again when they went on.
+    inspected_again: u64,
+    memory: Share,
+    grace: Grace,
     replies: Replies,
     reads: mpsc::Sender<download::Read>,
 }
@@ -65,6 +77,9 @@ pub struct Sftp {
 impl Drop for Sftp {
     /// What is still open broke off; an upload stays for its institution to go on with.
     fn drop(&mut self) {
+        if self.memory.is_taken() {
+            self.take_memory(0);
+        }
         for open in self.handles.all() {
             let (path, exchange, bytes, what) = match open {
                 Open::Upload(upload) if upload.refused.is_none() => {
@@ -73,7 +88,7 @@ impl Drop for Sftp {
                     (path, &upload.exchange, upload.size(), "upload broken off")
                 }
                 Open::Download(download) => {
-                    let sent = download.sent.load(Ordering::Relaxed);
+                    let sent = download.sent.bytes();
                     self.server.metrics.sent(self.session.institution(), sent);
                     (download.path.to_string(), &download.exchange, sent, "download broken off")
                 }
@@ -101,6 +116,7 @@ impl Sftp {
         let limits = &server.config().machine.limits;
         let (reads, queue) = mpsc::channel(limits.outstanding_requests);
         // The task ends when `reads` is dropped with this session, or when the connection is gone.
+        let grace = Grace::new(server, connection, (sink.clone(), channel));
         tokio::spawn(download::answer_reads(queue, sink, channel, Arc::clone(connection)));
         Self {
             server: Arc::clone(server),
@@ -110,7 +126,11 @@ impl Sftp {
             initialised: false,
             handles: Handles::new(limits.handles),
             published: HashMap::new(),
+            refused: HashSet::new(),
             sealed: HashMap::new(),
+            inspected_again: 0,
+            memory: Share::of(&server.memory),
+            grace,
             replies: Replies::default(),
             reads,
         }
@@ -118,21 +138,35 @@ impl Sftp {
 
     /// Takes the next bytes of the channel and returns the answers that are ready.
     pub async fn receive(&mut self, mut data: &[u8]) -> Result<Bytes, Violation> {
+        self.grace.pause();
         let mut frames = std::mem::take(&mut self.frames);
         while let Some(frame) = frames.next(&mut data)? {
+            if self.connection.ended().is_some() {
+                return Err(Violation::Ended);
+            }
             self.answer(frame).await?;
             // Thousands of requests fit into one SSH packet, and most are answered without a wait: others get their turn.
             tokio::task::coop::consume_budget().await;
             if self.replies.len() > REPLIES_MAX {
                 return Err(Violation::TooManyOutstanding);
             }
+            if self.connection.is_spent() {
+                return Err(Violation::TooManyRefusals);
+            }
         }
+        self.grace.go_on();
         if self.handles.is_empty() {
             frames.release();
             self.replies.release();
         }
         self.frames = frames;
         Ok(self.replies.take())
+    }
+
+    /// How many files are open for writing, and for reading.
+    pub fn open_files(&self) -> (usize, usize) {
+        let count = |is: fn(&Open) -> bool| self.handles.all().filter(|open| is(open)).count();
+        (count(|open| matches!(open, Open::Upload(_))), count(|open| matches!(open, Open::Download(_))))
     }
 
     async fn answer(&mut self, frame: &[u8]) -> Result<(), Violation> {
@@ -158,7 +192,7 @@ impl Sftp {
                 self.replies.push(id, answer);
             }
             _ => {
-                let answer = self.answer_cold(kind, frame).await;
+                let answer = self.answer_cold(frame).await;
                 self.replies.push(id, answer);
             }
         }

@@ -3,18 +3,31 @@
 use tokio::task::block_in_place;
 
 use super::Sftp;
+use super::collision::{Settled, give_back};
+use super::opening::Unbegun;
 use super::reply::{Answer, Fault};
 use super::transfer::{About, fault_of, in_folder, path_of};
-use super::upload::{Sealed, WriteFault, inspect_and_hash};
+use super::upload::{Sealed, Target, WriteFault};
+use crate::config::Config;
 use crate::host::metrics::UploadOutcome;
-use crate::host::spool::{FileFacts, SpoolError, random};
-use crate::policy::arrival::{Arrival, ArrivalId};
+use crate::host::spool::{FileFacts, SpoolError, Stage, random};
+use crate::policy::agreement::{Exchange, Flow};
+use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::envelope::Envelope;
-use crate::policy::path::{Name, Slug};
+use crate::policy::path::{Folder, Name, Place, Slug};
 use crate::policy::reason::Reason;
 use crate::policy::record::{Event, Outcome, Record};
 use crate::policy::request::Action;
 use crate::policy::upload::is_temporary;
+
+/// What is decided about a complete upload before it becomes an arrival.
+struct Decided {
+    /// Its name, which may not be the one asked for.
+    name: Name,
+    flow: Slug,
+    /// For the record, where nobody could say whether it is for this zone.
+    unasked: Option<String>,
+}
 
 impl Sftp {
     /// The one way in: a sealed upload gets its id, is recorded, and lies durably in `incoming`, before anybody hears OK.
@@ -22,9 +35,9 @@ impl Sftp {
         &mut self,
         exchange: &Slug,
         name: &Name,
-        sealed: Sealed,
+        mut sealed: Sealed,
     ) -> Result<(), Fault> {
-        let institution = self.session.institution().clone();
+        let (institution, was) = (self.session.institution().clone(), sealed.partial.name().clone());
         let about = About {
             institution: institution.clone(),
             exchange: exchange.clone(),
@@ -32,68 +45,133 @@ impl Sftp {
             size: sealed.envelope.length(),
             opened: sealed.opened,
         };
-        if let Err(reason) = self.require_free(exchange, name) {
-            // It stays an unfinished upload, which can be renamed to another name.
-            return Err(self.denied(&path_of(exchange, name), Event::Publish, reason).await.into());
-        }
-        let flow = match self.flow_taking(exchange, name, &sealed.envelope) {
-            Ok(flow) => flow,
-            Err(reason) => {
-                return Err(self
-                    .refuse(Some(sealed.partial), about, WriteFault::Refused(reason))
-                    .await
-                    .into());
-            }
+        let config = self.server.config();
+        let taken = self.flow_taking(&config, (&institution, exchange), name, &sealed.envelope);
+        let (exchange, flow) = match taken {
+            Ok(taken) => taken,
+            Err(reason) => return Err(self.refuse(Some(sealed.partial), about, reason.into()).await.into()),
         };
+        let unasked = match self.require_for_us(flow, &sealed).await {
+            Ok(detail) => detail,
+            Err(fault) => return Err(self.refuse(Some(sealed.partial), about, fault).await.into()),
+        };
+        let settled = match block_in_place(|| self.settle(exchange, flow, name, &mut sealed)) {
+            Ok(settled) => settled,
+            Err(reason) if is_temporary(&was) => {
+                // It stays an unfinished upload, which can be renamed to another name.
+                self.keep_sealed(exchange.name.clone(), was, sealed);
+                let path = path_of(&exchange.name, name);
+                return Err(self.denied(&path, Event::Publish, reason).await.into());
+            }
+            Err(reason) => return Err(self.refuse(Some(sealed.partial), about, reason.into()).await.into()),
+        };
+        if self.connection.ended().is_some() {
+            // Revoked since its CLOSE or RENAME came in: it stays unfinished. The peer hears of it no more.
+            give_back(&mut sealed.partial, &was);
+            return Err(Reason::Unavailable.into());
+        }
+        match settled {
+            Settled::As(name) => {
+                let decided = Decided { name, flow: flow.name.clone(), unasked };
+                self.become_an_arrival(about, decided, sealed, &was).await
+            }
+            Settled::Same(id) => self.repeat(about, &id, sealed, &was).await,
+        }
+    }
+
+    async fn become_an_arrival(
+        &mut self,
+        about: About,
+        decided: Decided,
+        mut sealed: Sealed,
+        was: &Name,
+    ) -> Result<(), Fault> {
+        let (exchange, asked) = (about.exchange.clone(), about.name.clone());
+        let about = About { name: decided.name, ..about };
+        let renamed = (asked != about.name).then(|| format!("sent as {asked}, which is in use"));
+        let details: Vec<String> = renamed.into_iter().chain(decided.unasked).collect();
+        let digest = block_in_place(|| sealed.digest().map(str::to_owned));
         let arrival = Arrival {
-            flow: Some(flow),
-            sha256: Some(sealed.sha256.clone()),
+            flow: Some(decided.flow),
+            sha256: Some(digest.map_err(|error| fault_of(&error))?),
             armored: sealed.envelope.is_armored(),
             mtime: sealed.mtime,
             refused: None,
             ..self.new_arrival(&about)
         };
         let record = Record {
-            path: Some(path_of(exchange, name)),
+            path: Some(path_of(&exchange, &arrival.name)),
             exchange: Some(exchange.clone()),
             arrival: Some(arrival.id.to_string()),
             bytes: Some(arrival.size),
             sha256: arrival.sha256.clone(),
+            detail: (!details.is_empty()).then(|| details.join("; ")),
             ..self.session.record(Event::Publish, Outcome::Ok)
         };
         // Recorded before it is done: an arrival that the log does not know would be worked on although its sender was
         // told that it failed. Without a record the upload stays what it was, to be gone on with.
         if let Err(reason) = self.record(record.clone()).await {
-            self.server.metrics.upload(&institution, UploadOutcome::Failed);
+            give_back(&mut sealed.partial, was);
+            self.server.metrics.upload(&about.institution, UploadOutcome::Failed);
             return Err(reason.into());
         }
         let published =
             block_in_place(|| self.server.spool.publish(sealed.partial, &sealed.envelope, &arrival));
         if let Err(error) = published {
             let reason = fault_of(&error);
-            self.server.metrics.upload(&institution, UploadOutcome::Failed);
+            self.server.metrics.upload(&about.institution, UploadOutcome::Failed);
             let record = Record { outcome: Outcome::Failed, ..record.because(&reason) };
             self.record(record).await?;
             return Err(reason.into());
         }
         let took = arrival.received.duration_since(arrival.opened).unsigned_abs();
         self.server.metrics.upload_took(took);
-        self.server.metrics.upload(&institution, UploadOutcome::Published);
-        // What a session remembers of its own uploads is bounded; older ones are answered from the spool.
-        if self.published.len() < 10_000 {
-            self.published.insert((exchange.clone(), name.clone()), FileFacts::of(&arrival));
-        }
+        self.server.metrics.upload(&about.institution, UploadOutcome::Published);
+        self.remember(exchange, asked, FileFacts::of(&arrival));
         Ok(())
     }
 
-    /// No arrival of this name is in progress. Asked again when an upload is published: another session may have been
-    /// first.
-    pub(super) fn require_free(&self, exchange: &Slug, name: &Name) -> Result<(), Reason> {
-        let (spool, institution) = (&self.server.spool, self.session.institution());
-        match block_in_place(|| spool.in_progress(institution, exchange, name)) {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) => Err(Reason::NameInUse),
-            Err(error) => Err(fault_of(&error)),
+    /// The same content came again, most likely because an answer was lost: a success, and no second arrival.
+    async fn repeat(
+        &mut self,
+        about: About,
+        id: &ArrivalId,
+        mut sealed: Sealed,
+        was: &Name,
+    ) -> Result<(), Fault> {
+        let record = Record {
+            path: Some(path_of(&about.exchange, &about.name)),
+            exchange: Some(about.exchange.clone()),
+            arrival: Some(id.to_string()),
+            bytes: Some(about.size),
+            sha256: sealed.sha256.clone(),
+            detail: Some("the same as this arrival".to_owned()),
+            ..self.session.record(Event::Close, Outcome::Ok)
+        };
+        if let Err(reason) = self.record(record).await {
+            give_back(&mut sealed.partial, was);
+            self.server.metrics.upload(&about.institution, UploadOutcome::Failed);
+            return Err(reason.into());
+        }
+        if let Err(error) = block_in_place(|| sealed.partial.remove()) {
+            tracing::warn!(%error, "a repeated upload could not be removed; it will expire");
+        }
+        self.server.metrics.upload(&about.institution, UploadOutcome::Repeated);
+        let received = id.received().unwrap_or(about.opened).as_second();
+        let facts = FileFacts {
+            name: about.name.clone(),
+            size: about.size,
+            mtime: sealed.mtime.map_or(received, i64::from),
+            stage: Stage::InProgress(State::Incoming),
+        };
+        self.remember(about.exchange, about.name, facts);
+        Ok(())
+    }
+
+    /// What a session remembers of its own uploads is bounded; older ones are answered from the spool.
+    fn remember(&mut self, exchange: Slug, name: Name, facts: FileFacts) {
+        if self.published.len() < 10_000 {
+            self.published.insert((exchange, name), facts);
         }
     }
 
@@ -104,18 +182,23 @@ impl Sftp {
     }
 
     /// The flow that takes a file under its final name; a temporary one was judged by the widest flow only.
-    fn flow_taking(&self, exchange: &Slug, name: &Name, envelope: &Envelope) -> Result<Slug, Reason> {
-        let config = self.server.config();
+    fn flow_taking<'a>(
+        &self,
+        config: &'a Config,
+        (institution, exchange): (&'a Slug, &Slug),
+        name: &Name,
+        envelope: &Envelope,
+    ) -> Result<(&'a Exchange, &'a Flow), Reason> {
         let exchange = config.exchanges.get(exchange).ok_or(Reason::NoSuchPath)?;
         exchange.require_open(self.server.clock.today())?;
-        let flow = exchange.flow_for(self.session.institution(), name).ok_or(Reason::NameNotAccepted)?;
+        let flow = exchange.flow_for(institution, name).ok_or(Reason::NameNotAccepted)?;
         if envelope.length() > flow.accept.max_size {
             return Err(Reason::TooLarge { limit: flow.accept.max_size });
         }
         if envelope.is_armored() && !flow.accept.armored {
             return Err(Reason::ArmorNotAccepted);
         }
-        Ok(flow.name.clone())
+        Ok((exchange, flow))
     }
 
     fn new_arrival(&self, about: &About) -> Arrival {
@@ -154,7 +237,7 @@ impl Sftp {
         if exchange != new_exchange {
             return Err(self.denied(old, Event::Rename, Reason::Unsupported).await.into());
         }
-        if from == to && self.published.contains_key(&(exchange.clone(), from.clone())) {
+        if from == to && block_in_place(|| self.is_there(&exchange, &from))? {
             return Ok(Answer::Done);
         }
         self.rename_upload(&exchange, &from, &to).await?;
@@ -163,64 +246,90 @@ impl Sftp {
         Ok(Answer::Done)
     }
 
+    fn is_there(&self, exchange: &Slug, name: &Name) -> Result<bool, Reason> {
+        let place = Place::File(exchange.clone(), Folder::In, name.clone());
+        match self.attributes(&place) {
+            Ok(_) => Ok(true),
+            Err(Reason::NoSuchPath) => Ok(false),
+            Err(reason) => Err(reason),
+        }
+    }
+
     /// Each way it can fail is recorded where it does.
     async fn rename_upload(&mut self, exchange: &Slug, from: &Name, to: &Name) -> Result<(), Fault> {
-        let is_open = |name: &Name| {
-            self.handles.uploads().any(|upload| &upload.exchange == exchange && &upload.name == name)
-        };
+        let is_open = |name: &Name| self.handles.upload(exchange, name).is_some();
         let free = if is_open(from) || is_open(to) {
             Err(Reason::NameInUse)
         } else if is_temporary(to) {
             Ok(())
         } else {
-            self.require_taken_by_a_flow(exchange, to).and_then(|()| self.require_free(exchange, to))
+            self.require_taken_by_a_flow(exchange, to)
         };
         if let Err(reason) = free {
             return Err(self.denied(&path_of(exchange, from), Event::Rename, reason).await.into());
         }
-        let sealed = match self.sealed.remove(&(exchange.clone(), from.clone())) {
+        let sealed = self.sealed.remove(&(exchange.clone(), from.clone()));
+        if is_temporary(to) {
+            return self.rename_unfinished(exchange, from, to, sealed).await;
+        }
+        let sealed = match sealed {
             Some(sealed) => sealed,
             None => self.seal_from_disk(exchange, from).await?,
         };
-        if !is_temporary(to) {
-            return self.publish(exchange, to, sealed).await;
+        self.refused.remove(&(exchange.clone(), to.clone()));
+        self.publish(exchange, to, sealed).await
+    }
+
+    /// From one temporary name to another: nothing is judged yet.
+    async fn rename_unfinished(
+        &mut self,
+        exchange: &Slug,
+        from: &Name,
+        to: &Name,
+        sealed: Option<Sealed>,
+    ) -> Result<(), Fault> {
+        let renamed = block_in_place(|| match sealed {
+            Some(mut sealed) => sealed.partial.rename(to).map(|()| Some(sealed)),
+            None => {
+                let partial = self.server.spool.open_partial(self.session.institution(), exchange, from)?;
+                partial.ok_or_else(|| SpoolError::none(from))?.rename(to).map(|()| None)
+            }
+        });
+        match renamed {
+            Ok(Some(sealed)) => self.keep_sealed(exchange.clone(), to.clone(), sealed),
+            Ok(None) => {}
+            Err(error) => {
+                let reason = if error.is_not_found() { Reason::NoSuchPath } else { fault_of(&error) };
+                return Err(self.denied(&path_of(exchange, from), Event::Rename, reason).await.into());
+            }
         }
-        let mut sealed = sealed;
-        if let Err(error) = block_in_place(|| sealed.partial.rename(to)) {
-            let reason = fault_of(&error);
-            return Err(self.denied(&path_of(exchange, from), Event::Rename, reason).await.into());
-        }
-        self.keep_sealed(exchange.clone(), to.clone(), sealed);
         Ok(())
     }
 
-    /// An upload that an earlier session completed is inspected again, to its last byte.
-    async fn seal_from_disk(&self, exchange: &Slug, name: &Name) -> Result<Sealed, Fault> {
-        let institution = self.session.institution();
+    /// An upload that an earlier session completed is inspected again.
+    async fn seal_from_disk(&mut self, exchange: &Slug, name: &Name) -> Result<Sealed, Fault> {
+        let institution = self.session.institution().clone();
+        let target = Target { institution: &institution, exchange, name };
         let inspected = block_in_place(|| {
-            let Some(partial) = self.server.spool.open_partial(institution, exchange, name)? else {
-                return Ok(None);
-            };
-            if partial.has_gaps()? {
-                return Ok(Some((partial, Err(Reason::CutShort))));
+            let bounds = self.widest_bounds(exchange)?;
+            let partial = self.server.spool.open_partial(&institution, exchange, name);
+            match partial.map_err(|error| fault_of(&error))? {
+                Some(partial) => self.resume(target, bounds, partial).map(|upload| Some(upload.seal())),
+                None => Ok(None),
             }
-            let inspected = inspect_and_hash(&partial)?;
-            Ok::<_, SpoolError>(Some((partial, inspected)))
         });
         let reason = match inspected {
-            Ok(Some((partial, Ok((envelope, sha256))))) => {
-                let opened = self.server.clock.now();
-                return Ok(Sealed { partial, envelope, sha256, opened, mtime: None });
-            }
-            Ok(Some((partial, Err(reason)))) => {
+            Ok(Some(Ok(sealed))) => return Ok(sealed),
+            Ok(Some(Err((mut upload, fault)))) => return Err(self.give_up(&mut upload, fault).await.into()),
+            Err(Unbegun::Refused(partial, reason)) => {
                 let about = self.about(exchange, name, partial.size().unwrap_or(0));
                 return Err(self.refuse(Some(partial), about, WriteFault::Refused(reason)).await.into());
             }
+            Err(Unbegun::Denied(reason)) => reason,
             Ok(None) if self.published.contains_key(&(exchange.clone(), name.clone())) => {
                 Reason::DropIsWriteOnly
             }
             Ok(None) => Reason::NoSuchPath,
-            Err(error) => fault_of(&error),
         };
         Err(self.denied(&path_of(exchange, name), Event::Rename, reason).await.into())
     }

@@ -148,7 +148,9 @@ fn status_code(reason: &Reason) -> StatusCode {
         Reason::Unsupported => StatusCode::OpUnsupported,
         Reason::NameInUse
         | Reason::TooManyOpen
+        | Reason::TooManyUnfinished
         | Reason::Unavailable
+        | Reason::CannotBeChecked
         | Reason::CutShort
         | Reason::WritesOutOfOrder => StatusCode::Failure,
         Reason::BadName

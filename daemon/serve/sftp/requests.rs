@@ -1,19 +1,18 @@
 //! The cold requests: decide by `policy::request`, perform, record, answer. What would open, change or list something is
 //! recorded when it is turned down as well; questions about names that need not exist, which clients ask all the time,
-//! are not, nor is what does not exist in the protocol.
+//! are not, nor is what does not exist in the protocol. Attributes are `attributes`' business.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use russh_sftp::protocol::{File, FileAttributes, OpenFlags, Packet};
 use tokio::task::block_in_place;
 
-use super::handles::{Download, Open};
+use super::Sftp;
+use super::decode::cold_request;
+use super::handles::{Download, Entry, Open};
 use super::reply::{Answer, Fault};
-use super::transfer::path_of;
-use super::tree::{file_attributes, unavailable};
-use super::{EXTENDED, LAST_REQUEST, Sftp};
+use super::tree::unavailable;
+use crate::host::metrics::Limit;
 use crate::policy::path::{Folder, Name, Place, RemotePath, Slug};
 use crate::policy::reason::Reason;
 use crate::policy::record::{Event, Outcome, Record};
@@ -21,19 +20,17 @@ use crate::policy::request::{Action, Asker, Verdict, judge};
 
 /// Entries per READDIR, as OpenSSH's server has it.
 const ENTRIES_PER_ANSWER: usize = 100;
+/// Entries of a session's open listings that wait to be asked for, about 100 bytes each; one listing may be longer.
+const ENTRIES_MAX: usize = 100_000;
 
 impl Sftp {
     /// The table of cold requests: packet, handler.
-    pub(super) async fn answer_cold(&mut self, kind: u8, frame: &[u8]) -> Result<Answer, Fault> {
-        if kind > LAST_REQUEST && kind != EXTENDED {
-            return Err(Reason::Unsupported.into());
-        }
-        let packet = Packet::try_from(&mut Bytes::copy_from_slice(frame)).map_err(|_| Fault::BadMessage)?;
-        match packet {
+    pub(super) async fn answer_cold(&mut self, frame: &[u8]) -> Result<Answer, Fault> {
+        match cold_request(frame)? {
             Packet::Open(open) => self.open(&open.filename, open.pflags, &open.attrs).await,
             Packet::Close(close) => self.close(close.handle.as_bytes()).await,
-            Packet::Lstat(request) => self.stat(&request.path),
-            Packet::Stat(request) => self.stat(&request.path),
+            Packet::Lstat(request) => self.stat(&request.path).await,
+            Packet::Stat(request) => self.stat(&request.path).await,
             Packet::Fstat(request) => self.fstat(request.handle.as_bytes()),
             Packet::SetStat(request) => self.set_stat(&request.path, &request.attrs).await,
             Packet::FSetStat(request) => self.fset_stat(request.handle.as_bytes(), &request.attrs).await,
@@ -57,8 +54,17 @@ impl Sftp {
         let path = RemotePath::parse(path)?;
         let place = path.place()?;
         let asker = Asker { institution: self.session.institution(), today: self.server.clock.today() };
-        match judge(&self.server.config().exchanges, asker, &place, action) {
-            Verdict::Allow => Ok((path, place)),
+        let config = self.server.config();
+        match judge(&config.exchanges, asker, &place, action) {
+            Verdict::Allow => {
+                let used = place.exchange().and_then(|name| config.exchanges.get(name));
+                if let Some(exchange) = used
+                    && let Some(party) = exchange.parties.get(asker.institution)
+                {
+                    self.connection.uses(&exchange.name, *party);
+                }
+                Ok((path, place))
+            }
             Verdict::Deny(reason) => Err(reason),
         }
     }
@@ -78,12 +84,22 @@ impl Sftp {
 
     /// Records a denial and hands its reason back; without a record the answer is that the server is not available.
     pub(super) async fn denied(&self, path: &str, event: Event, reason: Reason) -> Reason {
+        if reason == Reason::TooManyOpen {
+            self.server.metrics.limit_reached(Limit::Handles);
+        }
+        self.turned_down();
+        self.server.metrics.request_denied(&reason);
         // What is no path is shown as far as it helps to see what was tried.
         let excerpt = || format!("{:?}", path.chars().take(200).collect::<String>());
         let shown = RemotePath::parse(path).map_or_else(|_| excerpt(), |path| path.to_string());
-        let outcome = if reason == Reason::Unavailable { Outcome::Failed } else { Outcome::Denied };
+        let outcome = if reason.is_passing() { Outcome::Failed } else { Outcome::Denied };
         let record = Record { path: Some(shown), ..self.session.record(event, outcome).because(&reason) };
         self.record(record).await.err().unwrap_or(reason)
+    }
+
+    /// One more for the count of what a session may have turned down.
+    pub(super) fn turned_down(&self) {
+        self.connection.turned_down(self.server.config().machine.limits.refusals_per_session);
     }
 
     /// No record, no reply.
@@ -143,7 +159,7 @@ impl Sftp {
         let mut record = self.session.record_at(Event::OpenRead, Outcome::Ok, &path, Some(&exchange));
         record.bytes = Some(facts.size);
         self.record(record).await?;
-        let (file, sent) = (Arc::new(file), Arc::new(AtomicU64::new(0)));
+        let (file, sent) = (Arc::new(file), Arc::default());
         let download = Download { file, path, exchange, facts, sent };
         Ok(Answer::Handle(self.handles.insert(Open::Download(download))))
     }
@@ -154,81 +170,19 @@ impl Sftp {
             Some(Open::Listing(_)) => Ok(Answer::Done),
             Some(Open::Upload(upload)) => self.close_upload(*upload).await,
             Some(Open::Download(download)) => {
-                let sent = download.sent.load(Ordering::Relaxed);
+                let sent = download.sent.bytes();
                 self.server.metrics.sent(self.session.institution(), sent);
+                let whole =
+                    if download.sent.is_whole(download.facts.size) { "sent whole" } else { "sent in part" };
                 let record = self.session.record_at(
                     Event::Close,
                     Outcome::Ok,
                     &download.path,
                     Some(&download.exchange),
                 );
-                self.record(Record { bytes: Some(sent), ..record }).await?;
+                self.record(Record { bytes: Some(sent), detail: Some(whole.to_owned()), ..record }).await?;
                 Ok(Answer::Done)
             }
-        }
-    }
-
-    fn stat(&self, path: &str) -> Result<Answer, Fault> {
-        let (_, place) = self.resolve(path, Action::Stat)?;
-        Ok(Answer::Attributes(block_in_place(|| self.attributes(&place))?))
-    }
-
-    fn fstat(&mut self, handle: &[u8]) -> Result<Answer, Fault> {
-        match self.handles.find(handle) {
-            None => Err(Fault::BadMessage),
-            Some(Open::Download(download)) => Ok(Answer::Attributes(file_attributes(&download.facts))),
-            Some(Open::Upload(upload)) => {
-                let facts = crate::host::spool::FileFacts {
-                    name: upload.name.clone(),
-                    size: upload.size(),
-                    mtime: upload.mtime.map_or(upload.opened.as_second(), i64::from),
-                };
-                Ok(Answer::Attributes(file_attributes(&facts)))
-            }
-            Some(Open::Listing(_)) => Ok(Answer::Attributes(self.attributes(&Place::Root)?)),
-        }
-    }
-
-    /// What clients set after an upload is acknowledged: this session answers with the time that they set; permissions and owner
-    /// mean nothing here.
-    async fn set_stat(&mut self, path: &str, attributes: &FileAttributes) -> Result<Answer, Fault> {
-        let (_, place) = self.resolve_recorded(path, Action::Write, Event::Other).await?;
-        let present = block_in_place(|| self.attributes(&place))?;
-        if attributes.size.is_some_and(|size| Some(size) != present.size) {
-            return Err(self.denied(path, Event::Other, Reason::Unsupported).await.into());
-        }
-        if let (Place::File(exchange, _, name), Some(mtime)) = (place, attributes.mtime)
-            && let Some(facts) = self.published.get_mut(&(exchange, name))
-        {
-            facts.mtime = i64::from(mtime);
-        }
-        Ok(Answer::Done)
-    }
-
-    /// Cutting an upload is recorded first; confirming its size and setting its time are not worth a record.
-    async fn fset_stat(&mut self, handle: &[u8], attributes: &FileAttributes) -> Result<Answer, Fault> {
-        let upload = match self.handles.find(handle) {
-            None => return Err(Fault::BadMessage),
-            Some(Open::Download(_) | Open::Listing(_)) => return Err(Reason::FolderIsReadOnly.into()),
-            Some(Open::Upload(upload)) => upload,
-        };
-        upload.mtime = attributes.mtime.or(upload.mtime);
-        let Some(size) = attributes.size.filter(|size| *size != upload.size()) else {
-            return Ok(Answer::Done);
-        };
-        let record = Record {
-            path: Some(path_of(&upload.exchange, &upload.name)),
-            exchange: Some(upload.exchange.clone()),
-            bytes: Some(size),
-            detail: Some("cut to this size".to_owned()),
-            ..self.session.record(Event::Other, Outcome::Ok)
-        };
-        self.record(record).await?;
-        match self.handles.find(handle) {
-            Some(Open::Upload(upload)) => {
-                upload.set_size(size).map(|()| Answer::Done).map_err(super::transfer::answer_of)
-            }
-            _ => Err(Fault::BadMessage),
         }
     }
 
@@ -238,14 +192,21 @@ impl Sftp {
             return Err(self.denied(path, Event::List, Reason::TooManyOpen).await.into());
         }
         let entries = block_in_place(|| self.entries(&place))?;
+        let others = self.handles.entries_left();
+        if others > 0 && others + entries.len() > ENTRIES_MAX {
+            return Err(self.denied(path, Event::List, Reason::TooManyOpen).await.into());
+        }
         self.record(self.session.record_at(Event::List, Outcome::Ok, &remote, place.exchange())).await?;
         Ok(Answer::Handle(self.handles.insert(Open::Listing(entries.into_iter()))))
     }
 
     fn read_dir(&mut self, handle: &[u8]) -> Result<Answer, Fault> {
         let Some(Open::Listing(entries)) = self.handles.find(handle) else { return Err(Fault::BadMessage) };
-        let batch: Vec<File> = entries.by_ref().take(ENTRIES_PER_ANSWER).collect();
-        if batch.is_empty() { Ok(Answer::End) } else { Ok(Answer::Names(batch)) }
+        let batch: Vec<Entry> = entries.by_ref().take(ENTRIES_PER_ANSWER).collect();
+        if batch.is_empty() {
+            return Ok(Answer::End);
+        }
+        Ok(Answer::Names(batch.into_iter().map(|entry| self.shown(entry)).collect()))
     }
 
     /// An operation that no drop zone has.

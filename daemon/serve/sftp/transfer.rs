@@ -1,9 +1,8 @@
-//! Files going in and out: opening an upload, WRITE, READ, and the end of an upload: published, kept under its temporary
-//! name, or refused.
+//! Files going in and out: WRITE, READ, and the end of an upload: published, kept under its temporary name, or refused. How
+//! one begins is `opening`'s business.
 
 use std::sync::Arc;
 
-use russh_sftp::protocol::{FileAttributes, OpenFlags};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::block_in_place;
 
@@ -13,122 +12,15 @@ use super::framing::{Fields, Violation};
 use super::handles::Open;
 use super::reply::{Answer, Fault};
 use super::tree::unavailable;
-use super::upload::{Resume, Sealed, Target, Upload, WriteFault};
+use super::upload::{Sealed, Upload, WriteFault};
 use crate::host::metrics::UploadOutcome;
 use crate::host::spool::{Partial, SpoolError};
-use crate::policy::agreement::Accept;
 use crate::policy::path::{Folder, Name, Place, Slug};
 use crate::policy::reason::Reason;
 use crate::policy::record::{Event, Outcome, Record};
-use crate::policy::upload::{Bounds, is_temporary, meant_for};
+use crate::policy::upload::is_temporary;
 
 impl Sftp {
-    pub(super) async fn open_upload(
-        &mut self,
-        exchange: &Slug,
-        name: &Name,
-        flags: OpenFlags,
-        attributes: &FileAttributes,
-    ) -> Result<Answer, Fault> {
-        let path = path_of(exchange, name);
-        let bounds = match self.bounds_for(exchange, name) {
-            Ok(bounds) => bounds,
-            Err(reason) => return Err(self.denied(&path, Event::OpenWrite, reason).await.into()),
-        };
-        // A sealed upload of this name is begun anew or gone on with: either way it is no longer complete.
-        self.sealed.remove(&(exchange.clone(), name.clone()));
-        let begun = block_in_place(|| {
-            self.begin_upload(
-                Target { institution: self.session.institution(), exchange, name },
-                bounds,
-                flags,
-            )
-        });
-        let mut upload = match begun {
-            Ok(upload) => upload,
-            Err(Unbegun::Denied(reason)) => {
-                return Err(self.denied(&path, Event::OpenWrite, reason).await.into());
-            }
-            Err(Unbegun::Refused(partial, reason)) => {
-                let about = self.about(exchange, name, partial.size().unwrap_or(0));
-                return Err(self.refuse(Some(partial), about, reason.into()).await.into());
-            }
-        };
-        upload.mtime = attributes.mtime;
-        let record = Record {
-            path: Some(path),
-            exchange: Some(exchange.clone()),
-            ..self.session.record(Event::OpenWrite, Outcome::Ok)
-        };
-        self.record(record).await?;
-        Ok(Answer::Handle(self.handles.insert(Open::Upload(Box::new(upload)))))
-    }
-
-    fn begin_upload(&self, target: Target<'_>, bounds: Bounds, flags: OpenFlags) -> Result<Upload, Unbegun> {
-        let spool = &self.server.spool;
-        let Target { institution, exchange, name } = target;
-        let opened = self.server.clock.now();
-        let is_ours = |upload: &Upload| &upload.exchange == exchange && &upload.name == name;
-        if self.handles.uploads().any(is_ours) {
-            return Err(Reason::NameInUse.into());
-        }
-        if !is_temporary(name) {
-            self.require_free(exchange, name)?;
-        }
-        match spool.open_partial(institution, exchange, name).map_err(|e| fault_of(&e))? {
-            Some(_) if flags.contains(OpenFlags::EXCLUDE) => Err(Reason::NameInUse.into()),
-            // What was there is emptied when the first byte passes, and not before.
-            Some(_) if flags.contains(OpenFlags::TRUNCATE) => Ok(Upload::new(target, bounds, opened)),
-            Some(partial) => match Upload::resume(target, bounds, opened, partial) {
-                Ok(upload) => Ok(upload),
-                Err(Resume::Spool(error)) => Err(unavailable(&error).into()),
-                Err(Resume::Refused(partial, reason)) => Err(Unbegun::Refused(partial, reason)),
-            },
-            None if flags.contains(OpenFlags::CREATE) => Ok(Upload::new(target, bounds, opened)),
-            None => Err(Reason::NoSuchPath.into()),
-        }
-    }
-
-    /// What is known of an upload whose handle is not at hand.
-    pub(super) fn about(&self, exchange: &Slug, name: &Name, size: u64) -> About {
-        About {
-            institution: self.session.institution().clone(),
-            exchange: exchange.clone(),
-            name: name.clone(),
-            size,
-            opened: self.server.clock.now(),
-        }
-    }
-
-    /// What the flow of a name allows; for a temporary name, what the widest flow does that it may be meant for. The final
-    /// name is judged when it is given.
-    fn bounds_for(&self, exchange: &Slug, name: &Name) -> Result<Bounds, Reason> {
-        let institution = self.session.institution();
-        let config = self.server.config();
-        let exchange = config.exchanges.get(exchange).ok_or(Reason::NoSuchPath)?;
-        let bounds = |accept: &Accept| Bounds {
-            max_size: accept.max_size,
-            armored: accept.armored,
-            held: config.machine.limits.unwritten_bytes,
-        };
-        if !is_temporary(name) {
-            let flow = exchange.flow_for(institution, name).ok_or(Reason::NameNotAccepted)?;
-            return Ok(bounds(&flow.accept));
-        }
-        if let Some(flow) = meant_for(name).iter().find_map(|meant| exchange.flow_for(institution, meant)) {
-            return Ok(bounds(&flow.accept));
-        }
-        exchange
-            .flows_from(institution)
-            .map(|flow| bounds(&flow.accept))
-            .reduce(|a, b| Bounds {
-                max_size: a.max_size.max(b.max_size),
-                armored: a.armored || b.armored,
-                ..a
-            })
-            .ok_or(Reason::NotYourPart)
-    }
-
     /// WRITE: handle, offset, data. The data are looked at where they lie.
     pub(super) async fn write(&mut self, mut fields: Fields<'_>) -> Result<(), Fault> {
         let (Some(handle), Some(offset), Some(data)) = (fields.string(), fields.u64(), fields.string())
@@ -136,23 +28,52 @@ impl Sftp {
             return Err(Fault::BadMessage);
         };
         let Some(Open::Upload(upload)) = self.handles.find(handle) else { return Err(Fault::BadMessage) };
-        match upload.write(&self.server.spool, offset, data) {
+        let held = upload.held();
+        let written = upload.write((&self.server.spool, &self.server.job_side), offset, data).await;
+        // Nearly always both are nothing.
+        let holds_as_before = upload.held() == held;
+        match written {
             Ok(()) => {
                 self.server.metrics.received(&upload.institution, data.len() as u64);
-                // Each upload holds no more than that; all of them together do not either.
-                let holds = upload.held() > 0;
-                if holds && self.held() > self.server.config().machine.limits.unwritten_bytes {
-                    return Err(self.end_upload(handle, Reason::WritesOutOfOrder.into()).await);
+                if holds_as_before {
+                    return Ok(());
                 }
-                Ok(())
+                match self.share_memory() {
+                    Ok(()) => Ok(()),
+                    Err(reason) => Err(self.end_upload(handle, reason.into()).await),
+                }
             }
             Err(fault) => Err(self.end_upload(handle, fault).await),
         }
     }
 
-    /// Bytes of all uploads that wait in memory for what lies before them.
-    fn held(&self) -> usize {
-        self.handles.uploads().map(Upload::held).sum()
+    /// Counts what all uploads of this session hold in memory. Each holds no more than a session may; all of them together
+    /// do not either, nor all sessions more than the server has room for.
+    fn share_memory(&mut self) -> Result<(), Reason> {
+        let held = self.handles.uploads().map(Upload::held).sum();
+        let fits_in_all = self.take_memory(held);
+        if held > self.server.config().machine.limits.unwritten_bytes {
+            Err(Reason::WritesOutOfOrder)
+        } else if fits_in_all {
+            Ok(())
+        } else {
+            Err(Reason::Unavailable)
+        }
+    }
+
+    /// The same, where something was given up.
+    pub(super) fn forget_memory(&mut self) {
+        if self.memory.is_taken() {
+            let held = self.handles.uploads().map(Upload::held).sum();
+            self.take_memory(held);
+        }
+    }
+
+    /// Whether it fits in what all sessions have together.
+    pub(super) fn take_memory(&mut self, bytes: usize) -> bool {
+        let fits = self.memory.set(bytes);
+        self.server.metrics.unwritten(self.server.memory.taken());
+        fits
     }
 
     /// READ: handle, offset, length. The answer comes from the task that reads files.
@@ -179,7 +100,9 @@ impl Sftp {
 
     /// CLOSE of an upload: a final name publishes it, a temporary one keeps it for the rename.
     pub(super) async fn close_upload(&mut self, upload: Upload) -> Result<Answer, Fault> {
+        self.forget_memory();
         if let Some(reason) = &upload.refused {
+            self.grace.understood();
             return Err(reason.clone().into());
         }
         let (exchange, name, size) = (upload.exchange.clone(), upload.name.clone(), upload.size());
@@ -202,7 +125,7 @@ impl Sftp {
             path: Some(path_of(&exchange, &name)),
             exchange: Some(exchange.clone()),
             bytes: Some(size),
-            sha256: Some(sealed.sha256.clone()),
+            sha256: sealed.sha256.clone(),
             ..self.session.record(Event::Close, Outcome::Ok)
         };
         self.record(record).await?;
@@ -231,17 +154,36 @@ impl Sftp {
             }
             _ => return Fault::BadMessage,
         };
+        self.forget_memory();
+        self.grace.begin();
         self.refuse(partial, about, fault).await.into()
     }
 
-    async fn give_up(&self, upload: &mut Upload, fault: WriteFault) -> Reason {
+    /// Clients that do not look at the answer to CLOSE ask for the file afterwards. Beyond the bound they hear what the
+    /// spool says.
+    fn is_refused(&mut self, about: &About) {
+        if self.refused.len() < 1_000 {
+            self.refused.insert((about.exchange.clone(), about.name.clone()));
+        }
+    }
+
+    pub(super) async fn give_up(&mut self, upload: &mut Upload, fault: WriteFault) -> Reason {
         let (partial, about) = (upload.take_partial(), About::of(upload));
         self.refuse(partial, about, fault).await
     }
 
     /// Ends an upload that is not accepted, with a trace for the receipt; one that the disk failed only goes.
-    pub(super) async fn refuse(&self, partial: Option<Partial>, about: About, fault: WriteFault) -> Reason {
+    pub(super) async fn refuse(
+        &mut self,
+        partial: Option<Partial>,
+        about: About,
+        fault: WriteFault,
+    ) -> Reason {
         let reason = reason_of(&fault);
+        self.turned_down();
+        if !reason.is_passing() {
+            self.is_refused(&about);
+        }
         let outcome = match &fault {
             WriteFault::Refused(_) => {
                 let arrival = self.refused_arrival(&about, &reason);
@@ -253,6 +195,11 @@ impl Sftp {
                     tracing::error!(%error, "a refusal could not be described for its receipt");
                 }
                 (Outcome::Denied, Some(arrival.id.to_string()))
+            }
+            // No trace for a receipt: it is not the file's fault, and the next try may do.
+            WriteFault::Later(_) => {
+                self.server.metrics.upload(&about.institution, UploadOutcome::Failed);
+                (Outcome::Failed, None)
             }
             WriteFault::Already(_) | WriteFault::Spool(_) => {
                 self.server.metrics.upload(&about.institution, UploadOutcome::Failed);
@@ -268,20 +215,6 @@ impl Sftp {
             ..self.session.record(Event::Refuse, outcome.0).because(&reason)
         };
         self.record(record).await.err().unwrap_or(reason)
-    }
-}
-
-/// Why an upload does not begin.
-enum Unbegun {
-    /// Nothing was touched.
-    Denied(Reason),
-    /// What is there is not acceptable.
-    Refused(Partial, Reason),
-}
-
-impl From<Reason> for Unbegun {
-    fn from(reason: Reason) -> Self {
-        Self::Denied(reason)
     }
 }
 
@@ -316,7 +249,9 @@ fn drop_failed(partial: Option<Partial>) {
 
 fn reason_of(fault: &WriteFault) -> Reason {
     match fault {
-        WriteFault::Refused(reason) | WriteFault::Already(reason) => reason.clone(),
+        WriteFault::Refused(reason) | WriteFault::Later(reason) | WriteFault::Already(reason) => {
+            reason.clone()
+        }
         WriteFault::Spool(error) => fault_of(error),
     }
 }

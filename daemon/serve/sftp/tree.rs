@@ -4,13 +4,15 @@ use jiff::Timestamp;
 use russh_sftp::protocol::{File, FileAttributes};
 
 use super::Sftp;
-use crate::host::spool::{FileFacts, SpoolError};
+use super::handles::Entry;
+use crate::host::spool::{FileFacts, SpoolError, Stage};
 use crate::policy::agreement::Standing;
 use crate::policy::path::{Folder, Name, Place, Slug};
 use crate::policy::reason::Reason;
 
 const DIRECTORY: u32 = 0o040_750;
 const FILE: u32 = 0o100_640;
+const COMPLETE: u32 = 0o100_440;
 
 impl Sftp {
     /// The attributes of a place, or `NoSuchPath`.
@@ -31,15 +33,12 @@ impl Sftp {
         if folder != Folder::In {
             return spool.file_facts(institution, exchange, folder, name);
         }
-        let growing =
-            self.handles.uploads().find(|upload| &upload.exchange == exchange && &upload.name == name);
-        if let Some(upload) = growing {
-            // One that was refused is gone for everybody, though its handle is still open.
-            return Ok(upload.refused.is_none().then(|| FileFacts {
-                name: name.clone(),
-                size: upload.size(),
-                mtime: upload.opened.as_second(),
-            }));
+        if let Some(upload) = self.handles.upload(exchange, name) {
+            // One that was refused is gone, though its handle is still open.
+            return Ok(upload.refused.is_none().then(|| upload.facts()));
+        }
+        if self.refused.contains(&(exchange.clone(), name.clone())) {
+            return Ok(None);
         }
         if let Some(partial) = spool.partial_facts(institution, exchange, name)? {
             return Ok(Some(partial));
@@ -47,12 +46,13 @@ impl Sftp {
         if let Some(facts) = self.published.get(&(exchange.clone(), name.clone())) {
             return Ok(Some(facts.clone()));
         }
-        spool.in_progress(institution, exchange, name)
+        Ok(spool.in_progress(institution, exchange, name)?.map(|standing| standing.facts))
     }
 
     /// The entries of a folder, `.` and `..` included.
-    pub(super) fn entries(&self, place: &Place) -> Result<Vec<File>, Reason> {
-        let mut entries = vec![self.directory_entry("."), self.directory_entry("..")];
+    pub(super) fn entries(&self, place: &Place) -> Result<Vec<Entry>, Reason> {
+        let folder = |name: &str| Entry::Folder(name.to_owned());
+        let mut entries = vec![folder("."), folder("..")];
         match place {
             Place::Root => {
                 let today = self.server.clock.today();
@@ -60,15 +60,15 @@ impl Sftp {
                 let open = config
                     .exchanges_of(self.session.institution())
                     .filter(|exchange| exchange.agreement.standing(today) == Standing::Open);
-                entries.extend(open.map(|exchange| self.directory_entry(exchange.name.as_str())));
+                entries.extend(open.map(|exchange| folder(exchange.name.as_str())));
             }
             Place::Exchange(_) => {
-                entries.extend(Folder::ALL.map(|folder| self.directory_entry(folder.as_str())));
+                entries.extend(Folder::ALL.map(|place| folder(place.as_str())));
             }
-            Place::Folder(exchange, folder) => {
-                let mut facts = self.list(exchange, *folder).map_err(|error| unavailable(&error))?;
+            Place::Folder(exchange, place) => {
+                let mut facts = self.list(exchange, *place).map_err(|error| unavailable(&error))?;
                 facts.sort_by(|a, b| a.name.cmp(&b.name));
-                entries.extend(facts.iter().map(|facts| self.file_entry(facts)));
+                entries.extend(facts.into_iter().map(Entry::File));
             }
             Place::File(..) => return Err(Reason::NoSuchPath),
         }
@@ -98,19 +98,20 @@ impl Sftp {
         }
     }
 
-    fn directory_entry(&self, name: &str) -> File {
-        let attrs = self.directory_attributes();
-        File { filename: name.to_owned(), longname: self.long_name("drwxr-x---", &attrs, name), attrs }
+    /// How an entry looks to a client.
+    pub(super) fn shown(&self, entry: Entry) -> File {
+        let (name, kind, state, attrs) = match entry {
+            Entry::Folder(name) => (name, 'd', "dropzone", self.directory_attributes()),
+            Entry::File(facts) => {
+                (facts.name.to_string(), '-', state_of(facts.stage), file_attributes(&facts))
+            }
+        };
+        File { longname: self.long_name((kind, state), &attrs, &name), filename: name, attrs }
     }
 
-    fn file_entry(&self, facts: &FileFacts) -> File {
-        let attrs = file_attributes(facts);
-        let longname = self.long_name("-rw-r-----", &attrs, facts.name.as_str());
-        File { filename: facts.name.to_string(), longname, attrs }
-    }
-
-    /// The form of `ls -l`, which clients show as it is and some old ones parse.
-    fn long_name(&self, mode: &str, attributes: &FileAttributes, name: &str) -> String {
+    /// The form of `ls -l`, which clients show as it is and some old ones parse. Where a group would stand, it says how far the
+    /// file has come: clients show that in a column of its own.
+    fn long_name(&self, (kind, group): (char, &str), attributes: &FileAttributes, name: &str) -> String {
         let owner: String = self.session.institution().as_str().chars().take(8).collect();
         let mtime =
             Timestamp::from_second(i64::from(attributes.mtime.unwrap_or(0))).unwrap_or(Timestamp::UNIX_EPOCH);
@@ -118,16 +119,39 @@ impl Sftp {
         let is_recent = (self.server.clock.now().as_second() - mtime.as_second()).abs() < half_a_year;
         let time = mtime.strftime(if is_recent { "%b %e %H:%M" } else { "%b %e  %Y" });
         let size = attributes.size.unwrap_or(0);
-        format!("{mode}    1 {owner:<8} dropzone {size:>10} {time} {name}")
+        let mode = mode_text(attributes.permissions.unwrap_or(0));
+        format!("{kind}{mode}    1 {owner:<8} {group:<8} {size:>10} {time} {name}")
     }
 }
 
-/// How a file looks to a client.
+/// Nine letters as `ls -l` has them.
+fn mode_text(permissions: u32) -> String {
+    let letter = |at: u32| if permissions & (1 << (8 - at)) == 0 { '-' } else { letter_at(at) };
+    (0..9).map(letter).collect()
+}
+
+fn letter_at(at: u32) -> char {
+    match at % 3 {
+        0 => 'r',
+        1 => 'w',
+        _ => 'x',
+    }
+}
+
+fn state_of(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Unfinished => "partial",
+        Stage::InProgress(state) => state.as_str(),
+        Stage::Ready => "dropzone",
+    }
+}
+
+/// How a file looks to a client. What is complete can no longer be written.
 pub(super) fn file_attributes(facts: &FileFacts) -> FileAttributes {
     let mtime = seconds(facts.mtime);
     FileAttributes {
         size: Some(facts.size),
-        permissions: Some(FILE),
+        permissions: Some(if matches!(facts.stage, Stage::InProgress(_)) { COMPLETE } else { FILE }),
         atime: Some(mtime),
         mtime: Some(mtime),
         ..FileAttributes::default()

@@ -1,18 +1,22 @@
 //! One file being uploaded: what the gate lets through goes to the partial, in place. The partial comes into being with the
 //! first byte that passed, so an upload that is refused at once never touches the disk.
 
+use std::fs::File;
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::task::block_in_place;
 
-use crate::host::spool::{Partial, Spool, SpoolError};
+use crate::host::files::read_full_at;
+use crate::host::spool::{FileFacts, Partial, Spool, SpoolError, Stage};
 use crate::policy::digest::hex;
-use crate::policy::envelope::{Envelope, Inspector};
+use crate::policy::envelope::Envelope;
 use crate::policy::path::{Name, Slug};
+use crate::policy::question::{Known, Unasked, judge};
 use crate::policy::reason::Reason;
 use crate::policy::upload::{Bounds, Gate, Pass};
+use crate::serve::ask::JobSide;
 
 /// An upload, from OPEN to CLOSE.
 #[derive(Debug)]
@@ -29,12 +33,17 @@ pub struct Upload {
     pub mtime: Option<u32>,
     /// Set once it is refused; every later request on it gets the same answer.
     pub refused: Option<Reason>,
+    /// What holds until somebody says whether it is for this zone; none where that is not asked, or was.
+    pub unasked: Option<Unasked>,
+    known: Known,
     gate: Gate,
     partial: Option<Partial>,
     size: u64,
     /// Bytes that came, whether or not they passed.
     seen: u64,
     hash: RunningHash,
+    /// The file of an arrival in progress that has this name, until the header is there to be compared.
+    rival: Option<File>,
 }
 
 /// A complete upload that passed the gate.
@@ -44,12 +53,26 @@ pub struct Sealed {
     pub partial: Partial,
     /// The proof.
     pub envelope: Envelope,
-    /// Lower-case hex of its SHA-256.
-    pub sha256: String,
+    /// Lower-case hex of its SHA-256, where it could be computed on the way.
+    pub sha256: Option<String>,
+    /// Its header, unless somebody has said that it is for this zone.
+    pub header: Option<Vec<u8>>,
     /// When it was opened.
     pub opened: Timestamp,
     /// The modification time the client set.
     pub mtime: Option<u32>,
+}
+
+impl Sealed {
+    /// Its SHA-256. One that was not written in order, or by several sessions, is read for it once, when it is published
+    /// and not before: closing a file costs its sender nothing.
+    pub fn digest(&mut self) -> Result<&str, SpoolError> {
+        let digest = match self.sha256.take() {
+            Some(digest) => digest,
+            None => hash_of(&self.partial)?,
+        };
+        Ok(self.sha256.insert(digest))
+    }
 }
 
 /// Whose upload, where to, under which name.
@@ -73,43 +96,69 @@ impl Upload {
             opened,
             mtime: None,
             refused: None,
+            unasked: None,
+            known: Known::Unasked,
             gate: Gate::new(bounds),
             partial: None,
             size: 0,
             seen: 0,
             hash: RunningHash::default(),
+            rival: None,
         }
     }
 
-    /// Goes on with a partial; its header is inspected again.
+    /// Goes on with a partial; its header is inspected again, and of text armor all of it, for which so many bytes may be
+    /// read. Says how many were.
     pub fn resume(
         target: Target<'_>,
         bounds: Bounds,
         opened: Timestamp,
         partial: Partial,
-    ) -> Result<Self, Resume> {
+        readable: u64,
+    ) -> Result<(Self, u64), Resume> {
         let mut upload = Self::new(target, bounds, opened);
         upload.size = partial.size()?;
-        let mut refused = None;
-        partial.read_through(|bytes| match upload.gate.resume(bytes) {
-            Ok(()) if upload.gate.wants_more() => ControlFlow::Continue(()),
-            Ok(()) => ControlFlow::Break(()),
-            Err(reason) => {
-                refused = Some(reason);
-                ControlFlow::Break(())
+        let (mut refused, mut read) = (None, 0);
+        partial.read_through(|bytes| {
+            if read > readable {
+                refused = Some(Reason::Unavailable);
+                return ControlFlow::Break(());
+            }
+            read += bytes.len() as u64;
+            match upload.gate.resume(bytes) {
+                Ok(()) if upload.gate.wants_more() => ControlFlow::Continue(()),
+                Ok(()) => ControlFlow::Break(()),
+                Err(reason) => {
+                    refused = Some(reason);
+                    ControlFlow::Break(())
+                }
             }
         })?;
-        if let Some(reason) = refused {
-            return Err(Resume::Refused(partial, reason));
+        match refused {
+            Some(Reason::Unavailable) => return Err(Resume::TooMuch),
+            Some(reason) => return Err(Resume::Refused(partial, reason)),
+            None => {}
         }
         if !upload.gate.is_open() {
             // What a crash left without a whole header was never worth resuming.
             partial.remove()?;
-            return Ok(Self::new(target, bounds, opened));
+            return Ok((Self::new(target, bounds, opened), read));
         }
         upload.hash = RunningHash::lost();
         upload.partial = Some(partial);
-        Ok(upload)
+        Ok((upload, read))
+    }
+
+    /// An arrival in progress has this name, and other content under it is not accepted: age never makes the same header
+    /// twice, so the header tells, long before the end.
+    pub fn compare_with(&mut self, rival: Option<File>) {
+        self.rival = rival;
+    }
+
+    /// What a listing says of it.
+    pub fn facts(&self) -> FileFacts {
+        let mtime = self.mtime.map_or(self.opened.as_second(), i64::from);
+        FileFacts { name: self.name.clone(), size: self.size, mtime, stage: Stage::Unfinished }
     }
 
     /// Bytes on disk.
@@ -127,8 +176,23 @@ impl Upload {
         self.gate.held()
     }
 
-    /// Takes one write. A failure of the disk poisons the upload: what is on it can no longer be trusted.
-    pub fn write(&mut self, spool: &Spool, offset: u64, bytes: &[u8]) -> Result<(), WriteFault> {
+    /// Asks, as soon as the header is complete, whether the file is for this zone.
+    pub async fn ask(&mut self, job_side: &JobSide) -> Result<(), WriteFault> {
+        if let (Some(unasked), Some(header)) = (self.unasked, self.gate.header()) {
+            self.unasked = None;
+            self.known = judge(job_side.ask(&header).await, unasked)?;
+        }
+        Ok(())
+    }
+
+    /// Takes one write; nothing goes to disk before it is known, or not to be known, that the file is for this zone. A
+    /// failure of the disk poisons the upload: what is on it can no longer be trusted.
+    pub async fn write(
+        &mut self,
+        (spool, job_side): (&Spool, &JobSide),
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), WriteFault> {
         if let Some(reason) = &self.refused {
             return Err(WriteFault::Already(reason.clone()));
         }
@@ -137,7 +201,14 @@ impl Upload {
             return Ok(());
         }
         self.seen = self.seen.max(offset.saturating_add(bytes.len() as u64));
-        match self.gate.write(offset, bytes)? {
+        let pass = self.gate.write(offset, bytes)?;
+        if self.rival.is_some() && self.gate.is_open() {
+            self.meet_rival()?;
+        }
+        if self.unasked.is_some() {
+            self.ask(job_side).await?;
+        }
+        match pass {
             Pass::Nothing => {}
             Pass::AsGiven => self.put(spool, offset, bytes)?,
             Pass::These(all) => {
@@ -147,6 +218,16 @@ impl Upload {
             }
         }
         Ok(())
+    }
+
+    /// What cannot be compared now is, when the upload is published.
+    fn meet_rival(&mut self) -> Result<(), Reason> {
+        let (Some(rival), head) = (self.rival.take(), self.gate.head()) else { return Ok(()) };
+        let mut there = vec![0; head.len()];
+        match block_in_place(|| read_full_at(&rival, &mut there, 0)) {
+            Ok(read) if there.get(..read) != Some(head) => Err(Reason::NameInUse),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     fn put(&mut self, spool: &Spool, offset: u64, bytes: &[u8]) -> Result<(), SpoolError> {
@@ -162,12 +243,20 @@ impl Upload {
         Ok(())
     }
 
-    /// Cuts it to a length, or confirms the one it has.
+    /// Cuts it to a length, or confirms the one it has. Cut to nothing, it begins anew, and so does its inspection.
     pub fn set_size(&mut self, size: u64) -> Result<(), WriteFault> {
         if size == self.size {
             return Ok(());
         }
         match &self.partial {
+            Some(partial) if size == 0 => {
+                block_in_place(|| partial.truncate(0))?;
+                self.gate = Gate::new(self.gate.bounds());
+                (self.size, self.seen, self.hash) = (0, 0, RunningHash::default());
+                // Another header may come; it is asked about when the upload is published.
+                self.known = Known::Unasked;
+                Ok(())
+            }
             Some(partial) if size < self.size && self.gate.may_truncate(size) => {
                 block_in_place(|| partial.truncate(size))?;
                 self.size = size;
@@ -189,16 +278,23 @@ impl Upload {
             Ok(envelope) => envelope,
             Err(reason) => return Err((Box::new(self), reason.into())),
         };
-        let digest = match (&self.partial, self.hash.finish(self.size)) {
-            (Some(_), Some(digest)) => Ok(digest),
-            (Some(partial), None) => block_in_place(|| hash_of_whole(partial)),
-            (None, _) => Err(WriteFault::Refused(Reason::Empty)),
+        let sha256 = self.hash.finish(self.size);
+        // A file with gaps was not sent whole, and it costs its sender nothing to make it long.
+        let whole = match (&self.partial, &sha256) {
+            (None, _) => Err(Reason::Empty.into()),
+            (Some(_), Some(_)) => Ok(()),
+            (Some(partial), None) => match block_in_place(|| partial.has_gaps()) {
+                Ok(false) => Ok(()),
+                Ok(true) => Err(Reason::CutShort.into()),
+                Err(error) => Err(error.into()),
+            },
         };
-        match (digest, self) {
-            (Ok(sha256), Self { partial: Some(partial), opened, mtime, .. }) => {
-                Ok(Sealed { partial, envelope, sha256, opened, mtime })
+        let header = self.gate.header().filter(|_| self.known == Known::Unasked);
+        match (whole, self) {
+            (Ok(()), Self { partial: Some(partial), opened, mtime, .. }) => {
+                Ok(Sealed { partial, envelope, sha256, header, opened, mtime })
             }
-            (Ok(_), this) => Err((Box::new(this), WriteFault::Refused(Reason::Empty))),
+            (Ok(()), this) => Err((Box::new(this), WriteFault::Refused(Reason::Empty))),
             (Err(fault), this) => Err((Box::new(this), fault)),
         }
     }
@@ -215,6 +311,8 @@ impl Upload {
 pub enum Resume {
     /// What is there is not acceptable (the exchange's rules may have changed since).
     Refused(Partial, Reason),
+    /// Inspecting it again would take more than may be read.
+    TooMuch,
     /// The disk failed.
     Spool(SpoolError),
 }
@@ -230,6 +328,8 @@ impl From<SpoolError> for Resume {
 pub enum WriteFault {
     /// The gate refuses it: the upload is over.
     Refused(Reason),
+    /// It cannot be taken now, and nothing is wrong with it: what is there stays, to be gone on with.
+    Later(Reason),
     /// The upload was over before, or this one request is turned down.
     Already(Reason),
     /// The disk failed, or another session holds the name.
@@ -238,7 +338,7 @@ pub enum WriteFault {
 
 impl From<Reason> for WriteFault {
     fn from(reason: Reason) -> Self {
-        Self::Refused(reason)
+        if reason.is_passing() { Self::Later(reason) } else { Self::Refused(reason) }
     }
 }
 
@@ -281,11 +381,6 @@ impl RunningHash {
     }
 }
 
-/// The hash of a file without gaps. One with gaps was not sent whole, and it costs its sender nothing to make it long.
-fn hash_of_whole(partial: &Partial) -> Result<String, WriteFault> {
-    if partial.has_gaps()? { Err(Reason::CutShort.into()) } else { Ok(hash_of(partial)?) }
-}
-
 fn hash_of(partial: &Partial) -> Result<String, SpoolError> {
     let mut hasher = Sha256::new();
     partial.read_through(|bytes| {
@@ -293,24 +388,6 @@ fn hash_of(partial: &Partial) -> Result<String, SpoolError> {
         ControlFlow::Continue(())
     })?;
     Ok(hex(&hasher.finalize()))
-}
-
-/// Inspects and hashes a file to its end, in one go; the hash is there where the file passes.
-pub fn inspect_and_hash(partial: &Partial) -> Result<Result<(Envelope, String), Reason>, SpoolError> {
-    let (mut inspector, mut hasher) = (Inspector::default(), Sha256::new());
-    let mut refused = None;
-    partial.read_through(|bytes| {
-        hasher.update(bytes);
-        match inspector.feed(bytes) {
-            Ok(_) => ControlFlow::Continue(()),
-            Err(reason) => {
-                refused = Some(reason);
-                ControlFlow::Break(())
-            }
-        }
-    })?;
-    let sealed = refused.map_or_else(|| inspector.seal(), Err);
-    Ok(sealed.map(|envelope| (envelope, hex(&hasher.finalize()))))
 }
 
 #[cfg(test)]
@@ -330,38 +407,41 @@ mod tests {
         age::encrypt(&age::x25519::Identity::generate().to_public(), &[7; 1000]).unwrap()
     }
 
-    #[test]
-    fn a_file_with_gaps_is_not_complete_however_long_it_claims_to_be() {
-        let (_folder, spool, slug, name) = spool();
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_with_gaps_is_not_complete_however_long_it_claims_to_be() {
+        let (folder, spool, slug, name) = spool();
+        let nobody = crate::serve::ask::tests::at(folder.path());
         let target = Target { institution: &slug, exchange: &slug, name: &name };
         let mut upload = Upload::new(target, BOUNDS, Timestamp::UNIX_EPOCH);
-        upload.write(&spool, 0, &age_file()).unwrap();
-        upload.write(&spool, 900 << 20, &[1; 100]).unwrap();
+        upload.write((&spool, &nobody), 0, &age_file()).await.unwrap();
+        upload.write((&spool, &nobody), 900 << 20, &[1; 100]).await.unwrap();
         let sealed = upload.seal();
         assert!(matches!(sealed, Err((_, WriteFault::Refused(Reason::CutShort)))), "{sealed:?}");
     }
 
-    #[test]
-    fn writing_nothing_makes_no_file_longer() {
-        let (_folder, spool, slug, name) = spool();
+    #[tokio::test(flavor = "multi_thread")]
+    async fn writing_nothing_makes_no_file_longer() {
+        let (folder, spool, slug, name) = spool();
+        let nobody = crate::serve::ask::tests::at(folder.path());
         let target = Target { institution: &slug, exchange: &slug, name: &name };
         let mut upload = Upload::new(target, BOUNDS, Timestamp::UNIX_EPOCH);
         let file = age_file();
-        upload.write(&spool, 0, &file).unwrap();
-        upload.write(&spool, 70_000, &[]).unwrap();
+        upload.write((&spool, &nobody), 0, &file).await.unwrap();
+        upload.write((&spool, &nobody), 70_000, &[]).await.unwrap();
         assert_eq!(upload.size(), file.len() as u64);
         assert!(upload.seal().is_ok());
     }
 
-    #[test]
-    fn writes_that_come_in_another_order_leave_no_gap() {
-        let (_folder, spool, slug, name) = spool();
+    #[tokio::test(flavor = "multi_thread")]
+    async fn writes_that_come_in_another_order_leave_no_gap() {
+        let (folder, spool, slug, name) = spool();
+        let nobody = crate::serve::ask::tests::at(folder.path());
         let target = Target { institution: &slug, exchange: &slug, name: &name };
         let mut upload = Upload::new(target, BOUNDS, Timestamp::UNIX_EPOCH);
         let file = age::encrypt(&age::x25519::Identity::generate().to_public(), &[7; 300_000]).unwrap();
         let (head, tail) = file.split_at(150_000);
-        upload.write(&spool, 150_000, tail).unwrap();
-        upload.write(&spool, 0, head).unwrap();
+        upload.write((&spool, &nobody), 150_000, tail).await.unwrap();
+        upload.write((&spool, &nobody), 0, head).await.unwrap();
         assert!(upload.seal().is_ok());
     }
 }

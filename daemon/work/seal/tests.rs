@@ -15,13 +15,14 @@ const NOON: &str = "2026-11-21T12:00:00Z";
 
 impl Zone {
     fn log_folder(&self) -> PathBuf {
-        self.workshop.config.machine.log.directory.clone()
+        self.workshop.config().machine.log.directory.clone()
     }
 
     /// Sets the clock and opens the log anew, as a start at that time does.
     fn at(&mut self, time: &str) {
         let clock = Clock::fixed(time.parse().unwrap());
-        let machine = &self.workshop.config.machine;
+        let config = self.workshop.config();
+        let machine = &config.machine;
         let aside = tempfile::tempdir().unwrap();
         // One process writes a file: the log that was open is closed before it is opened again.
         self.workshop.log = AccessLog::open(aside.path(), &machine.node, "work", clock.clone()).unwrap();
@@ -219,8 +220,10 @@ fn heads_reach_their_second_places_also_when_those_were_away() {
     let mut zone = Zone::new();
     let mount = tempfile::tempdir().unwrap();
     let file = mount.path().join("away/heads.jsonl");
-    zone.workshop.config.machine.log.heads_to.file = Some(file.clone());
-    zone.workshop.config.machine.log.heads_to.receipts = true;
+    let mut config = zone.workshop.config().as_ref().clone();
+    config.machine.log.heads_to.file = Some(file.clone());
+    config.machine.log.heads_to.receipts = true;
+    zone.workshop.config.send_replace(std::sync::Arc::new(config));
     zone.serve_records(NOON, 5);
     let trouble = zone.seal().join("\n");
     assert!(trouble.contains("heads.jsonl"), "{trouble}");
@@ -229,7 +232,7 @@ fn heads_reach_their_second_places_also_when_those_were_away() {
     assert_eq!(zone.seal(), Vec::<String>::new());
     let copies = copies::read(&file).unwrap();
     assert_eq!(copies.iter().map(|kept| kept.number).collect::<Vec<_>>(), [1, 2]);
-    let receipts = zone.workshop.config.machine.spool.join("receipts/agii/pillar-3");
+    let receipts = zone.workshop.config().machine.spool.join("receipts/agii/pillar-3");
     let head = std::fs::read(receipts.join("log-2026-11-21.head")).unwrap();
     let signature = std::fs::read(receipts.join("log-2026-11-21.head.sig")).unwrap();
     zone.workshop.signer.public().verify(Namespace::LogHead, &head, &signature).unwrap();

@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
-use super::{PATIENCE, Person, Zone};
+use super::{Daemon, PATIENCE, Person, Zone};
 
 /// How a program ended and what it said.
 #[derive(Debug)]
@@ -15,6 +16,22 @@ pub struct Ran {
     pub stdout: Vec<u8>,
     pub stderr: String,
     said: String,
+}
+
+/// A session that lasts until this is dropped.
+pub struct HeldSession(Child);
+
+impl HeldSession {
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for HeldSession {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Ran {
@@ -147,6 +164,21 @@ impl Zone {
         let mut ssh = Command::new("ssh");
         ssh.arg("-p").arg(self.ssh().port().to_string()).args(options);
         run(self.as_person(person, &mut ssh).arg(self.login(person)).args(command))
+    }
+
+    /// A session of OpenSSH's `ssh` in which nothing happens, from an address; it has logged in when this returns.
+    pub fn session(&self, person: Person, from: Ipv4Addr) -> HeldSession {
+        let accepted = || self.metric(Daemon::Serve, "dropzone_sessions");
+        let before = accepted();
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-N", "-p"])
+            .arg(self.ssh().port().to_string())
+            .arg("-o")
+            .arg(format!("BindAddress={from}"));
+        let command = self.as_person(person, &mut ssh).arg(self.login(person));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        self.wait_for("the login", || (accepted() > before).then_some(()));
+        HeldSession(child)
     }
 
     fn login(&self, person: Person) -> String {

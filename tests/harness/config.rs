@@ -24,7 +24,7 @@ pub fn write(zone: &Zone) {
         "node: test\nlisten: [\"{}\"]\nhost-key: keys/ssh_host_ed25519_key\nidentities: [keys/zone.agekey]\n\
          signing-key: keys/signing_ed25519\nspool: spool\nlog: {{directory: log, keep-days: 31}}\n\
          metrics: {{serve: \"{}\", work: \"{}\"}}\ndatabases:\n  register: {{sqlite: register.db}}\n\
-         work: {{scan-every: 200ms, jobs: 2, tries: 10}}\n",
+         work: {{scan-every: 200ms, jobs: 2, tries: 10}}\npenalties: {{exempt: [127.0.0.0/8]}}\n",
         zone.ssh(),
         zone.metrics(Daemon::Serve),
         zone.metrics(Daemon::Work)

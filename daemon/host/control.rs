@@ -1,0 +1,287 @@
+//! How an operator's command reaches a daemon: one request and one answer per connection of a Unix socket, each a line of
+//! JSON. Who may connect says `socket`; who asked is what the kernel says (SO_PEERCRED). What a request does is for the
+//! daemons.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::socket::Socket;
+
+/// Requests at a time; more wait in the kernel's queue.
+const AT_ONCE: usize = 8;
+/// Longest request, in bytes.
+const REQUEST_MAX: u64 = 4 << 10;
+/// Longest answer, in bytes.
+const ANSWER_MAX: u64 = 16 << 20;
+/// From accept to the whole request.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
+/// From the request to its answer, which the other side has taken: a reload reads every file of the zone.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
+/// What an operator may be called, in characters.
+const NAME_MAX: usize = 64;
+
+/// A request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Request {
+    /// What is asked for.
+    pub ask: Ask,
+    /// What the one who asks says to be called: behind a shared account, the kernel knows no better.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    /// To take the changed configuration over.
+    Reload,
+    /// Which sessions are live.
+    Sessions,
+    /// To cut sessions.
+    Kick(Target),
+}
+
+/// Which sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// The one with this id.
+    Session(String),
+    /// All of an institution.
+    Institution(String),
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// It was done; what, in words.
+    Done(String),
+    /// It was not; why, one line each.
+    Refused(Vec<String>),
+    /// The sessions that are live, or that were cut.
+    Sessions(Vec<LiveSession>),
+}
+
+/// A session, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LiveSession {
+    /// Its id, which records call `session`.
+    pub id: String,
+    /// The institution.
+    pub institution: String,
+    /// The label of the person's key.
+    pub person: String,
+    /// The peer's address and port.
+    pub peer: String,
+    /// The client's identification string.
+    pub client: String,
+    /// When it logged in.
+    pub since: Timestamp,
+    /// How long nothing has moved.
+    pub idle_seconds: u64,
+    /// Files open for writing.
+    pub uploads: usize,
+    /// Files open for reading.
+    pub downloads: usize,
+    /// SFTP bytes that came in.
+    pub received_bytes: u64,
+    /// SFTP bytes that went out.
+    pub sent_bytes: u64,
+}
+
+/// Who asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    user: u32,
+    name: Option<String>,
+}
+
+/// For records.
+impl fmt::Display for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "uid {}", self.user)?;
+        self.name.as_ref().map_or(Ok(()), |name| write!(f, ", by own account {name}"))
+    }
+}
+
+impl Operator {
+    /// `user` is the kernel's word; the name is the peer's own.
+    pub fn new(user: u32, name: Option<&str>) -> Self {
+        let name: Option<String> =
+            name.map(|name| name.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect());
+        Self { user, name: name.filter(|name| !name.is_empty()) }
+    }
+}
+
+/// Answers requests until it is dropped, and the socket with it.
+pub async fn serve<F>(socket: Socket, perform: impl Fn(Ask, Operator) -> F + Send + Sync + 'static)
+where
+    F: Future<Output = Answer> + Send,
+{
+    let (room, perform) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(perform));
+    let mut open = JoinSet::new();
+    loop {
+        let place = Arc::clone(&room).acquire_owned().await;
+        let stream = socket.accept().await;
+        while open.try_join_next().is_some() {}
+        let perform = Arc::clone(&perform);
+        open.spawn(async move {
+            let _place = place;
+            if let Err(error) = attend(stream, &*perform).await {
+                tracing::warn!(%error, "a request at the control socket was not answered");
+            }
+        });
+    }
+}
+
+async fn attend<F>(
+    mut stream: UnixStream,
+    perform: &(impl Fn(Ask, Operator) -> F + Send + Sync),
+) -> io::Result<()>
+where
+    F: Future<Output = Answer> + Send,
+{
+    let user = stream.peer_cred()?.uid();
+    let mut line = Vec::new();
+    let mut reader = tokio::io::BufReader::new((&mut stream).take(REQUEST_MAX));
+    tokio::time::timeout(REQUEST_TIME, reader.read_until(b'\n', &mut line)).await??;
+    let answering = async {
+        let answer = match serde_json::from_slice::<Request>(&line) {
+            Ok(Request { ask, name }) => perform(ask, Operator::new(user, name.as_deref())).await,
+            Err(error) => Answer::Refused(vec![format!("not a request: {error}")]),
+        };
+        let mut line = serde_json::to_vec(&answer)?;
+        line.push(b'\n');
+        stream.write_all(&line).await
+    };
+    tokio::time::timeout(ANSWER_TIME, answering).await?
+}
+
+/// Why a daemon could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody listens there.
+    #[error("it does not run: nobody answers at {path}", path = .0.display())]
+    Absent(PathBuf),
+    /// The socket may not be opened.
+    #[error(
+        "{path} may not be opened by this user; run the command as root, or as the user or in the group of the zone",
+        path = .0.display()
+    )]
+    Forbidden(PathBuf),
+    /// Anything else.
+    #[error("no answer came from {path}: {cause}", path = .path.display())]
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// The cause.
+        cause: io::Error,
+    },
+}
+
+/// Asks the daemon at a socket. Blocks, for a bounded time.
+pub fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
+    let failed = |cause: io::Error| match cause.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::Absent(path.to_owned()),
+        io::ErrorKind::PermissionDenied => AskError::Forbidden(path.to_owned()),
+        _ => AskError::Io { path: path.to_owned(), cause },
+    };
+    let mut stream = net::UnixStream::connect(path).map_err(failed)?;
+    let patience = Some(REQUEST_TIME + ANSWER_TIME);
+    stream.set_read_timeout(patience).and_then(|()| stream.set_write_timeout(patience)).map_err(failed)?;
+    let mut exchange = || {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        stream.write_all(&line)?;
+        let mut answer = Vec::new();
+        BufReader::new((&stream).take(ANSWER_MAX)).read_until(b'\n', &mut answer)?;
+        if answer.is_empty() {
+            // A stranger's connection is closed without a word.
+            return Err(io::Error::from(io::ErrorKind::PermissionDenied));
+        }
+        Ok(serde_json::from_slice(&answer)?)
+    };
+    exchange().map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn served() -> (tempfile::TempDir, PathBuf, JoinSet<()>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control.sock");
+        let socket = Socket::bind(&path).await.unwrap();
+        let mut tasks = JoinSet::new();
+        let perform =
+            |ask: Ask, operator: Operator| async move { Answer::Done(format!("{ask:?} for {operator}")) };
+        tasks.spawn(serve(socket, perform));
+        (folder, path, tasks)
+    }
+
+    async fn say(path: &Path, text: Vec<u8>) -> Vec<u8> {
+        let path = path.to_owned();
+        let said = tokio::task::spawn_blocking(move || {
+            let mut stream = net::UnixStream::connect(path).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            // What is too long is not read to its end.
+            let _ = stream.write_all(&text);
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            answer
+        });
+        said.await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_request_is_answered_and_the_kernel_says_whose_it_is() {
+        let (_folder, path, _tasks) = served().await;
+        let request =
+            Request { ask: Ask::Kick(Target::Session("1".into())), name: Some("al\nice".repeat(30)) };
+        let asking = tokio::task::spawn_blocking(move || ask(&path, &request).unwrap());
+        let Answer::Done(told) = asking.await.unwrap() else { panic!("not done") };
+        let user = rustix::process::geteuid().as_raw();
+        assert!(
+            told.starts_with(&format!("Kick(Session(\"1\")) for uid {user}, by own account alicealice")),
+            "{told}"
+        );
+        assert!(told.len() < 150 && !told.contains('\n'), "{told}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_no_request_is_told_so_or_cut() {
+        let (_folder, path, _tasks) = served().await;
+        for text in ["\n", "{}\n", "{\"ask\": \"stop\"}\n", "{\"ask\": \"reload\", \"x\": 1}\n"] {
+            let answer = String::from_utf8(say(&path, text.into()).await).unwrap();
+            assert!(answer.starts_with("{\"refused\":[\"not a request"), "{text}: {answer}");
+        }
+        let answer = say(&path, [vec![b' '; 5000], b"{\"ask\": \"reload\"}\n".to_vec()].concat()).await;
+        assert!(!String::from_utf8_lossy(&answer).contains("Reload"), "too long a request was performed");
+    }
+
+    #[test]
+    fn a_daemon_that_does_not_run_is_told_as_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("none.sock");
+        let request = Request { ask: Ask::Reload, name: None };
+        assert!(matches!(ask(&path, &request), Err(AskError::Absent(_))));
+        drop(net::UnixListener::bind(&path).unwrap());
+        assert!(matches!(ask(&path, &request), Err(AskError::Absent(_))), "a crash left it");
+    }
+}

@@ -1,0 +1,317 @@
+//! Which arrivals of an institution are in progress, without reading the spool anew for every question: clients ask before
+//! each upload, and folders may be large. The spool stays the truth, for several nodes share it: a listing is kept only
+//! as long as its folder says that nothing has changed; the description of an arrival, which never changes, for longer.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::{Attempt, Directory, FileFacts, PAYLOAD, Spool, SpoolError, Stage};
+use crate::policy::arrival::{Arrival, ArrivalId, State};
+use crate::policy::path::{Name, Slug};
+
+/// File systems tell times in steps, the coarsest of them of two seconds: a folder that is listed so soon after its last
+/// change may change once more without showing it.
+const STEP: Duration = Duration::from_secs(2);
+/// Descriptions kept in memory, about 300 bytes each.
+const DESCRIBED_MAX: usize = 50_000;
+/// Arrivals remembered beyond their end, and for how long: a client that lost the answer tries again within a day.
+const RECENT_MAX: usize = 10_000;
+const RECENT: Duration = Duration::from_secs(24 * 3600);
+/// An arrival that moves on while its folders are read one after the other can escape; then they are read again.
+const LOOKS: usize = 3;
+
+type Pair = (Slug, Slug);
+
+/// An arrival in progress.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    /// Which.
+    pub id: ArrivalId,
+    /// Where it was found; it may have moved on.
+    pub state: State,
+    /// What a listing says of it.
+    pub facts: FileFacts,
+    /// Lower-case hex of the encrypted file's SHA-256.
+    pub sha256: Option<String>,
+}
+
+/// What is kept in memory. Everything in it can be had again from the spool.
+#[derive(Debug, Default)]
+pub(super) struct Index {
+    listings: [Mutex<Listing>; State::IN_PROGRESS.len()],
+    described: Mutex<HashMap<ArrivalId, (FileFacts, Option<String>)>>,
+    recent: Mutex<Recent>,
+}
+
+/// The arrivals in one state, by whose they are, oldest first.
+#[derive(Debug, Default)]
+struct Listing {
+    arrivals: Arc<HashMap<Pair, Vec<ArrivalId>>>,
+    change: Option<Change>,
+    /// When this change was first seen, and when the folder was last read.
+    seen: Option<(Instant, Instant)>,
+}
+
+/// When a folder last changed, as the file system tells it: modification and change time, seconds and nanoseconds.
+type Change = [(i64, u64); 2];
+
+#[derive(Debug, Default)]
+struct Recent {
+    by_name: HashMap<(Slug, Slug, Name), (ArrivalId, String)>,
+    order: VecDeque<((Slug, Slug, Name), ArrivalId)>,
+}
+
+impl Spool {
+    /// The newest own arrival of this name that is in progress.
+    pub fn in_progress(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+        name: &Name,
+    ) -> Result<Option<Standing>, SpoolError> {
+        for _ in 0..LOOKS {
+            let before = self.changes()?;
+            let mut found: Option<Standing> = None;
+            for (state, id) in self.ids_in_progress(institution, exchange)? {
+                let is_newer = found.as_ref().is_none_or(|found| found.id < id);
+                if is_newer
+                    && id.may_be_named(name)
+                    && let Some(standing) = self.standing(state, id)
+                    && &standing.facts.name == name
+                {
+                    found = Some(standing);
+                }
+            }
+            if found.is_some() || self.changes()? == before {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// All own arrivals that are in progress.
+    pub fn all_in_progress(&self, institution: &Slug, exchange: &Slug) -> Result<Vec<FileFacts>, SpoolError> {
+        let ids = self.ids_in_progress(institution, exchange)?;
+        Ok(ids
+            .into_iter()
+            .filter_map(|(state, id)| self.standing(state, id).map(|standing| standing.facts))
+            .collect())
+    }
+
+    /// The encrypted file of an arrival in progress, to compare another with it. `None` where it has moved on.
+    pub fn payload_of(&self, standing: &Standing) -> Option<File> {
+        let folder = self.state(standing.state).directory(&standing.id.to_string()).ok()?;
+        folder.file(PAYLOAD).ok()
+    }
+
+    /// A finished arrival of the last day with this name and this SHA-256.
+    pub fn finished(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+        name: &Name,
+        sha256: &str,
+        now: Timestamp,
+    ) -> Option<ArrivalId> {
+        let key = (institution.clone(), exchange.clone(), name.clone());
+        let (id, there) = lock(&self.index.recent).by_name.get(&key).cloned()?;
+        if there != sha256 || !is_recent(&id, now) {
+            return None;
+        }
+        // What an operator took away is not there any more.
+        self.state(State::Done).stat(&id.to_string()).ok().map(|_| id)
+    }
+
+    /// At start: what was finished within the last day.
+    pub fn recall(&self, now: Timestamp) -> Result<(), SpoolError> {
+        let done = self.list(State::Done)?;
+        let young = done.iter().rev().take_while(|id| is_recent(id, now)).take(RECENT_MAX);
+        for id in young.collect::<Vec<_>>().into_iter().rev() {
+            if let Ok(arrival) = self.arrival(State::Done, id) {
+                self.remember(&arrival);
+            }
+        }
+        Ok(())
+    }
+
+    /// An arrival was published.
+    pub(super) fn remember(&self, arrival: &Arrival) {
+        let Some(sha256) = arrival.sha256.clone() else { return };
+        let (institution, exchange) = (arrival.id.institution(), arrival.id.exchange());
+        let key = (institution.clone(), exchange.clone(), arrival.name.clone());
+        let mut recent = lock(&self.index.recent);
+        recent.by_name.insert(key.clone(), (arrival.id.clone(), sha256));
+        recent.order.push_back((key, arrival.id.clone()));
+        while recent.order.len() > RECENT_MAX {
+            let Some((key, id)) = recent.order.pop_front() else { break };
+            if recent.by_name.get(&key).is_some_and(|(newest, _)| *newest == id) {
+                recent.by_name.remove(&key);
+            }
+        }
+    }
+
+    fn ids_in_progress(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+    ) -> Result<Vec<(State, ArrivalId)>, SpoolError> {
+        let pair = (institution.clone(), exchange.clone());
+        let mut ids = Vec::new();
+        for (state, listing) in State::IN_PROGRESS.into_iter().zip(&self.index.listings) {
+            let arrivals = listed(self.state(state), &mut lock(listing))
+                .attempt("list", || state.as_str().to_owned())?;
+            ids.extend(arrivals.get(&pair).into_iter().flatten().map(|id| (state, id.clone())));
+        }
+        Ok(ids)
+    }
+
+    fn changes(&self) -> Result<[Change; State::IN_PROGRESS.len()], SpoolError> {
+        let mut changes = [[(0, 0); 2]; State::IN_PROGRESS.len()];
+        for (state, change) in State::IN_PROGRESS.into_iter().zip(&mut changes) {
+            *change = last_change(self.state(state)).attempt("examine", || state.as_str().to_owned())?;
+        }
+        Ok(changes)
+    }
+
+    /// `None` where it moved on while we looked, or cannot be read.
+    fn standing(&self, state: State, id: ArrivalId) -> Option<Standing> {
+        let known = lock(&self.index.described).get(&id).cloned();
+        let (mut facts, sha256) = match known {
+            Some(known) => known,
+            None => {
+                let arrival = self.arrival(state, &id).ok()?;
+                let described = (FileFacts::of(&arrival), arrival.sha256);
+                let mut all = lock(&self.index.described);
+                if all.len() >= DESCRIBED_MAX {
+                    all.clear();
+                }
+                all.insert(id.clone(), described.clone());
+                described
+            }
+        };
+        facts.stage = Stage::InProgress(state);
+        Some(Standing { id, state, facts, sha256 })
+    }
+}
+
+fn listed(
+    folder: &Directory,
+    listing: &mut Listing,
+) -> rustix::io::Result<Arc<HashMap<Pair, Vec<ArrivalId>>>> {
+    let (now, change) = (Instant::now(), last_change(folder)?);
+    let is_known = listing.change == Some(change);
+    let first_seen = match listing.seen {
+        Some((first, last)) if is_known => {
+            if last.duration_since(first) > STEP {
+                return Ok(Arc::clone(&listing.arrivals));
+            }
+            first
+        }
+        _ => now,
+    };
+    let mut arrivals: HashMap<Pair, Vec<ArrivalId>> = HashMap::new();
+    for id in folder.entries()?.iter().filter_map(|entry| ArrivalId::parse(&entry.name)) {
+        let pair = (id.institution().clone(), id.exchange().clone());
+        arrivals.entry(pair).or_default().push(id);
+    }
+    arrivals.values_mut().for_each(|ids| ids.sort_unstable());
+    *listing = Listing { arrivals: Arc::new(arrivals), change: Some(change), seen: Some((first_seen, now)) };
+    Ok(Arc::clone(&listing.arrivals))
+}
+
+fn last_change(folder: &Directory) -> rustix::io::Result<Change> {
+    let facts = folder.stat_self()?;
+    Ok([(facts.st_mtime, facts.st_mtime_nsec), (facts.st_ctime, facts.st_ctime_nsec)])
+}
+
+fn is_recent(id: &ArrivalId, now: Timestamp) -> bool {
+    id.received().is_some_and(|received| now.duration_since(received).unsigned_abs() < RECENT)
+}
+
+/// What a panic left behind is a listing like any other, or one that its folder contradicts.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::arrival::tests::arrival_named;
+
+    fn spool() -> (tempfile::TempDir, Spool) {
+        let folder = tempfile::tempdir().unwrap();
+        let arrival = arrival_named("x");
+        let pair = (arrival.id.institution().clone(), arrival.id.exchange().clone());
+        let spool = Spool::open(folder.path(), &[pair]).unwrap();
+        (folder, spool)
+    }
+
+    fn put(folder: &tempfile::TempDir, state: State, arrival: &Arrival) {
+        let at = folder.path().join(state.as_str()).join(arrival.id.to_string());
+        std::fs::create_dir(&at).unwrap();
+        std::fs::write(at.join(super::super::ARRIVAL), serde_json::to_vec(arrival).unwrap()).unwrap();
+    }
+
+    fn found(spool: &Spool, arrival: &Arrival) -> Option<State> {
+        let (institution, exchange) = (arrival.id.institution(), arrival.id.exchange());
+        spool.in_progress(institution, exchange, &arrival.name).unwrap().map(|standing| standing.state)
+    }
+
+    #[test]
+    fn every_move_shows_at_once_however_quickly_it_follows_on_a_look() {
+        let (folder, spool) = spool();
+        let arrival = arrival_named("list.age");
+        assert_eq!(found(&spool, &arrival), None);
+        put(&folder, State::Incoming, &arrival);
+        for (from, to) in [
+            (State::Incoming, State::Active),
+            (State::Active, State::Deferred),
+            (State::Deferred, State::Incoming),
+            (State::Incoming, State::Hold),
+            (State::Hold, State::Done),
+        ] {
+            assert_eq!(found(&spool, &arrival), Some(from));
+            let at = |state: State| folder.path().join(state.as_str()).join(arrival.id.to_string());
+            std::fs::rename(at(from), at(to)).unwrap();
+        }
+        assert_eq!(found(&spool, &arrival), None);
+    }
+
+    #[test]
+    fn a_listing_is_kept_only_when_it_was_read_well_after_the_last_change() {
+        let (folder, spool) = spool();
+        let incoming = Directory::open(&folder.path().join("incoming")).unwrap();
+        let mut listing = Listing::default();
+        let read = |listing: &mut Listing| listed(&incoming, listing).unwrap();
+        let first = read(&mut listing);
+        assert!(!Arc::ptr_eq(&first, &read(&mut listing)), "too soon to be sure");
+        let (seen, last) = listing.seen.unwrap();
+        listing.seen = Some((seen.checked_sub(STEP * 2).unwrap(), last));
+        let kept = read(&mut listing);
+        assert!(Arc::ptr_eq(&kept, &read(&mut listing)), "nothing has changed since");
+        put(&folder, State::Incoming, &arrival_named("list.age"));
+        assert_eq!(read(&mut listing).len(), 1, "something has");
+        drop(spool);
+    }
+
+    #[test]
+    fn what_was_finished_is_recognised_for_a_day_and_while_it_is_there() {
+        let (folder, spool) = spool();
+        let arrival = Arrival { sha256: Some("ab".into()), ..arrival_named("list.age") };
+        put(&folder, State::Done, &arrival);
+        let (now, later) = (arrival.received, arrival.received + jiff::SignedDuration::from_hours(25));
+        let (institution, exchange) = (arrival.id.institution(), arrival.id.exchange());
+        let ask = |sha256, at| spool.finished(institution, exchange, &arrival.name, sha256, at);
+        assert_eq!(ask("ab", now), None, "not known yet");
+        spool.recall(now).unwrap();
+        assert_eq!(ask("ab", now), Some(arrival.id.clone()));
+        assert_eq!(ask("cd", now), None, "other content");
+        assert_eq!(ask("ab", later), None, "long ago");
+        std::fs::remove_dir_all(folder.path().join("done").join(arrival.id.to_string())).unwrap();
+        assert_eq!(ask("ab", now), None, "an operator removed it");
+    }
+}

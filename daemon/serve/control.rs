@@ -1,0 +1,43 @@
+//! What operators may ask of `serve` at its control socket: to reload, which sessions are live, to cut some.
+
+use std::sync::Arc;
+
+use super::Server;
+use super::connection::Ended;
+use crate::host::control::{Answer, Ask, Operator, Target};
+use crate::policy::record::{Event, Outcome, Record};
+
+/// Does what was asked.
+pub async fn perform(server: Arc<Server>, ask: Ask, operator: Operator) -> Answer {
+    match ask {
+        Ask::Reload => match server.reload(operator.to_string()).await {
+            Ok(told) => Answer::Done(told),
+            Err(problems) => Answer::Refused(problems),
+        },
+        Ask::Sessions => {
+            Answer::Sessions(server.sessions.find(None).iter().map(|entry| entry.told()).collect())
+        }
+        Ask::Kick(target) => kick(&server, &target, &operator).await,
+    }
+}
+
+/// Each is recorded before it is cut: the log must be able to say who ended it.
+async fn kick(server: &Arc<Server>, target: &Target, operator: &Operator) -> Answer {
+    let meant = server.sessions.find(Some(target));
+    if meant.is_empty() {
+        return Answer::Refused(vec!["no such session is live; see `dropzone sessions`".to_owned()]);
+    }
+    let mut cut = Vec::new();
+    for entry in meant {
+        let operator = operator.to_string();
+        let record =
+            Record { operator: Some(operator.clone()), ..entry.session.record(Event::Kick, Outcome::Ok) };
+        if let Err(error) = server.log.append_async(record).await {
+            return Answer::Refused(vec![error.to_string()]);
+        }
+        tracing::info!(session = entry.connection.id, operator, "session kicked");
+        entry.connection.end(Ended { reason: "kicked", operator: Some(operator) });
+        cut.push(entry.told());
+    }
+    Answer::Sessions(cut)
+}
