@@ -219,7 +219,9 @@ impl Zone {
     fn events(&self) -> Vec<(Event, Outcome, Option<String>)> {
         let mut lines = Vec::new();
         for entry in std::fs::read_dir(self.folder.path().join("log")).unwrap() {
-            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            let path = entry.unwrap().path();
+            // The heads have a folder of their own.
+            let text = if path.is_dir() { String::new() } else { std::fs::read_to_string(path).unwrap() };
             lines.extend(text.lines().map(|line| serde_json::from_str::<Line>(line).unwrap().record));
         }
         lines.into_iter().map(|record| (record.event, record.outcome, record.reason)).collect()
