@@ -12,6 +12,7 @@ use super::reason::Reason;
 /// Most columns a list may have: SQLite's default limit.
 pub const COLUMNS_MAX: usize = 2000;
 
+const DELIMITERS: [u8; 2] = [b',', b';'];
 const BOM: &str = "\u{feff}";
 
 /// How a list is written. The result of a job follows the list's own.
@@ -166,6 +167,22 @@ impl<'a> Rows<'a> {
 }
 
 impl Dialect {
+    /// Appends the header line, as a row. A name that holds the other delimiter is quoted as well: who finds out the delimiter
+    /// from this line, as we do, would take it for that.
+    pub fn write_header<'f>(&self, out: &mut Vec<u8>, names: impl IntoIterator<Item = &'f [u8]>) {
+        for (at, name) in names.into_iter().enumerate() {
+            if at > 0 {
+                out.push(self.delimiter);
+            }
+            if name.iter().any(|byte| DELIMITERS.contains(byte)) {
+                write_quoted(out, name);
+            } else {
+                self.write_field(out, name);
+            }
+        }
+        self.end_row(out);
+    }
+
     /// Appends one row with as few quotes as possible: only around a field that holds the delimiter, a quote or part of a
     /// line end, and around the empty field of a one-column row, which would be an empty line otherwise. Python's
     /// `csv.QUOTE_MINIMAL` writes the same bytes.
@@ -194,14 +211,7 @@ impl Dialect {
             out.extend_from_slice(field);
             return;
         }
-        out.push(b'"');
-        for part in field.split_inclusive(|byte| *byte == b'"') {
-            out.extend_from_slice(part);
-            if part.last() == Some(&b'"') {
-                out.push(b'"');
-            }
-        }
-        out.push(b'"');
+        write_quoted(out, field);
     }
 
     /// Ends a row.
@@ -213,6 +223,17 @@ impl Dialect {
     pub fn beginning(&self) -> &'static [u8] {
         if self.bom { BOM.as_bytes() } else { b"" }
     }
+}
+
+fn write_quoted(out: &mut Vec<u8>, field: &[u8]) {
+    out.push(b'"');
+    for part in field.split_inclusive(|byte| *byte == b'"') {
+        out.extend_from_slice(part);
+        if part.last() == Some(&b'"') {
+            out.push(b'"');
+        }
+    }
+    out.push(b'"');
 }
 
 fn split_line(text: &str) -> (&str, &str) {
@@ -351,6 +372,17 @@ mod tests {
             (&["a\"b", "\"", "\r", "x\ny"], "\"a\"\"b\",\"\"\"\",\"\r\",\"x\ny\"\r\n"),
         ] {
             assert_eq!(written(fields), line);
+        }
+    }
+
+    #[test]
+    fn a_header_that_holds_the_other_delimiter_reads_back_as_it_was_written() {
+        for text in ["\"a\n,\";\"b,\"\n", "\"a;\"\n", "\"a;b;c\",d\n", "\"a,\"\"\";b\n"] {
+            let table = Table::parse(text.as_bytes()).unwrap();
+            let mut written = Vec::new();
+            table.dialect().write_header(&mut written, table.columns().iter().map(|name| name.as_bytes()));
+            let again = Table::parse(&written).unwrap();
+            assert_eq!((again.dialect(), again.columns()), (table.dialect(), table.columns()), "{text:?}");
         }
     }
 

@@ -81,7 +81,7 @@ impl<'a> List<'a> {
         let dialect = self.table.dialect();
         let mut header = out.buffer().map_err(EncryptError::Io)?;
         header.extend_from_slice(dialect.beginning());
-        dialect.write_row(&mut header, examined.columns.iter().map(String::as_bytes));
+        dialect.write_header(&mut header, examined.columns.iter().map(String::as_bytes));
         out.send(header).map_err(EncryptError::Io)?;
         let lanes = held.filter(|_| examined.is_row_by_row).map_or(1, |size| lanes(source.mapped, size));
         if lanes < 2 || self.parts.len() < 2 {

@@ -151,7 +151,7 @@ pub fn the_time_of_an_uploaded_file_is_kept(client: &dyn Client) {
     }
     let said = client.run(&zone, AN, &steps);
     all_ok(&said);
-    let shown = said.get(1).and_then(|said| said.text.split(' ').nth(1)).unwrap_or("-");
+    let shown = said.get(1).and_then(|said| said.text.split_whitespace().nth(1)).unwrap_or("-");
     assert!(shown == "-" || shown == TIME.to_string(), "{shown}");
     delivered(&zone, AN, "relay", 1);
     // Some clients set it before CLOSE, when it still reaches the description of the arrival.

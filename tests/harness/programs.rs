@@ -201,7 +201,10 @@ impl Zone {
         let file = self.here().join(".known-hosts");
         if !file.exists() {
             let key = public_key(&self.directory().join("keys/ssh_host_ed25519_key"));
-            fs::write(&file, format!("[{}]:{} {key}\n", self.ssh().ip(), self.ssh().port())).unwrap();
+            // In place whole: several clients may begin at once.
+            let mut new = tempfile::NamedTempFile::new_in(self.here()).unwrap();
+            writeln!(new, "[{}]:{} {key}", self.ssh().ip(), self.ssh().port()).unwrap();
+            new.persist(&file).unwrap();
         }
         file
     }

@@ -3,7 +3,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::Command;
 
+use crate::harness::programs::run;
 use crate::harness::{AN, Daemon, Zone};
 
 fn proc_of_serve(zone: &Zone) -> PathBuf {
@@ -102,4 +104,33 @@ fn serve_keeps_no_way_to_the_keys_of_work_nor_to_the_register() {
     let text = text.replace("sqlite: register", &format!("sqlite: {}/register", elsewhere.display()));
     fs::write(&main, text).unwrap();
     assert!(reaches(&other));
+}
+
+#[test]
+fn a_reload_reads_replaced_institutions_and_says_what_to_do_about_a_replaced_main_file() {
+    let zone = Zone::new();
+    if !is_contained(&zone) {
+        return;
+    }
+    let replace = |file: &str, old: &str, new: &str| {
+        let path = zone.directory().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(old), "{text}");
+        let beside = path.with_file_name(".new");
+        fs::write(&beside, text.replacen(old, new, 1)).unwrap();
+        fs::rename(beside, path).unwrap();
+    };
+    let reload = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dropzone"));
+        run(command.arg("--config").arg(zone.directory()).arg("reload"))
+    };
+    replace("institutions/agency.yaml", "title: Institution agency", "title: Another");
+    reload().must_succeed();
+    replace("dropzone.yaml", "node: test", "node: test ");
+    let told = reload().must_fail();
+    assert!(
+        told.stderr.contains("Remedy: restart it") || told.text().contains("Remedy: restart it"),
+        "{told:?}"
+    );
+    zone.sftp(AN, "ls /").must_succeed();
 }

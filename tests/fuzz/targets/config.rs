@@ -16,7 +16,8 @@ fuzz_target!(|input: &[u8]| {
     let (institution, exchange) = split(rest);
     let slug = |text: &str| Slug::parse(text).expect("a slug");
     // Relative folders of the machine's file are then those of the root, which is there.
-    let checked = check_texts(Path::new("/"), machine, (&slug("agency"), institution), (&slug("pillar-3"), exchange));
+    let checked =
+        check_texts(Path::new("/"), machine, (&slug("agency"), institution), (&slug("pillar-3"), exchange));
     match checked {
         Ok(loaded) => {
             assert!(!loaded.config.machine.listen.is_empty());

@@ -23,7 +23,8 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(envelope.length(), file.len() as u64);
         assert!(carried_by <= envelope.length());
         assert!(envelope.is_armored() || carried_by <= HEADER_MAX as u64);
-        let magic: &[u8] = if envelope.is_armored() { b"-----BEGIN AGE" } else { b"age-encryption.org/v1\n-> " };
+        let magic: &[u8] =
+            if envelope.is_armored() { b"-----BEGIN AGE" } else { b"age-encryption.org/v1\n-> " };
         assert!(file.starts_with(magic));
         // What `work` is asked about is a header too, the same in both forms.
         let binary = header.binary(&file[..carried_by as usize]);
