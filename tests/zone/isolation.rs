@@ -53,8 +53,12 @@ fn agency_leaves_something_everywhere(zone: &Zone) {
 
 fn pairs(zone: &Zone) -> Vec<[String; 2]> {
     let result = zone.result("agency", "pillar-3");
-    let receipts = crate::harness::observe::names(&zone.folder_of("receipts", "agency", "pillar-3"));
-    let relay = crate::harness::observe::names(&zone.folder_of("receipts", "agency", "relay"));
+    // Every institution has a page and a key beside its own receipts.
+    let receipts = |exchange: &str| {
+        let names = crate::harness::observe::names(&zone.folder_of("receipts", "agency", exchange));
+        names.into_iter().filter(|name| name.ends_with(".json")).collect::<Vec<_>>()
+    };
+    let (receipts, relay) = (receipts("pillar-3"), receipts("relay"));
     let mut paths: Vec<String> = ["", "/in", "/out", "/receipts", "/in/held.csv.age", "/in/waiting.csv.age"]
         .iter()
         .map(|path| format!("/pillar-3{path}"))
