@@ -52,6 +52,9 @@ impl Workshop {
         self.metrics.know(new.exchanges.values());
         self.config.send_replace(Arc::new(new));
         self.reloads.applied(Some(self.clock.now()));
+        if let Err(error) = self.publish_key() {
+            tracing::error!(%error, "the public key does not lie beside all receipts yet; the next start sees to it");
+        }
         tracing::info!(operator, "the changed configuration is in force");
         Ok("in force for the jobs that begin from now on".to_owned())
     }
