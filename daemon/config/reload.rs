@@ -9,6 +9,7 @@ use super::{Cause, Config, ConfigError};
 use crate::policy::digest::hex;
 use crate::policy::record::{Event, Outcome, Record};
 
+const MAIN: &str = "dropzone.yaml";
 /// Longest list of changed files in words; a zone may have thousands.
 const CHANGES_MAX: usize = 4_000;
 
@@ -94,7 +95,8 @@ pub fn turned_down(current: &Config, problems: &[String], operator: String) -> R
 /// The configuration that lies in the folder of the one in force, if all of it can be taken over. Else all that is wrong with
 /// it, one line each.
 pub fn successor(current: &Config) -> Result<Config, Vec<String>> {
-    let new = super::load(&current.directory).map_err(|errors| told(&errors))?;
+    let new =
+        super::load(&current.directory).map_err(|errors| errors.iter().map(told).collect::<Vec<_>>())?;
     let fixed = fixed_keys(current, &new);
     if fixed.is_empty() {
         return Ok(new);
@@ -107,14 +109,13 @@ pub fn successor(current: &Config) -> Result<Config, Vec<String>> {
     Err(fixed.iter().map(tell).collect())
 }
 
-fn told(errors: &[ConfigError]) -> Vec<String> {
-    let mut told: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    if errors.iter().any(|error| error.cause == Cause::Unreadable) {
-        told.push(
-            "a file that took the place of the one there at the start can be out of serve's reach (SECURITY.md, \"What serve is held \
-             to\"). Remedy: restart it, and from then on write into dropzone.yaml instead of replacing it."
-                .to_owned(),
+fn told(error: &ConfigError) -> String {
+    if error.cause == Cause::Unreadable && error.file == MAIN {
+        // `host::containment` holds a process to files, and not to their names.
+        return format!(
+            "{error} Where secrets lie beside it, a running process can read only the file it started with: write into that \
+             file and do not put another in its place, or restart the process."
         );
     }
-    told
+    error.to_string()
 }

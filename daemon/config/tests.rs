@@ -141,6 +141,7 @@ fn a_good_zone_becomes_checked_values() {
     let pillar = config.exchanges.values().next().unwrap();
     assert_eq!(pillar.flows[0].accept.max_size, 1 << 30);
     assert_eq!(pillar.flows[1].job.kind(), "relay");
+    assert_eq!(pillar.flows[0].accept.collision, crate::policy::agreement::Collision::Reject);
     assert_eq!(pillar.flows[0].accept.unasked, crate::policy::question::Unasked::Accept);
 }
 
@@ -336,7 +337,14 @@ const INSTITUTION_MISTAKES: [Mistake; 18] = [
     ),
 ];
 
-const EXCHANGE_MISTAKES: [Mistake; 26] = [
+const EXCHANGE_MISTAKES: [Mistake; 27] = [
+    (
+        "exchanges/pillar-3.yaml",
+        "max-size: 1 GiB",
+        "max-size: 1 GiB, collision: overwrite",
+        "exchanges/pillar-3.yaml:14: flows[0].accept.collision:",
+        "write reject",
+    ),
     (
         "exchanges/pillar-3.yaml",
         "max-size: 1 GiB",

@@ -11,6 +11,7 @@
 //! - `dropzone_access_log_torn_lines_total`: lines found cut short when a log file was opened
 
 mod admission;
+mod ends;
 mod reload;
 mod serve;
 mod work;
@@ -19,8 +20,9 @@ use prometheus::core::Collector;
 use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry};
 
 pub use self::admission::Limit;
+pub use self::ends::{ConnectionRefusal, SessionEnd, UploadOutcome};
 pub use self::reload::ReloadMetrics;
-pub use self::serve::{ConnectionRefusal, Open, Questions, ServeMetrics, SessionEnd, UploadOutcome};
+pub use self::serve::{Open, Questions, ServeMetrics};
 pub use self::work::{JobResult, WorkMetrics};
 use super::clock::Clock;
 use super::log::AccessLog;

@@ -105,13 +105,15 @@ impl ArrivalId {
         &self.exchange
     }
 
-    /// Whether this could be an arrival of that name; certain only once `arrival.json` says so.
-    pub fn may_be_named(&self, name: &Name) -> bool {
-        self.stamp.split('-').nth(1) == Some(name_digest(name).as_str())
+    /// What it holds of its name's digest: arrivals of one name have the same, those of another hardly ever; certain is only
+    /// what `arrival.json` says.
+    pub fn name_digest(&self) -> &str {
+        self.stamp.split('-').nth(1).unwrap_or_default()
     }
 }
 
-fn name_digest(name: &Name) -> String {
+/// What the id of an arrival of this name holds of the name's digest.
+pub fn name_digest(name: &Name) -> String {
     let digest = Sha256::digest(name.as_str().as_bytes());
     hex(digest.first_chunk::<4>().map_or(&[], <[u8; 4]>::as_slice))
 }
@@ -238,9 +240,9 @@ pub(crate) mod tests {
         assert!(text.starts_with("20261121T225908123Z-"), "{text}");
         assert!(text.ends_with("-00000abc.agency.pillar-3"), "{text}");
         assert_eq!(ArrivalId::parse(&text), Some(arrival.id.clone()));
-        assert!(arrival.id.may_be_named(&arrival.name));
+        assert_eq!(arrival.id.name_digest(), name_digest(&arrival.name));
         assert_eq!(arrival.id.received(), Some("2026-11-21T22:59:08.123Z".parse().unwrap()));
-        assert!(!arrival.id.may_be_named(&Name::parse("other.age").unwrap()));
+        assert_ne!(arrival.id.name_digest(), name_digest(&Name::parse("other.age").unwrap()));
         for wrong in
             ["", ".", "..", "x.agency.p", "lost+found", &format!("{text}.tmp"), &text.replace("agency", "Ag")]
         {

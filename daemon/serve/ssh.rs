@@ -13,11 +13,11 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use super::Server;
 use super::algorithms::may_sign;
 use super::connection::Connection;
+pub use super::disorder::ConnectionError;
 use super::session::{Authenticated, Session};
 use super::sessions::Present;
 use super::sftp::Sftp;
 use super::sftp::framing::Violation;
-use crate::host::log::LogError;
 use crate::host::metrics::{ConnectionRefusal, Limit, Open as OpenCount, SessionEnd};
 use crate::policy::account::{Attempt, LoginRefusal, Who, identify};
 use crate::policy::record::{Event, Outcome, Record};
@@ -29,35 +29,6 @@ const CHANNELS_MAX: usize = 1000;
 /// What a channel's window and largest packet must both have room for. Cut into packets of one byte, an answer would take
 /// fifty times its memory, and its client would not have to send much for that.
 const ROOM_MIN: usize = 1024;
-
-/// Why a connection ends in disorder.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectionError {
-    /// The SSH transport.
-    #[error(transparent)]
-    Ssh(#[from] russh::Error),
-    /// The SFTP stream.
-    #[error(transparent)]
-    Sftp(#[from] Violation),
-    /// The login could not be recorded.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// More keys offered than a person has.
-    #[error("too many keys offered")]
-    TooManyKeys,
-    /// More channels opened, one after the other, than a connection is good for.
-    #[error("too many channels opened")]
-    TooManyChannels,
-    /// More requests turned down within a minute than a client at work can have.
-    #[error("too many requests turned down")]
-    TooManyRefusals,
-    /// A channel was closed by its client while answers waited for room in it; they would block all other channels.
-    #[error("channel closed with answers unread")]
-    AnswersUnread,
-    /// The socket.
-    #[error("socket: {0}")]
-    Io(#[from] std::io::Error),
-}
 
 /// One connection's handler. Channels without an SFTP session are open and mute.
 pub struct Peer {

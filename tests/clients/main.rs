@@ -12,6 +12,7 @@
 
 mod adapters;
 mod client;
+mod connections;
 mod content;
 #[expect(dead_code, reason = "the zone's own tests use what is left over")]
 #[path = "../harness/mod.rs"]

@@ -198,7 +198,7 @@ fn a_listing_says_how_far_each_file_has_come() {
     ] {
         let line = text
             .lines()
-            .find(|line| line.ends_with(&format!("/{name}")))
+            .find(|line| line.ends_with(&format!(" {name}")))
             .unwrap_or_else(|| panic!("no {name} in {text}"));
         assert!(line.starts_with(mode) && line.split_whitespace().nth(3) == Some(state), "{line}");
     }

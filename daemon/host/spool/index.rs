@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::{Attempt, Directory, FileFacts, PAYLOAD, Spool, SpoolError, Stage};
-use crate::policy::arrival::{Arrival, ArrivalId, State};
+use crate::policy::arrival::{Arrival, ArrivalId, State, name_digest};
 use crate::policy::path::{Name, Slug};
 
 /// File systems tell times in steps, the coarsest of them of two seconds: a folder that is listed so soon after its last
@@ -21,10 +21,14 @@ const DESCRIBED_MAX: usize = 50_000;
 /// Arrivals remembered beyond their end, and for how long: a client that lost the answer tries again within a day.
 const RECENT_MAX: usize = 10_000;
 const RECENT: Duration = Duration::from_secs(24 * 3600);
+/// How long a finished arrival's name still answers as a file. Longer would be in the way of who sends a new file under an
+/// old name every few minutes: clients ask first what is there, and then want to overwrite it.
+const A_MOMENT: Duration = Duration::from_secs(60);
 /// An arrival that moves on while its folders are read one after the other can escape; then they are read again.
 const LOOKS: usize = 3;
 
-type Pair = (Slug, Slug);
+/// Arrivals by whose they are, and by what their ids hold of their names.
+type Arrivals = HashMap<(Slug, Slug), HashMap<String, Vec<ArrivalId>>>;
 
 /// An arrival in progress.
 #[derive(Debug, Clone)]
@@ -47,10 +51,10 @@ pub(super) struct Index {
     recent: Mutex<Recent>,
 }
 
-/// The arrivals in one state, by whose they are, oldest first.
+/// The arrivals in one state.
 #[derive(Debug, Default)]
 struct Listing {
-    arrivals: Arc<HashMap<Pair, Vec<ArrivalId>>>,
+    arrivals: Arc<Arrivals>,
     change: Option<Change>,
     /// When this change was first seen, and when the folder was last read.
     seen: Option<(Instant, Instant)>,
@@ -59,9 +63,18 @@ struct Listing {
 /// When a folder last changed, as the file system tells it: modification and change time, seconds and nanoseconds.
 type Change = [(i64, u64); 2];
 
+/// What is remembered of an arrival.
+#[derive(Debug, Clone)]
+struct Published {
+    id: ArrivalId,
+    sha256: String,
+    size: u64,
+    mtime: i64,
+}
+
 #[derive(Debug, Default)]
 struct Recent {
-    by_name: HashMap<(Slug, Slug, Name), (ArrivalId, String)>,
+    by_name: HashMap<(Slug, Slug, Name), Published>,
     order: VecDeque<((Slug, Slug, Name), ArrivalId)>,
 }
 
@@ -73,17 +86,19 @@ impl Spool {
         exchange: &Slug,
         name: &Name,
     ) -> Result<Option<Standing>, SpoolError> {
+        let (pair, digest) = ((institution.clone(), exchange.clone()), name_digest(name));
         for _ in 0..LOOKS {
             let before = self.changes()?;
             let mut found: Option<Standing> = None;
-            for (state, id) in self.ids_in_progress(institution, exchange)? {
-                let is_newer = found.as_ref().is_none_or(|found| found.id < id);
-                if is_newer
-                    && id.may_be_named(name)
-                    && let Some(standing) = self.standing(state, id)
-                    && &standing.facts.name == name
-                {
-                    found = Some(standing);
+            for (state, arrivals) in self.listings()? {
+                for id in arrivals.get(&pair).and_then(|own| own.get(&digest)).into_iter().flatten() {
+                    let is_newer = found.as_ref().is_none_or(|found| found.id < *id);
+                    if is_newer
+                        && let Some(standing) = self.standing(state, id)
+                        && &standing.facts.name == name
+                    {
+                        found = Some(standing);
+                    }
                 }
             }
             if found.is_some() || self.changes()? == before {
@@ -95,11 +110,13 @@ impl Spool {
 
     /// All own arrivals that are in progress.
     pub fn all_in_progress(&self, institution: &Slug, exchange: &Slug) -> Result<Vec<FileFacts>, SpoolError> {
-        let ids = self.ids_in_progress(institution, exchange)?;
-        Ok(ids
-            .into_iter()
-            .filter_map(|(state, id)| self.standing(state, id).map(|standing| standing.facts))
-            .collect())
+        let pair = (institution.clone(), exchange.clone());
+        let mut all = Vec::new();
+        for (state, arrivals) in self.listings()? {
+            let own = arrivals.get(&pair).into_iter().flat_map(|own| own.values().flatten());
+            all.extend(own.filter_map(|id| self.standing(state, id)).map(|standing| standing.facts));
+        }
+        Ok(all)
     }
 
     /// The encrypted file of an arrival in progress, to compare another with it. `None` where it has moved on.
@@ -118,18 +135,33 @@ impl Spool {
         now: Timestamp,
     ) -> Option<ArrivalId> {
         let key = (institution.clone(), exchange.clone(), name.clone());
-        let (id, there) = lock(&self.index.recent).by_name.get(&key).cloned()?;
-        if there != sha256 || !is_recent(&id, now) {
+        let Published { id, sha256: there, .. } = lock(&self.index.recent).by_name.get(&key).cloned()?;
+        if there != sha256 || !is_within(RECENT, &id, now) {
             return None;
         }
         // What an operator took away is not there any more.
         self.state(State::Done).stat(&id.to_string()).ok().map(|_| id)
     }
 
+    /// What was published under this name a moment ago, however far it has come by now. Clients with several connections
+    /// upload on one and ask, or set the time, on another.
+    pub fn just_published(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+        name: &Name,
+        now: Timestamp,
+    ) -> Option<FileFacts> {
+        let key = (institution.clone(), exchange.clone(), name.clone());
+        let Published { id, size, mtime, .. } = lock(&self.index.recent).by_name.get(&key).cloned()?;
+        let stage = Stage::InProgress(State::Incoming);
+        is_within(A_MOMENT, &id, now).then(|| FileFacts { name: name.clone(), size, mtime, stage })
+    }
+
     /// At start: what was finished within the last day.
     pub fn recall(&self, now: Timestamp) -> Result<(), SpoolError> {
         let done = self.list(State::Done)?;
-        let young = done.iter().rev().take_while(|id| is_recent(id, now)).take(RECENT_MAX);
+        let young = done.iter().rev().take_while(|id| is_within(RECENT, id, now)).take(RECENT_MAX);
         for id in young.collect::<Vec<_>>().into_iter().rev() {
             if let Ok(arrival) = self.arrival(State::Done, id) {
                 self.remember(&arrival);
@@ -143,30 +175,25 @@ impl Spool {
         let Some(sha256) = arrival.sha256.clone() else { return };
         let (institution, exchange) = (arrival.id.institution(), arrival.id.exchange());
         let key = (institution.clone(), exchange.clone(), arrival.name.clone());
+        let FileFacts { size, mtime, .. } = FileFacts::of(arrival);
+        let published = Published { id: arrival.id.clone(), sha256, size, mtime };
         let mut recent = lock(&self.index.recent);
-        recent.by_name.insert(key.clone(), (arrival.id.clone(), sha256));
+        recent.by_name.insert(key.clone(), published);
         recent.order.push_back((key, arrival.id.clone()));
         while recent.order.len() > RECENT_MAX {
             let Some((key, id)) = recent.order.pop_front() else { break };
-            if recent.by_name.get(&key).is_some_and(|(newest, _)| *newest == id) {
+            if recent.by_name.get(&key).is_some_and(|newest| newest.id == id) {
                 recent.by_name.remove(&key);
             }
         }
     }
 
-    fn ids_in_progress(
-        &self,
-        institution: &Slug,
-        exchange: &Slug,
-    ) -> Result<Vec<(State, ArrivalId)>, SpoolError> {
-        let pair = (institution.clone(), exchange.clone());
-        let mut ids = Vec::new();
-        for (state, listing) in State::IN_PROGRESS.into_iter().zip(&self.index.listings) {
-            let arrivals = listed(self.state(state), &mut lock(listing))
-                .attempt("list", || state.as_str().to_owned())?;
-            ids.extend(arrivals.get(&pair).into_iter().flatten().map(|id| (state, id.clone())));
-        }
-        Ok(ids)
+    fn listings(&self) -> Result<Vec<(State, Arc<Arrivals>)>, SpoolError> {
+        let list = |(state, listing): (State, &Mutex<Listing>)| {
+            let arrivals = listed(self.state(state), &mut lock(listing));
+            Ok((state, arrivals.attempt("list", || state.as_str().to_owned())?))
+        };
+        State::IN_PROGRESS.into_iter().zip(&self.index.listings).map(list).collect()
     }
 
     fn changes(&self) -> Result<[Change; State::IN_PROGRESS.len()], SpoolError> {
@@ -178,12 +205,12 @@ impl Spool {
     }
 
     /// `None` where it moved on while we looked, or cannot be read.
-    fn standing(&self, state: State, id: ArrivalId) -> Option<Standing> {
-        let known = lock(&self.index.described).get(&id).cloned();
+    fn standing(&self, state: State, id: &ArrivalId) -> Option<Standing> {
+        let known = lock(&self.index.described).get(id).cloned();
         let (mut facts, sha256) = match known {
             Some(known) => known,
             None => {
-                let arrival = self.arrival(state, &id).ok()?;
+                let arrival = self.arrival(state, id).ok()?;
                 let described = (FileFacts::of(&arrival), arrival.sha256);
                 let mut all = lock(&self.index.described);
                 if all.len() >= DESCRIBED_MAX {
@@ -194,14 +221,11 @@ impl Spool {
             }
         };
         facts.stage = Stage::InProgress(state);
-        Some(Standing { id, state, facts, sha256 })
+        Some(Standing { id: id.clone(), state, facts, sha256 })
     }
 }
 
-fn listed(
-    folder: &Directory,
-    listing: &mut Listing,
-) -> rustix::io::Result<Arc<HashMap<Pair, Vec<ArrivalId>>>> {
+fn listed(folder: &Directory, listing: &mut Listing) -> rustix::io::Result<Arc<Arrivals>> {
     let (now, change) = (Instant::now(), last_change(folder)?);
     let is_known = listing.change == Some(change);
     let first_seen = match listing.seen {
@@ -213,12 +237,11 @@ fn listed(
         }
         _ => now,
     };
-    let mut arrivals: HashMap<Pair, Vec<ArrivalId>> = HashMap::new();
+    let mut arrivals = Arrivals::new();
     for id in folder.entries()?.iter().filter_map(|entry| ArrivalId::parse(&entry.name)) {
         let pair = (id.institution().clone(), id.exchange().clone());
-        arrivals.entry(pair).or_default().push(id);
+        arrivals.entry(pair).or_default().entry(id.name_digest().to_owned()).or_default().push(id);
     }
-    arrivals.values_mut().for_each(|ids| ids.sort_unstable());
     *listing = Listing { arrivals: Arc::new(arrivals), change: Some(change), seen: Some((first_seen, now)) };
     Ok(Arc::clone(&listing.arrivals))
 }
@@ -228,8 +251,8 @@ fn last_change(folder: &Directory) -> rustix::io::Result<Change> {
     Ok([(facts.st_mtime, facts.st_mtime_nsec), (facts.st_ctime, facts.st_ctime_nsec)])
 }
 
-fn is_recent(id: &ArrivalId, now: Timestamp) -> bool {
-    id.received().is_some_and(|received| now.duration_since(received).unsigned_abs() < RECENT)
+fn is_within(age: Duration, id: &ArrivalId, now: Timestamp) -> bool {
+    id.received().is_some_and(|received| now.duration_since(received).unsigned_abs() < age)
 }
 
 /// What a panic left behind is a listing like any other, or one that its folder contradicts.

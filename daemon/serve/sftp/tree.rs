@@ -46,7 +46,9 @@ impl Sftp {
         if let Some(facts) = self.published.get(&(exchange.clone(), name.clone())) {
             return Ok(Some(facts.clone()));
         }
-        Ok(spool.in_progress(institution, exchange, name)?.map(|standing| standing.facts))
+        let standing = spool.in_progress(institution, exchange, name)?.map(|standing| standing.facts);
+        let now = self.server.clock.now();
+        Ok(standing.or_else(|| spool.just_published(institution, exchange, name, now)))
     }
 
     /// The entries of a folder, `.` and `..` included.

@@ -444,4 +444,29 @@ mod tests {
         upload.write((&spool, &nobody), 0, head).await.unwrap();
         assert!(upload.seal().is_ok());
     }
+
+    #[test]
+    fn armor_goes_on_only_as_far_as_it_may_be_read_again() {
+        let (_folder, spool, slug, name) = spool();
+        let target = Target { institution: &slug, exchange: &slug, name: &name };
+        let mut armored = Vec::new();
+        let mut writer =
+            age::armor::ArmoredWriter::wrap_output(&mut armored, age::armor::Format::AsciiArmor).unwrap();
+        std::io::Write::write_all(&mut writer, &age_file().repeat(1000)).unwrap();
+        writer.finish().unwrap();
+        let bounds = Bounds { armored: true, ..BOUNDS };
+        let resume = |readable| {
+            let partial = spool.create_partial(&slug, &slug, &name).unwrap();
+            partial.write_at(&armored, 0).unwrap();
+            Upload::resume(target, bounds, Timestamp::UNIX_EPOCH, partial, readable)
+        };
+        assert!(matches!(resume(1000), Err(Resume::TooMuch)));
+        let (_, read) = resume(u64::MAX).unwrap();
+        assert_eq!(read, armored.len() as u64);
+        let binary = age::encrypt(&age::x25519::Identity::generate().to_public(), &vec![7; 2 << 20]).unwrap();
+        let partial = spool.create_partial(&slug, &slug, &name).unwrap();
+        partial.write_at(&binary, 0).unwrap();
+        let (_, read) = Upload::resume(target, bounds, Timestamp::UNIX_EPOCH, partial, 0).unwrap();
+        assert!(read < 1 << 20, "of a binary file the header is enough: {read}");
+    }
 }
