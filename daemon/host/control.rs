@@ -75,6 +75,16 @@ pub enum Answer {
     Sessions(Vec<LiveSession>),
 }
 
+/// What came of a reload.
+impl From<Result<String, Vec<String>>> for Answer {
+    fn from(reloaded: Result<String, Vec<String>>) -> Self {
+        match reloaded {
+            Ok(told) => Self::Done(told),
+            Err(problems) => Self::Refused(problems),
+        }
+    }
+}
+
 /// A session, as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

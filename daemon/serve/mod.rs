@@ -227,19 +227,11 @@ fn go_on_beside(server: &Arc<Server>, tasks: &mut JoinSet<()>, hangup: Hangup, s
     tasks.spawn(upkeep(Arc::clone(server)));
     tasks.spawn(admission::watch(Arc::clone(server)));
     tasks.spawn(sessions::guard(Arc::clone(server)));
-    tasks.spawn(follow(Arc::clone(server), hangup));
+    tasks.spawn(reload::follow(Arc::clone(server), hangup));
     let asked = Arc::clone(server);
     tasks.spawn(answer_requests(socket, move |ask, operator| {
         control::perform(Arc::clone(&asked), ask, operator)
     }));
-}
-
-/// Reloads whenever SIGHUP says so. What comes of it stands in the program's log.
-async fn follow(server: Arc<Server>, mut hangup: Hangup) {
-    loop {
-        hangup.requested().await;
-        let _ = server.reload("SIGHUP".to_owned()).await;
-    }
 }
 
 /// Removes what has expired, now and then.
