@@ -1,9 +1,11 @@
-//! The network side. `listener` accepts, `admission` says who has a place, `proxy` who a proxy speaks for, `ssh` lets people
-//! in and opens channels, `sftp` answers their requests, `session` says whose they are, `connection` cuts what must be cut, `disorder` says why one broke,
-//! `ask` asks `work` whether a file is for this zone, `budget` shares memory out, `algorithms` says how it is encrypted, `tap`
-//! and `negotiation` hear what was agreed on, `sessions` knows who is there and ends what is revoked, `reload` takes a changed
-//! configuration over, `control` does what operators ask, `needs` says what the process is held to. It holds the SSH host key
-//! and no other secret, and runs no other program.
+//! The network side. It holds the SSH host key and no other secret, and runs no other program.
+//!
+//! A connection: `listener` accepts it, `proxy` says who a proxy speaks for, `admission` who has a place; `connection` is what is
+//! known of it, `disorder` why one broke. SSH on it: `algorithms` says how it is encrypted, `tap` and `negotiation` hear what
+//! was agreed on, `ssh` lets people in and opens channels, `session` says whose they are. On a channel: `sftp` answers
+//! requests, `ask` asks `work` whether a file is for this zone, `budget` shares memory out. Beside them: `sessions` knows who
+//! is there and ends what is revoked, `reload` takes a changed configuration over, `control` does what operators ask, and
+//! `needs` says what the process is held to.
 
 mod admission;
 mod algorithms;
