@@ -1,7 +1,7 @@
 //! Under which name a complete upload becomes an arrival, where one of that name is in progress. The same content is a
-//! success without a second arrival; other content follows the flow's rule. Whoever has a name's place among the unfinished uploads
-//! is the only one, in any session and on any node, who can publish under it; so that place is taken first, then the spool
-//! is asked.
+//! success without a second arrival; other content follows the flow's rule. Whoever has a name's place among the unfinished
+//! uploads is the only one, in any session and on any node, who can publish under it; so that place is taken first, then the
+//! spool is asked.
 
 use super::Sftp;
 use super::transfer::fault_of;
