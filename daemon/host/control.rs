@@ -16,6 +16,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::socket::Socket;
+use crate::policy::record::printable;
 
 /// Requests at a time.
 const AT_ONCE: usize = 8;
@@ -131,8 +132,7 @@ impl fmt::Display for Operator {
 impl Operator {
     /// `user` is the kernel's word; the name is the peer's own.
     pub fn new(user: u32, name: Option<&str>) -> Self {
-        let name: Option<String> =
-            name.map(|name| name.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect());
+        let name = name.map(|name| printable(name, NAME_MAX));
         Self { user, name: name.filter(|name| !name.is_empty()) }
     }
 }

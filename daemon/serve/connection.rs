@@ -16,7 +16,7 @@ use crate::config::Limits;
 use crate::policy::account::LoginRefusal;
 use crate::policy::agreement::Party;
 use crate::policy::path::Slug;
-use crate::policy::record::Record;
+use crate::policy::record::{Record, printable};
 
 /// A connection, shared by its tasks.
 #[derive(Debug)]
@@ -95,6 +95,8 @@ pub struct Flow {
     pub sent: u64,
 }
 
+/// What of a user name that somebody asked for goes into records, in characters.
+const USER_MAX: usize = 64;
 /// Offers remembered per connection; their number is bounded before, by the limits on probes and attempts.
 const REFUSED_MAX: usize = 32;
 /// What turned-down requests are counted over.
@@ -222,7 +224,7 @@ impl Connection {
 
     /// It asks to log in.
     pub fn asks(&self, user: &str) {
-        self.login.lock().unwrap_or_else(PoisonError::into_inner).asked = Some(printable(user));
+        self.login.lock().unwrap_or_else(PoisonError::into_inner).asked = Some(printable(user, USER_MAX));
     }
 
     /// A request to log in is rejected.
@@ -243,7 +245,7 @@ impl Connection {
 
     /// An offered key was refused.
     pub fn refused(&self, user: &str, refusal: LoginRefusal, fingerprint: String) {
-        let refused = Refused { user: printable(user), refusal, fingerprint };
+        let refused = Refused { user: printable(user, USER_MAX), refusal, fingerprint };
         let mut login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
         if login.refused.len() < REFUSED_MAX && !login.refused.contains(&refused) {
             login.refused.push(refused);
@@ -271,9 +273,4 @@ impl Connection {
         let progress = Duration::from_millis(self.progress.load(Ordering::Relaxed));
         (self.began + progress + limits.idle, "idle")
     }
-}
-
-/// A user name, as far as a log line holds it.
-fn printable(user: &str) -> String {
-    user.chars().filter(|c| !c.is_control()).take(64).collect()
 }

@@ -20,7 +20,7 @@ use super::sftp::Sftp;
 use super::sftp::framing::Violation;
 use crate::host::metrics::{ConnectionRefusal, Limit, Open as OpenCount, SessionEnd};
 use crate::policy::account::{Attempt, LoginRefusal, Who, identify};
-use crate::policy::record::{Event, Outcome, Record};
+use crate::policy::record::{Event, Outcome, Record, printable};
 
 /// Answers that a client does not read are held for it up to this many bytes; a client that asks on is cut.
 const UNREAD_MAX: usize = 4 << 20;
@@ -29,6 +29,8 @@ const CHANNELS_MAX: usize = 1000;
 /// What a channel's window and largest packet must both have room for. Cut into packets of one byte, an answer would take
 /// fifty times its memory, and its client would not have to send much for that.
 const ROOM_MIN: usize = 1024;
+/// What of a client's identification string is kept, in characters: all that RFC 4253 §4.2 allows it.
+const CLIENT_MAX: usize = 255;
 
 /// One connection's handler. Channels without an SFTP session are open and mute.
 pub struct Peer {
@@ -194,11 +196,7 @@ impl Handler for Peer {
         let Some(authenticated) = self.admitted.take() else {
             return Err(ConnectionError::Ssh(russh::Error::NotAuthenticated));
         };
-        let client: String = String::from_utf8_lossy(ssh.remote_sshid())
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(255)
-            .collect();
+        let client = printable(&String::from_utf8_lossy(ssh.remote_sshid()), CLIENT_MAX);
         let session = Arc::new(Session {
             id: self.connection.id.clone(),
             peer: self.connection.origin.peer,

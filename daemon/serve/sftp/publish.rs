@@ -329,9 +329,7 @@ impl Sftp {
                 return Err(self.refuse(Some(partial), about, WriteFault::Refused(reason)).await.into());
             }
             Err(Unbegun::Denied(reason)) => reason,
-            Ok(None) if self.published.contains_key(&(exchange.clone(), name.clone())) => {
-                Reason::DropIsWriteOnly
-            }
+            Ok(None) if self.has_published(exchange, name) => Reason::DropIsWriteOnly,
             Ok(None) => Reason::NoSuchPath,
         };
         Err(self.denied(&path_of(exchange, name), Event::Rename, reason).await.into())
