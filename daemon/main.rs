@@ -48,6 +48,9 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Prove that the access log is as it was written, or find records in it.
+    #[command(subcommand)]
+    Log(dropzone::cli::log::Log),
     /// Have the daemons that run take a changed configuration over.
     Reload,
     /// Show who is logged in.
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         Command::Work(daemon) => dropzone::cli::work::run(&arguments.config, daemon.stop_with_parent),
         Command::Run(daemon) => dropzone::cli::run::run(&arguments.config, daemon.stop_with_parent),
         Command::Demo { keep } => dropzone::cli::demo::run(keep),
+        Command::Log(command) => dropzone::cli::log::run(&arguments.config, command),
         Command::Reload => dropzone::cli::control::reload(&arguments.config),
         Command::Sessions { json } => dropzone::cli::control::sessions(&arguments.config, json),
         Command::Kick { session, institution } => {

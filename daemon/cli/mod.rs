@@ -6,6 +6,7 @@ pub mod control;
 pub mod daemon;
 pub mod demo;
 pub mod init;
+pub mod log;
 pub mod run;
 pub mod secrets;
 pub mod serve;

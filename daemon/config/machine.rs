@@ -10,7 +10,7 @@ use super::error::Key;
 use super::limits::{limits, penalties, proxies};
 use super::raw;
 use super::values::Desk;
-use super::{Algorithms, Database, Log, Machine, MetricsListen, Sockets, Work};
+use super::{Algorithms, Database, HeadsTo, Log, Machine, MetricsListen, Sockets, Work};
 use crate::host::files::examine_folder;
 use crate::policy::path::Slug;
 
@@ -119,7 +119,13 @@ fn log(desk: &mut Desk<'_>, directory: &Path, raw: &raw::Log) -> Option<Log> {
     let key = Key::root().at("log");
     let folder = folder(desk, directory, &key.at("directory"), &raw.directory);
     let days = desk.count(&key.at("keep-days"), raw.keep_days.unwrap_or(KEEP_DAYS), 1..=3660);
-    Some(Log { directory: folder?, keep_days: u16::try_from(days?).ok()? })
+    let to = &raw.heads_to;
+    let file = match to.file.as_deref() {
+        Some(text) => Some(path(desk, directory, &key.at("heads-to").at("file"), text)?),
+        None => None,
+    };
+    let heads_to = HeadsTo { file, receipts: to.receipts, syslog: to.syslog };
+    Some(Log { directory: folder?, keep_days: u16::try_from(days?).ok()?, heads_to })
 }
 
 fn metrics(desk: &mut Desk<'_>, raw: Option<&raw::Metrics>) -> Option<MetricsListen> {

@@ -59,7 +59,7 @@ pub struct Machine {
     pub host_key: PathBuf,
     /// The zone's age identities (mode 0600), which only `work` reads.
     pub identities: Vec<PathBuf>,
-    /// The key for log heads and receipts (OpenSSH format, ed25519, mode 0600). `check` examines it; nothing signs yet.
+    /// The key for log heads and receipts (OpenSSH format, ed25519, mode 0600). Only `work` reads it.
     pub signing_key: PathBuf,
     /// The spool's root: one mount.
     pub spool: PathBuf,
@@ -100,6 +100,19 @@ pub struct Log {
     pub directory: PathBuf,
     /// Whole days older than this are deleted.
     pub keep_days: u16,
+    /// Where heads of the log go beside the log's folder.
+    pub heads_to: HeadsTo,
+}
+
+/// Second places for heads of the log, so that rewriting history on this host is found out.
+#[derive(Debug, Clone, Default)]
+pub struct HeadsTo {
+    /// A file that every head is appended to.
+    pub file: Option<PathBuf>,
+    /// Every institution's receipts, once a day.
+    pub receipts: bool,
+    /// The machine's syslog.
+    pub syslog: bool,
 }
 
 /// Loopback addresses only.

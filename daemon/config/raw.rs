@@ -49,6 +49,16 @@ pub enum Algorithms {
 pub struct Log {
     pub directory: String,
     pub keep_days: Option<u64>,
+    #[serde(default)]
+    pub heads_to: HeadsTo,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct HeadsTo {
+    pub file: Option<String>,
+    pub receipts: bool,
+    pub syslog: bool,
 }
 
 #[derive(Debug, Deserialize)]

@@ -2,6 +2,7 @@
 //! the days of agreements and keys are calendar days in Europe/Brussels, with the time zone data compiled in.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -49,6 +50,16 @@ impl Clock {
             Some(fixed) => *fixed.lock().unwrap_or_else(PoisonError::into_inner),
             None => Timestamp::now(),
         }
+    }
+
+    /// Time since the machine started, its sleep included, which nobody can set; a clock that stands still has none.
+    pub fn since_boot(&self) -> Duration {
+        if self.fixed.is_some() {
+            return Duration::ZERO;
+        }
+        let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let (seconds, nanos) = (u64::try_from(since.tv_sec), u32::try_from(since.tv_nsec));
+        Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
     }
 
     /// The calendar day in Europe/Brussels, for agreements and keys.

@@ -8,6 +8,7 @@
 
 mod day_file;
 mod expire;
+mod jump;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use prometheus::core::Collector;
 use prometheus::{IntCounter, IntGauge};
 
 use self::day_file::{Chain, DayFile, WriteThrough};
+use self::jump::JumpWatch;
 use super::clock::{Clock, utc_day};
 use crate::policy::path::Slug;
 use crate::policy::record::{Event, Outcome, Record};
@@ -114,6 +116,7 @@ impl AccessLog {
             last: None,
             health: health.clone(),
             refused: 0,
+            jumps: JumpWatch::default(),
         };
         writer.day_file(clock.today_utc())?;
         let (queue, entries) = sync_channel(QUEUE);
@@ -238,6 +241,7 @@ struct Writer {
     health: Health,
     /// Records lost since the last success.
     refused: u64,
+    jumps: JumpWatch,
 }
 
 impl Writer {
@@ -281,10 +285,12 @@ impl Writer {
     }
 
     fn write(&mut self, batch: Vec<Entry>, waiting: &mut Vec<Answer>) -> Result<(), LogError> {
-        let mut records = Vec::with_capacity(batch.len() + 1);
+        let mut records = Vec::with_capacity(batch.len() + 2);
         if self.health.healthy.get() != 1 {
             records.push(resumed(self.refused));
         }
+        let now = self.clock.now();
+        records.extend(self.jumps.notice(now, self.clock.since_boot()));
         for Entry { record, answer } in batch {
             match day_file::fits(&record) {
                 Ok(()) => {
@@ -294,7 +300,6 @@ impl Writer {
                 Err(error) => answer(Err(error)),
             }
         }
-        let now = self.clock.now();
         let day = utc_day(now);
         self.day_file(day)?;
         let Some(file) = self.current.as_mut() else { return Err(LogError::Stopped) };
@@ -469,6 +474,7 @@ mod tests {
             last: None,
             health: Health::new().unwrap(),
             refused: 0,
+            jumps: JumpWatch::default(),
         };
         for at in [DAY, "2026-11-22T00:00:01Z", DAY] {
             writer.clock = Clock::fixed(at.parse().unwrap());

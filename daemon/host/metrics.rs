@@ -186,6 +186,9 @@ pub(super) mod tests {
             "dropzone_deliveries_total{exchange=\"pillar-3\",receiver=\"agency\"} 1",
             "dropzone_last_delivery_timestamp_seconds{exchange=\"pillar-3\"} 1795262400",
             "dropzone_spool_free_bytes 0",
+            "dropzone_log_head_timestamp_seconds 0",
+            "dropzone_log_seal_failures_total 0",
+            "dropzone_log_broken_files 0",
         ] {
             assert!(text.lines().any(|there| there == line), "{line} is missing in\n{text}");
         }

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod containment;
 pub mod control;
 pub mod directory;
+pub mod evidence;
 pub mod files;
 pub mod http;
 pub mod log;

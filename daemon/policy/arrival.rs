@@ -176,7 +176,7 @@ pub fn delivery_name(arrival: &Arrival) -> Name {
         Some((stem, ending)) if !stem.is_empty() && ending.len() <= 8 => (stem, format!(".{ending}.age")),
         _ => (stem, ".age".to_owned()),
     };
-    derived_name(stem, arrival.id.stamp(), &ending)
+    derived_name(stem, arrival.id.stamp(), (&ending, 0))
 }
 
 /// The name of another upload under a name that is in use: the second `list.csv.age` becomes `list.2.csv.age`. Cut where the
@@ -188,22 +188,22 @@ pub fn versioned_name(name: &Name, number: u32) -> Option<Name> {
         Some((stem, ending)) if !stem.is_empty() && ending.len() <= 8 => (stem, format!(".{ending}{age}")),
         _ => (stem, age.to_owned()),
     };
-    let versioned = derived(stem, &number.to_string(), &ending);
+    let versioned = derived(stem, &number.to_string(), (&ending, 0));
     Name::parse(&versioned).ok()
 }
 
-/// The name of the receipt of an arrival: `list.csv.age.‹stamp›.json`.
+/// The name of the receipt of an arrival: `list.csv.age.‹stamp›.json`. It leaves room for the ending of its signature.
 pub fn receipt_name(arrival: &Arrival) -> Name {
-    derived_name(arrival.name.as_str(), arrival.id.stamp(), ".json")
+    derived_name(arrival.name.as_str(), arrival.id.stamp(), (".json", super::signature::ENDING.len()))
 }
 
-/// Cuts the stem where the whole would pass 255 bytes.
-fn derived_name(stem: &str, stamp: &str, ending: &str) -> Name {
-    Name::parse(&derived(stem, stamp, ending)).unwrap_or_else(|_| Name::of_stamp(stamp))
+/// Cuts the stem where the whole would pass 255 bytes, less what is to be spared.
+fn derived_name(stem: &str, stamp: &str, (ending, spared): (&str, usize)) -> Name {
+    Name::parse(&derived(stem, stamp, (ending, spared))).unwrap_or_else(|_| Name::of_stamp(stamp))
 }
 
-fn derived(stem: &str, middle: &str, ending: &str) -> String {
-    let room = super::path::NAME_MAX.saturating_sub(middle.len() + 1 + ending.len());
+fn derived(stem: &str, middle: &str, (ending, spared): (&str, usize)) -> String {
+    let room = super::path::NAME_MAX.saturating_sub(middle.len() + 1 + ending.len() + spared);
     let cut = (0..=room.min(stem.len())).rev().find(|&at| stem.is_char_boundary(at)).unwrap_or(0);
     let stem = stem.get(..cut).unwrap_or_default();
     format!("{stem}.{middle}{ending}")
@@ -268,6 +268,8 @@ pub(crate) mod tests {
             let (result, receipt) = (delivery_name(&arrival_named(name)), receipt_name(&arrival_named(name)));
             assert!(result.as_str().len() <= 255 && result.as_str().ends_with(".age"), "{result}");
             assert!(receipt.as_str().len() <= 255 && receipt.as_str().ends_with(".json"), "{receipt}");
+            let signature = crate::policy::published::signature_name(&receipt).unwrap();
+            assert_eq!(signature.as_str(), format!("{receipt}.sig"));
         }
     }
 

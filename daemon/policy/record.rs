@@ -51,6 +51,10 @@ pub enum Event {
     Receipt,
     /// Log days were deleted because their time had passed.
     Expire,
+    /// A day's head of the log was signed; failed: a log is not as it was sealed, or could not be sealed.
+    Seal,
+    /// The clock was set, or the machine slept; from here on times tell another story than the order of records.
+    ClockJump,
     /// A process took a configuration over, or turned one down.
     Config,
     /// An operator cut a session.

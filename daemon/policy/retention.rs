@@ -4,11 +4,13 @@
 use std::fmt;
 
 use jiff::civil::Date;
+use serde::{Deserialize, Serialize};
 
 use super::path::Slug;
 
 /// The name of one day of one process's access log: `‹YYYY-MM-DD›.‹process›.‹node›.jsonl`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct LogName {
     /// The UTC day of every record in it.
     pub day: Date,
@@ -36,10 +38,28 @@ impl LogName {
     }
 }
 
+impl TryFrom<String> for LogName {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("{text:?} is no name of a log file"))
+    }
+}
+
+impl From<LogName> for String {
+    fn from(name: LogName) -> Self {
+        name.to_string()
+    }
+}
+
 impl fmt::Display for LogName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}.jsonl", self.day, self.process, self.node)
     }
+}
+
+/// Whether `today` (UTC) lies more than `keep_days` behind the day of a log file.
+pub fn is_expired(today: Date, keep_days: u16, name: &LogName) -> bool {
+    today.since(name.day).is_ok_and(|age| age.get_days() > i32::from(keep_days))
 }
 
 /// The log days that lie more than `keep_days` before `today` (UTC), oldest first. A name that is no log file is never
@@ -48,7 +68,7 @@ pub fn expired(today: Date, keep_days: u16, names: &[String]) -> Vec<String> {
     let mut old: Vec<LogName> = names
         .iter()
         .filter_map(|name| LogName::parse(name))
-        .filter(|name| today.since(name.day).is_ok_and(|age| age.get_days() > i32::from(keep_days)))
+        .filter(|name| is_expired(today, keep_days, name))
         .collect();
     old.sort_by_key(|name| name.day);
     old.iter().map(LogName::to_string).collect()

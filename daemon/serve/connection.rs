@@ -181,12 +181,6 @@ impl Connection {
             .store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Since something last moved.
-    pub fn quiet_for(&self) -> Duration {
-        let progress = Duration::from_millis(self.progress.load(Ordering::Relaxed));
-        self.began.elapsed().saturating_sub(progress)
-    }
-
     /// A request was turned down; more than `limit` within a minute are too many.
     pub fn turned_down(&self, limit: usize) {
         let mut turned_down = self.turned_down.lock().unwrap_or_else(PoisonError::into_inner);

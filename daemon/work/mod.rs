@@ -1,9 +1,11 @@
 //! The job side: claims arrivals, decrypts, joins, encrypts and delivers, and writes the receipts. It listens on no
 //! network but the loopback of its metrics, and alone holds age identities and databases.
 //!
-//! `ask` tells `serve` whether a file is for this zone. `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver`
-//! its job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says
-//! whether a list may be cut and `query_error` what went wrong; `receipts` what its sender reads.
+//! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
+//! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
+//! list may be cut and `query_error` what went wrong; `receipts` what its sender reads, signed by `signer`. Beside it, `ask`
+//! tells `serve` whether a file is for this zone, `reload` takes a changed configuration over, and `seal` signs how far the
+//! access log has come.
 
 mod ask;
 pub mod deliver;
@@ -15,6 +17,8 @@ mod query_error;
 pub mod receipts;
 mod reload;
 mod scan;
+mod seal;
+pub mod signer;
 mod split;
 pub mod turns;
 pub mod watch;
@@ -29,6 +33,8 @@ use anyhow::Context;
 use zeroize::Zeroizing;
 
 use self::open::Identities;
+use self::seal::Seals;
+use self::signer::{SignError, Signer};
 use crate::config::Config;
 use crate::host::clock::Clock;
 use crate::host::control;
@@ -56,6 +62,8 @@ pub struct Workshop {
     log: AccessLog,
     clock: Clock,
     identities: Identities,
+    signer: Signer,
+    seals: Seals,
     memory: Memory,
     metrics: WorkMetrics,
     reloads: ReloadMetrics,
@@ -80,6 +88,9 @@ pub enum Unfinished {
     /// A receipt has no form in JSON.
     #[error("a receipt cannot be written as JSON: {0}")]
     Json(String),
+    /// No receipt without a signature.
+    #[error(transparent)]
+    Sign(#[from] SignError),
 }
 
 /// Runs until `shutdown`: opens everything, recovers what a crash left, and works. Fails only at start.
@@ -109,7 +120,7 @@ pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = 
     }
     systemd::stopping();
     workshop.log.append_async(Record::new(Event::Stop, Outcome::Ok)).await?;
-    Ok(())
+    tokio::task::spawn_blocking(move || workshop.seal_now()).await.context("sealing the access log")
 }
 
 impl Workshop {
@@ -117,6 +128,7 @@ impl Workshop {
     pub fn open(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let machine = &config.machine;
         let identities = read_identities(&machine.identities)?;
+        let signer = Signer::read(&machine.signing_key)?;
         let spool = Spool::open(&machine.spool, &config.pairs())?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         let recovered = spool.recover()?;
@@ -131,13 +143,15 @@ impl Workshop {
         tell_last_deliveries(&spool, &metrics)?;
         let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
         let config = tokio::sync::watch::Sender::new(Arc::new(config));
-        let (memory, is_stuck, stranded, stop, reloading) = Default::default();
-        Ok(Self {
+        let (seals, memory, is_stuck, stranded, stop, reloading) = Default::default();
+        let workshop = Self {
             config,
             spool,
             log,
             clock,
             identities,
+            signer,
+            seals,
             memory,
             metrics,
             reloads,
@@ -145,7 +159,9 @@ impl Workshop {
             is_stuck,
             stranded,
             stop,
-        })
+        };
+        workshop.publish_key()?;
+        Ok(workshop)
     }
 
     /// The configuration in force. A reload replaces it whole: who decides several things by it takes it once.
@@ -164,7 +180,7 @@ impl Workshop {
         let stuck = self.is_stuck.load(Ordering::Relaxed);
         let spool = stuck.then_some("the spool cannot be read or written; the program log says why");
         let told = [log, spool].into_iter().flatten().map(str::to_owned);
-        told.chain(self.reloads.fault()).collect()
+        told.chain(self.reloads.fault()).chain(self.seals.trouble()).collect()
     }
 
     fn is_stopping(&self) -> bool {

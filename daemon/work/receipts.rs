@@ -5,11 +5,14 @@ use jiff::Timestamp;
 
 use super::deliver::Progress;
 use super::{Unfinished, Workshop, record_of};
+use crate::host::spool::SpoolError;
 use crate::policy::arrival::{Arrival, receipt_name};
 use crate::policy::path::Folder;
+use crate::policy::published::{self, signature_name};
 use crate::policy::reason::Reason;
 use crate::policy::receipt::{Explanation, JobReport, Receipt, Verdict};
 use crate::policy::record::{Event, Outcome, Record};
+use crate::policy::signature::Namespace;
 
 /// Where an arrival stands.
 pub struct Standing<'a> {
@@ -51,6 +54,8 @@ impl Workshop {
         let mut json =
             serde_json::to_vec_pretty(receipt).map_err(|error| Unfinished::Json(error.to_string()))?;
         json.push(b'\n');
+        let signature = self.signer.sign(Namespace::Receipt, &json)?;
+        let signature_name = signature_name(&name).ok_or_else(|| Unfinished::Json(name.to_string()))?;
         let (institution, exchange) = (arrival.id.institution(), arrival.id.exchange());
         self.log.append(&Record {
             path: Some(format!("/{exchange}/{}/{name}", Folder::Receipts.as_str())),
@@ -58,7 +63,7 @@ impl Workshop {
             reason: receipt.reason.as_ref().map(|reason| reason.code.clone()),
             ..record_of(Event::Receipt, Outcome::Ok, arrival)
         })?;
-        Ok(self.spool.write_receipt(institution, exchange, &name, &json)?)
+        Ok(self.spool.write_receipt(institution, exchange, (&name, &json), (&signature_name, &signature))?)
     }
 
     /// The receipt of an upload that the gate refused; written once.
@@ -72,6 +77,18 @@ impl Workshop {
             ..Receipt::of(arrival, &self.agreement(arrival), Verdict::Refused)
         };
         self.write_receipt(arrival, &refusal)
+    }
+
+    /// Puts the public key, and the page that says how to use it, where institutions find their receipts.
+    pub(super) fn publish_key(&self) -> Result<(), SpoolError> {
+        let key = self.signer.public();
+        let (signers, readme) = (key.allowed_signers(), published::readme(&key));
+        for (institution, exchange) in self.config().pairs() {
+            for (name, text) in [(published::ALLOWED_SIGNERS, &signers), (published::README, &readme)] {
+                self.spool.keep_beside_receipts(&institution, &exchange, (name, text.as_bytes()))?;
+            }
+        }
+        Ok(())
     }
 
     /// The reference of the agreement behind an arrival; empty where the configuration has lost it.

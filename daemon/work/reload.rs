@@ -52,6 +52,9 @@ impl Workshop {
         self.metrics.know(new.exchanges.values());
         self.config.send_replace(Arc::new(new));
         self.reloads.applied(Some(self.clock.now()));
+        if let Err(error) = self.publish_key() {
+            tracing::error!(%error, "the public key does not lie beside all receipts yet; the next start sees to it");
+        }
         tracing::info!(operator, "the changed configuration is in force");
         Ok("in force for the jobs that begin from now on".to_owned())
     }
@@ -60,10 +63,7 @@ impl Workshop {
 /// Does what an operator asked at the control socket.
 pub(super) async fn perform(workshop: Arc<Workshop>, ask: Ask, operator: Operator) -> Answer {
     match ask {
-        Ask::Reload => match workshop.reload(operator.to_string()).await {
-            Ok(told) => Answer::Done(told),
-            Err(problems) => Answer::Refused(problems),
-        },
+        Ask::Reload => workshop.reload(operator.to_string()).await.into(),
         Ask::Sessions | Ask::Kick(_) => Answer::Refused(vec!["sessions are serve's, not work's".to_owned()]),
     }
 }

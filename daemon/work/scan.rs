@@ -26,6 +26,8 @@ const MEASURE: Duration = Duration::from_secs(1);
 const STOP_WAIT: Duration = Duration::from_secs(8);
 /// Between two looks for log days whose time has passed.
 const EXPIRY: Duration = Duration::from_secs(3600);
+/// Between two looks whether the log is to be sealed, and between two tries.
+const SEAL_LOOK: Duration = Duration::from_secs(30);
 
 /// Works until `shutdown`, then waits for the jobs that run.
 pub(super) async fn run(workshop: &Arc<Workshop>, shutdown: impl Future<Output = ()>) {
@@ -64,6 +66,7 @@ struct Floor {
     scanned: Option<Instant>,
     measured: Option<Instant>,
     expired: Option<Instant>,
+    sealed: Option<Instant>,
     /// After a failure of log or spool, nothing is started before this.
     paused_until: Option<Instant>,
     is_woken: bool,
@@ -81,6 +84,7 @@ impl Floor {
             scanned: None,
             measured: None,
             expired: None,
+            sealed: None,
             paused_until: None,
             is_woken: true,
         }
@@ -93,6 +97,7 @@ impl Floor {
             self.is_woken = false;
             self.scan().await;
             self.expire_log();
+            self.seal_log();
         }
         while self.running.len() < self.workshop.config().machine.work.jobs && !self.is_paused() {
             let Some(next) = self.turns.next(&self.running) else { break };
@@ -189,6 +194,15 @@ impl Floor {
                 self.pause();
             }
         }
+    }
+
+    fn seal_log(&mut self) {
+        if self.sealed.is_some_and(|at| at.elapsed() < SEAL_LOOK) {
+            return;
+        }
+        self.sealed = Some(Instant::now());
+        let workshop = Arc::clone(&self.workshop);
+        tokio::task::spawn_blocking(move || workshop.seal_when_due());
     }
 
     fn expire_log(&mut self) {

@@ -11,7 +11,7 @@ use jiff::civil::date;
 use super::turns::Waiting;
 use super::worker::End;
 use super::*;
-use crate::config::{Database, Limits, Log, Machine, MetricsListen, Sockets, Work};
+use crate::config::{Database, HeadsTo, Limits, Log, Machine, MetricsListen, Sockets, Work};
 use crate::policy::account::{Institution, Who};
 use crate::policy::agreement::{Accept, Agreement, Collision, Exchange, Flow, Job, Party, Query};
 use crate::policy::arrival::{Arrival, ArrivalId, State, delivery_name, receipt_name};
@@ -96,7 +96,7 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
             identities: vec![folder.join("zone.agekey")],
             signing_key: folder.join("sign"),
             spool: folder.join("spool"),
-            log: Log { directory: folder.join("log"), keep_days: 31 },
+            log: Log { directory: folder.join("log"), keep_days: 31, heads_to: HeadsTo::default() },
             metrics: MetricsListen { serve: at, work: at },
             sockets: Sockets {
                 serve: folder.join("serve.sock"),
@@ -128,6 +128,9 @@ impl Zone {
         let secret = zone_key.to_string();
         files::write_new(&folder.path().join("zone.agekey"), secret.expose_secret().as_bytes(), 0o600)
             .unwrap();
+        let signing =
+            crate::policy::signature::tests::private_key(1).to_openssh(ssh_key::LineEnding::LF).unwrap();
+        files::write_new(&folder.path().join("sign"), signing.as_bytes(), 0o600).unwrap();
         rusqlite::Connection::open(folder.path().join("register.db"))
             .unwrap()
             .execute_batch(
@@ -216,7 +219,9 @@ impl Zone {
     fn events(&self) -> Vec<(Event, Outcome, Option<String>)> {
         let mut lines = Vec::new();
         for entry in std::fs::read_dir(self.folder.path().join("log")).unwrap() {
-            let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+            let path = entry.unwrap().path();
+            // The heads have a folder of their own.
+            let text = if path.is_dir() { String::new() } else { std::fs::read_to_string(path).unwrap() };
             lines.extend(text.lines().map(|line| serde_json::from_str::<Line>(line).unwrap().record));
         }
         lines.into_iter().map(|record| (record.event, record.outcome, record.reason)).collect()

@@ -95,6 +95,7 @@ impl Workshop {
             Unfinished::Log(error) => JobError::Log(error),
             Unfinished::Spool(error) => JobError::Spool(error),
             Unfinished::Json(error) => JobError::Setup(error),
+            Unfinished::Sign(error) => JobError::Setup(error.to_string()),
         })?;
         // A defect that one list brings to light must not keep the others waiting. What the job had is dropped with it.
         catch_unwind(AssertUnwindSafe(|| self.perform(claim, arrival, order, progress)))

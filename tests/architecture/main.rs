@@ -10,7 +10,7 @@ use source::{Named, Source, names_in, root, sources};
 /// What the rooms of `daemon/` may name of the crate. `main.rs`, `lib.rs` and `cli/` may name all of it.
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("policy/", &["crate::policy"]),
-    ("config/", &["crate::config", "crate::policy", "crate::host::files", "crate::host::clock"]),
+    ("config/", &["crate::config", "crate::policy", "crate::host::files"]),
     ("host/", &["crate::host", "crate::policy"]),
     ("serve/", &["crate::serve", "crate::host", "crate::config", "crate::policy"]),
     ("work/", &["crate::work", "crate::host", "crate::config", "crate::policy"]),

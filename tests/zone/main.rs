@@ -16,6 +16,7 @@ mod audit;
 mod containment;
 mod delivery;
 mod evenhanded;
+mod evidence;
 mod gate;
 mod habits;
 #[path = "../harness/mod.rs"]

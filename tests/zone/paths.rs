@@ -102,7 +102,7 @@ fn a_link_in_the_outbox_is_neither_listed_nor_read_nor_followed() {
     }
     // The folder itself is a link now.
     let receipts = zone.folder_of("receipts", "agency", "notes");
-    fs::remove_dir(&receipts).unwrap();
+    fs::remove_dir_all(&receipts).unwrap();
     symlink(&outside, &receipts).unwrap();
     zone.sftp(AN, "ls -1 /notes/receipts/secret.age").must_fail();
     zone.sftp(AN, "get /notes/receipts/secret.age").must_fail();

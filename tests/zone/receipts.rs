@@ -1,8 +1,11 @@
 //! What an institution reads about each of its files, and what nobody may read anywhere: a value from a list.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
-use crate::harness::programs::{fingerprint, recipient, sha256};
+use crate::harness::observe::names;
+use crate::harness::programs::{fingerprint, recipient, run_with_input, sha256};
 use crate::harness::{AN, Zone};
 
 /// A number that is on lists and must be nowhere else.
@@ -68,6 +71,45 @@ fn the_institution_reads_over_sftp_what_was_written_for_it() {
     zone.sftp(AN, "get /pillar-3/receipts/a.csv.age.*.json receipt").must_succeed();
     let read: Value = serde_json::from_slice(&zone.read_here("receipt")).unwrap();
     assert_eq!(read, written);
+}
+
+#[test]
+fn ssh_keygen_accepts_every_receipt_with_what_the_institution_finds_beside_it() {
+    let zone = Zone::new();
+    zone.upload(AN, "/pillar-3/in/a.csv.age", &zone.encrypt("insz\n"));
+    zone.put_here("plain.csv", "insz\n");
+    zone.sftp(AN, "put plain.csv /pillar-3/in/plain.csv.age").must_fail();
+    zone.receipt("pillar-3", "a.csv.age", "delivered");
+    zone.receipt("pillar-3", "plain.csv.age", "refused");
+    zone.sftp(AN, "get /pillar-3/receipts/*").must_succeed();
+    let here = names(&zone.here());
+    let receipts: Vec<&String> = here.iter().filter(|name| name.ends_with(".json")).collect();
+    assert_eq!(receipts.len(), 2, "{here:?}");
+    let verify = |receipt: &str, text: &str| {
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args([
+            "-Y",
+            "verify",
+            "-f",
+            "allowed_signers",
+            "-I",
+            "dropzone-zone",
+            "-n",
+            "receipt@dropzone",
+            "-s",
+        ]);
+        run_with_input(keygen.arg(format!("{receipt}.sig")).current_dir(zone.here()), text)
+    };
+    // The key that is published there is the one whose public half lies beside the private one.
+    let key = fingerprint(&zone.directory().join("keys/signing_ed25519.pub"));
+    for receipt in receipts {
+        let text = String::from_utf8(zone.read_here(receipt)).unwrap();
+        let told = verify(receipt, &text).must_succeed().text();
+        assert!(told.contains("Good") && told.contains(&key), "{told}");
+        verify(receipt, &text.replacen("agency", "Agency", 1)).must_fail();
+    }
+    let readme = String::from_utf8(zone.read_here("LEESMIJ-README.txt")).unwrap();
+    assert!(readme.contains(&key), "{readme}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::client::Client;
 use super::people;
 use super::zone::{DemoZone, PEOPLE};
+use crate::host::evidence::LogFolder;
 use crate::host::files;
 use crate::policy::record::Line;
 
@@ -217,11 +218,10 @@ fn serde_word(value: &impl serde::Serialize) -> String {
 
 /// All lines of all processes, oldest first.
 fn log_lines(zone: &DemoZone) -> anyhow::Result<Vec<Line>> {
-    let folder = files::Folder::open(&zone.directory.join("log"))?;
+    let folder = LogFolder::open(&zone.directory.join("log"))?;
     let mut lines = Vec::new();
-    for name in folder.names(100)? {
-        let text = String::from_utf8(folder.read(&name, 1 << 20)?)?;
-        lines.extend(text.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok()));
+    for name in folder.names()? {
+        folder.lines(&name, |line| lines.extend(serde_json::from_slice::<Line>(line).ok()))?;
     }
     lines.sort_by_key(|line| line.time);
     Ok(lines)

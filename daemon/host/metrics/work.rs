@@ -6,6 +6,9 @@
 //! - `dropzone_jobs_held_total{reason}`: arrivals that an operator must look at, by the code of a `Reason`
 //! - `dropzone_deliveries_total{exchange,receiver}`: results put into an outbox
 //! - `dropzone_last_delivery_timestamp_seconds{exchange}`: seconds since 1970; 0 if none is known
+//! - `dropzone_log_head_timestamp_seconds`: when the last head of the access log was signed; 0 if none is known
+//! - `dropzone_log_seal_failures_total`: times that the access log could not be sealed
+//! - `dropzone_log_broken_files`: log files that are not as they were sealed, or no chain: an incident
 //! - `dropzone_spool_free_bytes`: what can still be written at the last scan
 
 use std::collections::BTreeMap;
@@ -63,6 +66,13 @@ pub struct WorkMetrics {
     vectors: Vectors,
     held: IntCounterVec,
     spool_free: IntGauge,
+    seals: Seals,
+}
+
+struct Seals {
+    last: Gauge,
+    failures: IntCounter,
+    broken: IntGauge,
 }
 
 struct OfExchange {
@@ -97,6 +107,7 @@ impl WorkMetrics {
         }
         let vectors = Vectors::new(&registry)?;
         let held = reasons(&registry, ("dropzone_jobs_held_total", "Arrivals an operator must look at"))?;
+        let seals = seals(&registry)?;
         let known = RwLock::default();
         let metrics = Self {
             registry,
@@ -107,6 +118,7 @@ impl WorkMetrics {
             vectors,
             held,
             spool_free,
+            seals,
         };
         metrics.know(exchanges);
         Ok(metrics)
@@ -177,10 +189,35 @@ impl WorkMetrics {
         }
     }
 
+    /// The access log was looked at: its last head, and how many of its files are not as they were.
+    pub fn sealed(&self, last: Timestamp, broken: usize) {
+        self.seals.last.set(seconds(last));
+        self.seals.broken.set(i64::try_from(broken).unwrap_or(i64::MAX));
+    }
+
+    /// The access log could not be sealed.
+    pub fn not_sealed(&self) {
+        self.seals.failures.inc();
+    }
+
     /// What can still be written to the spool.
     pub fn spool_free(&self, bytes: u64) {
         self.spool_free.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
+}
+
+fn seals(registry: &Registry) -> Result<Seals, MetricsError> {
+    let last = Gauge::new(
+        "dropzone_log_head_timestamp_seconds",
+        "When the last head of the access log was signed, seconds since 1970; 0 if none is known",
+    )?;
+    let failures =
+        IntCounter::new("dropzone_log_seal_failures_total", "Times that the access log could not be sealed")?;
+    let broken = IntGauge::new("dropzone_log_broken_files", "Log files that are not as they were sealed")?;
+    add(registry, &last)?;
+    add(registry, &failures)?;
+    add(registry, &broken)?;
+    Ok(Seals { last, failures, broken })
 }
 
 /// What the series of an exchange are made from.

@@ -2,12 +2,16 @@
 //! `policy::path` before they get here, and are still only ever used one component at a time.
 
 use std::fs::File;
+use std::io::Read;
 
 use rustix::fs::{FileType, Stat};
 
 use super::{Attempt, Directory, Spool, SpoolError, write_durably};
 use crate::policy::arrival::{Arrival, State};
 use crate::policy::path::{Folder, Name, Slug};
+
+/// More than any of the small files beside the receipts holds, in bytes.
+const SMALL: u64 = 1 << 20;
 
 /// What a listing says of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,15 +109,34 @@ impl Spool {
         outbox.remove(name.as_str()).and_then(|()| outbox.sync()).attempt("remove", || format!("out/{name}"))
     }
 
-    /// Writes a receipt in place of one that may be there.
+    /// Writes a receipt and its signature in place of those that may be there: the signature first, so that no receipt is
+    /// ever seen without one. Between the two, an old receipt has a signature that does not fit it yet.
     pub fn write_receipt(
         &self,
         institution: &Slug,
         exchange: &Slug,
-        name: &Name,
-        json: &[u8],
+        (name, json): (&Name, &[u8]),
+        (signature_name, signature): (&Name, &str),
     ) -> Result<(), SpoolError> {
-        write_durably(&self.receipts_of(institution, exchange)?, name.as_str(), json)
+        let folder = self.receipts_of(institution, exchange)?;
+        write_durably(&folder, signature_name.as_str(), signature.as_bytes())?;
+        write_durably(&folder, name.as_str(), json)
+    }
+
+    /// Sees to it that a small file beside the receipts has this content. Whether it had to be written.
+    pub fn keep_beside_receipts(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+        (name, content): (&str, &[u8]),
+    ) -> Result<bool, SpoolError> {
+        let folder = self.receipts_of(institution, exchange)?;
+        let mut there = Vec::new();
+        let read = folder.file(name).map(|file| file.take(SMALL).read_to_end(&mut there));
+        if read.is_ok_and(|read| read.is_ok()) && there == content {
+            return Ok(false);
+        }
+        write_durably(&folder, name, content).map(|()| true)
     }
 
     /// Whether a receipt is there.

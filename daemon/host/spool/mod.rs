@@ -8,7 +8,7 @@
 //! incoming | active | deferred | hold | done/‹id›/        payload.age, arrival.json (+ tries.json, hold.json)
 //! refused/‹id›/                                           arrival.json, no payload
 //! outbox/‹institution›/‹exchange›/‹name›                  results to collect
-//! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival
+//! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival, and its signature
 //! ```
 
 mod claim;

@@ -104,7 +104,7 @@ impl Sftp {
             None if is_there => return Err(Reason::DropIsWriteOnly.into()),
             None => return Err(Reason::NoSuchPath.into()),
         };
-        if let Some(there) = there
+        if let Some(there) = there.filter(Standing::is_in_the_way)
             && self.rejects_collisions(exchange, name)
         {
             upload.compare_with(self.server.spool.payload_of(&there));
