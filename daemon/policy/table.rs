@@ -244,20 +244,43 @@ fn split_line(text: &str) -> (&str, &str) {
     (line.strip_suffix('\r').unwrap_or(line), rest)
 }
 
-/// The header line by the delimiter that makes more columns of it, and what lies behind it. Where both make as many, or one
-/// column is all there is, that is the comma.
+/// The columns of the header line, and what lies behind it. The delimiter is the one of the two that the line holds more of
+/// outside quotes, or the comma where that makes one column only.
 fn read_header(text: &str) -> Result<(Vec<Cow<'_, str>>, Rows<'_>), Reason> {
     let by = |delimiter| {
         let (mut rows, mut fields) = (Rows::new(text, delimiter, 1), Vec::new());
         let is_there = rows.read(&mut fields)?;
         if is_there { Ok((fields, rows)) } else { Err(Reason::NotATable { row: 1 }) }
     };
-    let by_comma = by(b',');
-    let fewest = by_comma.as_ref().map_or(1, |(fields, _)| fields.len());
-    match by(b';') {
-        Ok(found) if found.0.len() > fewest => Ok(found),
-        Ok(_) | Err(_) => by_comma,
+    if has_more_semicolons(text) {
+        let by_semicolon = by(b';')?;
+        if by_semicolon.0.len() > 1 {
+            return Ok(by_semicolon);
+        }
     }
+    by(b',')
+}
+
+/// Looks at the header line before its delimiter is known, so quotes count behind either of them. Anywhere else in a field,
+/// they are part of it.
+fn has_more_semicolons(text: &str) -> bool {
+    let (mut commas, mut semicolons) = (0_usize, 0_usize);
+    let (mut quoted, mut may_open) = (false, true);
+    for byte in text.bytes() {
+        let opens = byte == b'"' && !quoted && may_open;
+        let closes = byte == b'"' && quoted;
+        match byte {
+            _ if quoted => {}
+            b'\n' => break,
+            b',' => commas += 1,
+            b';' => semicolons += 1,
+            _ => {}
+        }
+        // The second half of a doubled quote opens again what the first half closed.
+        may_open = closes || (!quoted && matches!(byte, b',' | b';'));
+        quoted = opens || (quoted && !closes);
+    }
+    semicolons > commas
 }
 
 /// Each has a name, no two the same in SQL's eyes.
@@ -331,7 +354,7 @@ mod tests {
             (b"a\n\"1\n2\"\n\"3\n", 4),
             (b"a\n1\n\xff\n", 3),
             (b"a\n1\n2\0\n", 3),
-            // One column by semicolons, a quote that never ends by commas.
+            // A quote that never ends.
             (b"a,\"b", 1),
         ] {
             assert_eq!(rows_of(bytes), Err(Reason::NotATable { row }), "{}", String::from_utf8_lossy(bytes));
@@ -347,6 +370,10 @@ mod tests {
             ("a\n", b',', false, false),
             ("a,b;c\n", b',', false, false),
             ("a;b\r\n", b';', true, false),
+            ("insz;\"nota; of, opmerking\"\n", b';', false, false),
+            ("insz,\"nota; of, opmerking\"\n", b',', false, false),
+            ("a;\"b\"\",,,\"\n", b';', false, false),
+            ("a;b\"\n,,\"\n", b';', false, false),
             ("\u{feff}\"a,b,c\";b\r\n1;2\n", b';', true, true),
             ("\"a\nb\",c\r\n", b',', true, false),
         ] {
