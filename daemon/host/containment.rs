@@ -6,9 +6,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, LandlockStatus, NetPort,
-    PathBeneath, PathFd, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr,
-    RulesetError, RulesetStatus, Scope, make_bitflags,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd,
+    RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    Scope, make_bitflags,
 };
 
 /// The newest rules that have been tried out here.
@@ -64,7 +64,8 @@ impl fmt::Display for Containment {
 /// the first thread. Says once in the program's log what could not be done.
 pub fn contain(needs: &Needs) -> Containment {
     let contained = match restrict(needs) {
-        Ok(status) => granted(&status),
+        Ok(status) if status.ruleset != RulesetStatus::NotEnforced => offered(),
+        Ok(_) => Containment::default(),
         Err(error) => {
             tracing::warn!(%error, "the kernel refused a rule of Landlock");
             Containment::default()
@@ -80,6 +81,16 @@ pub fn contain(needs: &Needs) -> Containment {
         );
     }
     contained
+}
+
+/// What this kernel can hold a process to.
+pub fn offered() -> Containment {
+    let rules = || Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    Containment {
+        files: rules().handle_access(AccessFs::Refer).is_ok(),
+        network: rules().handle_access(AccessNet::BindTcp).is_ok(),
+        processes: rules().scope(Scope::Signal).is_ok(),
+    }
 }
 
 fn restrict(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
@@ -122,16 +133,6 @@ fn beneath(
     Ok(rules)
 }
 
-fn granted(status: &RestrictionStatus) -> Containment {
-    let LandlockStatus::Available { effective_abi, .. } = status.landlock else {
-        return Containment::default();
-    };
-    if status.ruleset == RulesetStatus::NotEnforced {
-        return Containment::default();
-    }
-    Containment { files: true, network: effective_abi >= ABI::V4, processes: effective_abi >= ABI::V6 }
-}
-
 /// Whether a path, as the file system has it, lies below a folder. What is not there is judged by its name.
 pub fn is_below(path: &Path, folder: &Path) -> bool {
     let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -158,6 +159,7 @@ mod tests {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 let held = contain(needs);
+                assert_eq!(held, offered(), "all that the kernel offers is made use of");
                 if held.parts().contains(&(part, true)) {
                     return Some(attempt());
                 }
