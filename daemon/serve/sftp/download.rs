@@ -91,11 +91,11 @@ pub async fn answer_reads(
 ) {
     while let Some(read) = reads.recv().await {
         let answer = block_in_place(|| answer(&read));
-        let length = answer.len() as u64;
+        let length = answer.len();
         if sink.data(channel, answer).await.is_err() {
             break;
         }
-        connection.flows(|flow| flow.sent += length);
+        connection.flow.sent(length);
         connection.made_progress();
     }
 }
