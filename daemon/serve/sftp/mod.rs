@@ -2,10 +2,11 @@
 //! `framing` cuts packets, `decode` reads them, `requests` decides and performs the cold ones, `transfer` the hot ones; `opening`
 //! is how an upload begins, `upload` one file coming in, `question` whether it is for this zone, `publish` how it becomes an
 //! arrival, `collision` under which name, `grace` what happens to a client that does not hear of a refusal, `removal` what leaves
-//! again, `download` answers reads, `attributes` what is set; `tree` says what is where, `handles` what is open, `extensions`
+//! again, `download` answers reads from `buffers`, `attributes` what is set; `tree` says what is where, `handles` what is open, `extensions`
 //! what OpenSSH added, `reply` encodes. This code may wait for the disk, never for the client.
 
 mod attributes;
+mod buffers;
 mod collision;
 pub mod decode;
 mod download;
