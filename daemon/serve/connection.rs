@@ -38,7 +38,8 @@ pub struct Connection {
     ended: OnceLock<Ended>,
     /// The exchanges it has used, and the part its institution had in them.
     used: Mutex<BTreeMap<Slug, Party>>,
-    flow: Mutex<Flow>,
+    /// What moves on it, for operators.
+    pub flow: Flow,
     /// Files that were still open when their channel ended, for the records at the connection's end.
     broken_off: Mutex<Vec<Record>>,
     /// Requests turned down, and since when they are counted.
@@ -82,17 +83,29 @@ pub struct Ended {
     pub operator: Option<String>,
 }
 
-/// What moves on a connection, as operators see it.
-#[derive(Debug, Default, Clone, Copy)]
+/// What moves on a connection, as operators see it. Counted where it happens, once per packet: nothing here waits.
+#[derive(Debug, Default)]
 pub struct Flow {
     /// Files open for writing.
-    pub uploads: usize,
+    pub uploads: AtomicUsize,
     /// Files open for reading.
-    pub downloads: usize,
+    pub downloads: AtomicUsize,
     /// SFTP bytes that came in.
-    pub received: u64,
+    pub received: AtomicU64,
     /// SFTP bytes that went out.
-    pub sent: u64,
+    pub sent: AtomicU64,
+}
+
+impl Flow {
+    /// SFTP bytes came in.
+    pub fn received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// SFTP bytes went out.
+    pub fn sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
 }
 
 /// What of a user name that somebody asked for goes into records, in characters.
@@ -121,7 +134,7 @@ impl Connection {
             negotiated: OnceLock::new(),
             ended: OnceLock::new(),
             used: Mutex::default(),
-            flow: Mutex::default(),
+            flow: Flow::default(),
             broken_off: Mutex::default(),
             turned_down: Mutex::new((Instant::now(), 0)),
             is_spent: AtomicBool::new(false),
@@ -159,16 +172,6 @@ impl Connection {
     /// The exchanges it has used.
     pub fn used(&self) -> BTreeMap<Slug, Party> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Changes what operators see of it.
-    pub fn flows(&self, change: impl FnOnce(&mut Flow)) {
-        change(&mut self.flow.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// What operators see of it.
-    pub fn flow(&self) -> Flow {
-        *self.flow.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How long nothing has moved.

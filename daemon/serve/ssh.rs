@@ -110,17 +110,6 @@ impl Peer {
         }
     }
 
-    /// Keeps what operators see of this connection up to date.
-    fn tell_flow(&self, received: usize, sent: usize) {
-        let open = self.channels.values().flatten().map(Sftp::open_files);
-        let (uploads, downloads) = open.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
-        self.connection.flows(|flow| {
-            (flow.uploads, flow.downloads) = (uploads, downloads);
-            flow.received += received as u64;
-            flow.sent += sent as u64;
-        });
-    }
-
     /// Other channels would go on as this one did: the connection ends.
     fn spent(&self) -> ConnectionError {
         self.server.metrics.session_ended(SessionEnd::TooManyRefusals);
@@ -135,7 +124,6 @@ impl Peer {
 
     fn forget_channel(&mut self, channel: ChannelId, ssh: &Ssh) {
         self.channels.remove(&channel);
-        self.tell_flow(0, 0);
         if ssh.has_pending_data(channel) {
             self.unfinished.push(channel);
         }
@@ -297,7 +285,8 @@ impl Handler for Peer {
             }
         };
         self.connection.made_progress();
-        self.tell_flow(data.len(), answers.len());
+        self.connection.flow.received(data.len());
+        self.connection.flow.sent(answers.len());
         if ssh.has_pending_data(channel) {
             self.unread += answers.len();
             if self.unread > UNREAD_MAX {
