@@ -61,6 +61,7 @@ pub fn zone(directory: &Path, host: &str, documents: &Documents, findings: &mut 
         institutions,
         exchanges,
         files: Files::new(),
+        main: String::new(),
     })
 }
 

@@ -32,7 +32,6 @@ pub struct Loaded {
     pub config: Config,
     /// Harmless oddities.
     pub notes: Vec<Note>,
-    main: String,
 }
 
 impl Loaded {
@@ -43,7 +42,7 @@ impl Loaded {
         problem: impl Into<String>,
         remedy: impl Into<String>,
     ) -> ConfigError {
-        let place = locate(&self.main, key);
+        let place = locate(&self.config.main, key);
         ConfigError {
             line: place.map(|(line, _)| line),
             column: place.map(|(_, column)| column),
@@ -70,12 +69,24 @@ pub fn load(directory: &Path) -> Result<Config, Vec<ConfigError>> {
 
 /// As `load`, with the notes.
 pub fn load_with_notes(directory: &Path) -> Result<Loaded, Vec<ConfigError>> {
+    load_all(directory, |folder| folder.read(MAIN.as_ref(), FILE_LIMIT))
+}
+
+/// As `load`, with this text in the place of `dropzone.yaml`.
+pub fn load_beside(directory: &Path, main: &str) -> Result<Config, Vec<ConfigError>> {
+    load_all(directory, |_| Ok(main.as_bytes().to_vec())).map(|loaded| loaded.config)
+}
+
+fn load_all(
+    directory: &Path,
+    main: impl FnOnce(&Folder) -> Result<Vec<u8>, FileError>,
+) -> Result<Loaded, Vec<ConfigError>> {
     let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
     let folder = Folder::open(&directory)
         .map_err(|error| vec![ConfigError::of_file(directory.display().to_string(), &error)])?;
     let mut reader = Reader { directory, texts: BTreeMap::new(), findings: Findings::default() };
     let documents = Documents {
-        machine: reader.parse::<raw::Machine>(MAIN, folder.read(MAIN.as_ref(), FILE_LIMIT)),
+        machine: reader.parse::<raw::Machine>(MAIN, main(&folder)),
         institutions: reader.documents::<raw::Institution>(&folder, "institutions"),
         exchanges: reader.documents::<raw::Exchange>(&folder, "exchanges"),
     };
@@ -114,8 +125,8 @@ impl Reader {
             Some(config) => {
                 let sha256 = |text: &String| hex(&sha2::Sha256::digest(text));
                 let files = texts.iter().map(|(file, text)| (file.clone(), sha256(text))).collect();
-                let config = Config { files, ..config };
-                Ok(Loaded { config, notes, main: texts.remove(MAIN).unwrap_or_default() })
+                let main = texts.remove(MAIN).unwrap_or_default();
+                Ok(Loaded { config: Config { files, main, ..config }, notes })
             }
             // Every refusal has been found above; this is for the day one forgets to say so.
             None => Err(vec![ConfigError::about(

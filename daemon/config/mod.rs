@@ -26,7 +26,7 @@ use ipnet::IpNet;
 
 pub use self::error::{Cause, ConfigError, Key, Note};
 pub use self::load::{FILE_LIMIT, FILES_LIMIT, Loaded, check_texts, load, load_with_notes, worst};
-pub use self::reload::{Files, digest, successor, taken_over, turned_down};
+pub use self::reload::{Files, Successor, digest, successor, taken_over, turned_down};
 use crate::policy::account::Institution;
 use crate::policy::admission::{Bounds, EarlyDrop};
 use crate::policy::agreement::{Exchange, Standing};
@@ -46,6 +46,8 @@ pub struct Config {
     pub exchanges: BTreeMap<Slug, Exchange>,
     /// What it was read from.
     pub files: Files,
+    /// The text of `dropzone.yaml`.
+    pub main: String,
 }
 
 /// What belongs to the machine and not to any agreement. Paths are absolute.

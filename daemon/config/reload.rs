@@ -92,14 +92,37 @@ pub fn turned_down(current: &Config, problems: &[String], operator: String) -> R
     }
 }
 
+/// What can be taken over from the folder of the configuration in force.
+pub struct Successor {
+    /// The whole of it.
+    pub config: Config,
+    /// Why `dropzone.yaml` could not be read again, and what to do: `config` holds the one that was read at the start.
+    pub unread: Option<String>,
+}
+
+impl Successor {
+    /// What was done, or that something is left to do.
+    pub fn told(unread: Option<String>, done: String) -> Result<String, Vec<String>> {
+        unread.map_or(Ok(done), |unread| Err(vec![unread]))
+    }
+}
+
 /// The configuration that lies in the folder of the one in force, if all of it can be taken over. Else all that is wrong with
-/// it, one line each.
-pub fn successor(current: &Config) -> Result<Config, Vec<String>> {
-    let new =
-        super::load(&current.directory).map_err(|errors| errors.iter().map(told).collect::<Vec<_>>())?;
-    let fixed = fixed_keys(current, &new);
+/// it, one line each. A key that is taken away must not stay because `dropzone.yaml` is out of reach.
+pub fn successor(current: &Config) -> Result<Successor, Vec<String>> {
+    let told = |errors: Vec<ConfigError>| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let is_unread = |error: &ConfigError| error.cause == Cause::Unreadable && error.file == MAIN;
+    let (config, unread) = match super::load(&current.directory) {
+        Ok(new) => (new, None),
+        Err(errors) if errors.iter().any(is_unread) => {
+            let new = super::load::load_beside(&current.directory, &current.main).map_err(told)?;
+            (new, errors.iter().find(|error| is_unread(error)).map(out_of_reach))
+        }
+        Err(errors) => return Err(told(errors)),
+    };
+    let fixed = fixed_keys(current, &config);
     if fixed.is_empty() {
-        return Ok(new);
+        return Ok(Successor { config, unread });
     }
     let tell = |key: &&str| {
         format!(
@@ -109,13 +132,11 @@ pub fn successor(current: &Config) -> Result<Config, Vec<String>> {
     Err(fixed.iter().map(tell).collect())
 }
 
-fn told(error: &ConfigError) -> String {
-    if error.cause == Cause::Unreadable && error.file == MAIN {
-        // `host::containment` holds a process to files, and not to their names.
-        return format!(
-            "{error} Where secrets lie beside it, a running process can read only the file it started with: write into that \
-             file and do not put another in its place, or restart the process."
-        );
-    }
-    error.to_string()
+/// `host::containment` holds a process to files, and not to their names.
+fn out_of_reach(error: &ConfigError) -> String {
+    format!(
+        "dropzone.yaml was probably replaced, and secrets lie beside it: a running process reads only the file it started with. \
+         institutions/ and exchanges/ are in force as they are now, dropzone.yaml as it was. Remedy: restart the process, or \
+         from then on write into the file instead of putting another in its place. ({error})"
+    )
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 use super::{Server, algorithms};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Successor};
 use crate::host::process::Hangup;
 
 impl Server {
@@ -20,19 +20,22 @@ impl Server {
         let loaded =
             loaded.unwrap_or_else(|_| Err(vec!["reading it ended in a defect of this program".to_owned()]));
         let taken = match loaded {
-            Ok(new) if new.files == current.files => {
+            Ok(Successor { config, unread: None }) if config.files == current.files => {
                 self.reloads.applied(None);
                 return Ok("nothing has changed".to_owned());
             }
-            Ok(new) => self.take_over(&current, new, &operator).await,
+            Ok(Successor { config, unread }) => self
+                .take_over(&current, config, &operator)
+                .await
+                .and_then(|done| Successor::told(unread, done)),
             Err(problems) => Err(problems),
         };
         if let Err(problems) = &taken {
             for problem in problems {
-                tracing::error!(problem, "the changed configuration is not taken over");
+                tracing::error!(problem, "the changed configuration is not in force, or not all of it");
             }
             self.reloads.turned_down(problems.first().map_or("", String::as_str));
-            let record = config::turned_down(&current, problems, operator);
+            let record = config::turned_down(&self.config(), problems, operator);
             if let Err(error) = self.log.append_async(record).await {
                 tracing::error!(%error, "that a configuration was turned down could not be recorded");
             }

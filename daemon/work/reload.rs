@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 use super::Workshop;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Successor};
 use crate::host::control::{Answer, Ask, Operator};
 use crate::host::process::Hangup;
 
@@ -23,19 +23,21 @@ impl Workshop {
     fn reload_now(&self, operator: &str) -> Result<String, Vec<String>> {
         let current = self.config();
         let taken = match config::successor(&current) {
-            Ok(new) if new.files == current.files => {
+            Ok(Successor { config, unread: None }) if config.files == current.files => {
                 self.reloads.applied(None);
                 return Ok("nothing has changed".to_owned());
             }
-            Ok(new) => self.take_over(&current, new, operator),
+            Ok(Successor { config, unread }) => {
+                self.take_over(&current, config, operator).and_then(|done| Successor::told(unread, done))
+            }
             Err(problems) => Err(problems),
         };
         if let Err(problems) = &taken {
             for problem in problems {
-                tracing::error!(problem, "the changed configuration is not taken over");
+                tracing::error!(problem, "the changed configuration is not in force, or not all of it");
             }
             self.reloads.turned_down(problems.first().map_or("", String::as_str));
-            let record = config::turned_down(&current, problems, operator.to_owned());
+            let record = config::turned_down(&self.config(), problems, operator.to_owned());
             if let Err(error) = self.log.append(&record) {
                 tracing::error!(%error, "that a configuration was turned down could not be recorded");
             }

@@ -87,6 +87,7 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
     };
     let at = "127.0.0.1:0".parse().unwrap();
     Config {
+        main: String::new(),
         files: crate::config::Files::new(),
         directory: folder.to_owned(),
         machine: Machine {

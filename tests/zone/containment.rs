@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::harness::programs::run;
-use crate::harness::{AN, Daemon, Zone, skip};
+use crate::harness::{AN, BO, Daemon, Zone, skip};
 
 fn proc_of_serve(zone: &Zone) -> PathBuf {
     PathBuf::from("/proc").join(zone.pids(Daemon::Serve).pop().unwrap().to_string())
@@ -134,6 +134,15 @@ fn a_reload_reads_replaced_institutions_and_says_what_to_do_about_a_replaced_mai
     reload().must_succeed();
     replace("dropzone.yaml", "node: test", "node: test ");
     let told = reload().must_fail();
-    assert!(told.stderr.contains("or restart the process"), "{told:?}");
+    assert!(told.stderr.contains("Remedy: restart the process"), "{told:?}");
+    zone.sftp(AN, "ls /").must_succeed();
+    // What is taken away is taken away all the same.
+    fs::remove_file(zone.directory().join("institutions/city.yaml")).unwrap();
+    for exchange in ["relay", "small", "city-only"] {
+        fs::remove_file(zone.directory().join(format!("exchanges/{exchange}.yaml"))).unwrap();
+    }
+    zone.sftp(BO, "ls /").must_succeed();
+    reload().must_fail();
+    zone.sftp(BO, "ls /").must_fail();
     zone.sftp(AN, "ls /").must_succeed();
 }
