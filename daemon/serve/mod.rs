@@ -1,6 +1,6 @@
 //! The network side. `listener` accepts, `admission` says who has a place, `proxy` who a proxy speaks for, `ssh` lets people
 //! in and opens channels, `sftp` answers their requests, `session` says whose they are, `connection` cuts what must be cut, `disorder` says why one broke,
-//! `ask` asks `work` whether a file is for this zone, `budget` shares memory out, `algorithms` says how it is encrypted, `tap`
+//! `ask` asks `work` whether a file is for this zone, `budget` shares memory out, `unread` counts what nobody reads, `algorithms` says how it is encrypted, `tap`
 //! and `negotiation` hear what was agreed on, `sessions` knows who is there and ends what is revoked, `reload` takes a changed
 //! configuration over, `control` does what operators ask, `needs` says what the process is held to. It holds the SSH host key
 //! and no other secret, and runs no other program.
@@ -22,6 +22,7 @@ mod sessions;
 pub mod sftp;
 mod ssh;
 mod tap;
+mod unread;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

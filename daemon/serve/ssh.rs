@@ -18,12 +18,11 @@ use super::session::{Authenticated, Session};
 use super::sessions::Present;
 use super::sftp::Sftp;
 use super::sftp::framing::Violation;
+use super::unread::Unread;
 use crate::host::metrics::{ConnectionRefusal, Limit, Open as OpenCount, SessionEnd};
 use crate::policy::account::{Attempt, LoginRefusal, Who, identify};
 use crate::policy::record::{Event, Outcome, Record};
 
-/// Answers that a client does not read are held for it up to this many bytes; a client that asks on is cut.
-const UNREAD_MAX: usize = 4 << 20;
 /// Channels over a connection's whole life: the library keeps a few KiB of each that this side closes first, for good.
 const CHANNELS_MAX: usize = 1000;
 /// What a channel's window and largest packet must both have room for. Cut into packets of one byte, an answer would take
@@ -45,7 +44,7 @@ pub struct Peer {
     unfinished: Vec<ChannelId>,
     /// Channels opened so far.
     opened: usize,
-    unread: usize,
+    unread: Unread,
     probes: usize,
 }
 
@@ -62,7 +61,7 @@ impl Peer {
             channels: HashMap::new(),
             unfinished: Vec::new(),
             opened: 0,
-            unread: 0,
+            unread: Unread::default(),
             probes: 0,
         }
     }
@@ -133,6 +132,7 @@ impl Peer {
 
     fn forget_channel(&mut self, channel: ChannelId, ssh: &Ssh) {
         self.channels.remove(&channel);
+        self.unread.forget(channel);
         self.tell_flow(0, 0);
         if ssh.has_pending_data(channel) {
             self.unfinished.push(channel);
@@ -300,14 +300,10 @@ impl Handler for Peer {
         };
         self.connection.made_progress();
         self.tell_flow(data.len(), answers.len());
-        if ssh.has_pending_data(channel) {
-            self.unread += answers.len();
-            if self.unread > UNREAD_MAX {
-                self.count(Violation::TooManyOutstanding);
-                return Err(Violation::TooManyOutstanding.into());
-            }
-        } else {
-            self.unread = 0;
+        let waits = ssh.has_pending_data(channel);
+        if let Err(violation) = self.unread.grows(channel, (waits, answers.len())) {
+            self.count(violation);
+            return Err(violation.into());
         }
         if !answers.is_empty() {
             ssh.data(channel, answers)?;
@@ -326,6 +322,7 @@ impl Handler for Peer {
 
     async fn channel_close(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
         self.channels.remove(&channel);
+        self.unread.forget(channel);
         if ssh.has_pending_data(channel) {
             // Its client will never make room, and the library sends no read on any channel while one has none.
             return Err(ConnectionError::AnswersUnread);

@@ -1,0 +1,35 @@
+//! Two things at once, each of them harmless: a limit that is met by the one and forgotten by the other, or that falls on
+//! somebody else.
+
+use crate::message::{CHANNEL_DATA, data};
+use crate::sftp::{REALPATH, request, string};
+use crate::zone::Zone;
+
+#[tokio::test]
+async fn answers_unread_on_one_channel_count_whatever_is_read_on_another() {
+    let zone = Zone::start();
+    let at_rest = zone.at_rest().await;
+    let mut wire = zone.wire().await.unwrap();
+    let unread = wire.another_sftp(7, 1024, 1024).await.unwrap();
+    let read = wire.another_sftp(8, 1 << 30, 1 << 15).await.unwrap();
+    let asked = data(unread, &request(REALPATH, 1, &string(format!("/{}", "a".repeat(200)))).repeat(100));
+    let other = data(read, &request(REALPATH, 1, &string("/")));
+    let mut sent = 0;
+    while sent < 32 << 20 {
+        // About 2 MiB of answers that wait, then one that does not.
+        let mut can_send = true;
+        for _ in 0..40 {
+            can_send &= wire.send(&asked).await.is_ok();
+            sent += asked.len();
+        }
+        if !can_send || wire.send(&other).await.is_err() || wire.expect(CHANNEL_DATA).await.is_err() {
+            break;
+        }
+    }
+    assert!(
+        sent < 32 << 20,
+        "nothing stops it: {} KiB more are held",
+        zone.memory().saturating_sub(at_rest) >> 10
+    );
+    zone.is_unharmed(at_rest).await;
+}
