@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use russh::keys::{Algorithm, HashAlg};
 use russh::server::{
-    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session as Ssh, VerifiedPublicKey,
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session as Ssh, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 
@@ -159,6 +159,18 @@ impl Handler for Peer {
     }
 
     async fn auth_password(&mut self, user: &str, _: &str) -> Result<Auth, ConnectionError> {
+        self.connection.asks(user);
+        self.connection.rejects();
+        Ok(Auth::reject())
+    }
+
+    /// Not among the methods that are named to the client; who asks for it all the same is known for having asked.
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _: &str,
+        _: Option<Response<'a>>,
+    ) -> Result<Auth, ConnectionError> {
         self.connection.asks(user);
         self.connection.rejects();
         Ok(Auth::reject())

@@ -1,8 +1,13 @@
 //! Two things at once, each of them harmless: a limit that is met by the one and forgotten by the other, or that falls on
 //! somebody else.
 
-use crate::message::{CHANNEL_DATA, data};
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::message::{CHANNEL_DATA, USERAUTH_FAILURE, USERAUTH_REQUEST, data, string as text};
 use crate::sftp::{REALPATH, request, string};
+use crate::wire::{Wire};
 use crate::zone::Zone;
 
 #[tokio::test]
@@ -32,4 +37,26 @@ async fn answers_unread_on_one_channel_count_whatever_is_read_on_another() {
         zone.memory().saturating_sub(at_rest) >> 10
     );
     zone.is_unharmed(at_rest).await;
+}
+
+#[tokio::test]
+async fn who_asks_to_log_in_is_recorded_whatever_the_method() {
+    let zone = Zone::start();
+    let password = [&[0], &text("secret")[..]].concat();
+    let nothing = [text(""), text("")].concat();
+    for (method, rest) in [("none", &[][..]), ("password", &password), ("keyboard-interactive", &nothing)] {
+        let before = zone.recorded("login");
+        let mut wire = Wire::serviced(zone.address).await.unwrap();
+        let head = [text("agency"), text("ssh-connection"), text(method)].concat();
+        wire.send(&[&[USERAUTH_REQUEST], &head[..], rest].concat()).await.unwrap();
+        assert_eq!(wire.receive().await.unwrap()[0], USERAUTH_FAILURE);
+        drop(wire);
+        for _ in 0..100 {
+            if zone.recorded("login") > before {
+                break;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(zone.recorded("login"), before + 1, "{method}");
+    }
 }
