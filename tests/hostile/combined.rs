@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::message::{CHANNEL_DATA, USERAUTH_FAILURE, USERAUTH_REQUEST, data, string as text};
+use crate::message::{CHANNEL_DATA, USERAUTH_FAILURE, USERAUTH_PK_OK, USERAUTH_REQUEST, data, string as text};
 use crate::sftp::{REALPATH, request, string};
-use crate::wire::{Wire};
+use crate::wire::{Wire, dial, new_source, offer};
 use crate::zone::Zone;
 
 #[tokio::test]
@@ -37,6 +37,38 @@ async fn answers_unread_on_one_channel_count_whatever_is_read_on_another() {
         zone.memory().saturating_sub(at_rest) >> 10
     );
     zone.is_unharmed(at_rest).await;
+}
+
+#[tokio::test]
+async fn who_is_displaced_by_others_is_not_penalised_for_it() {
+    let zone = Zone::with("limits: {unauthenticated: \"6:100:100\"}");
+    let office = new_source();
+    let mut logins = Vec::new();
+    for _ in 0..6 {
+        let mut wire = Wire::on(dial(zone.address, office).await.unwrap()).with_service().await.unwrap();
+        wire.send(&offer("agency", &zone.key, false)).await.unwrap();
+        assert_eq!(wire.receive().await.unwrap()[0], USERAUTH_PK_OK, "a login like any other, on its way");
+        logins.push(wire);
+    }
+    let mut strangers = Vec::new();
+    for _ in 0..4 {
+        strangers.push(Wire::greet(zone.address).await.unwrap());
+    }
+    let displaced = "dropzone_connections_refused_total{cause=\"displaced\"}";
+    assert_eq!(zone.metric(displaced).await, 4.0);
+    for wire in &mut logins[..4] {
+        assert!(wire.drain().await.1);
+    }
+    drop(strangers);
+    for _ in 0..50 {
+        // Until the strangers have left their places; a penalty would last longer.
+        let socket = dial(zone.address, office).await.unwrap();
+        if Wire::on(socket).logged_in("agency", &zone.key).await.is_ok() {
+            return;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    panic!("strangers had the office locked out");
 }
 
 #[tokio::test]
