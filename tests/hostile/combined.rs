@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::message::{CHANNEL_DATA, USERAUTH_FAILURE, USERAUTH_PK_OK, USERAUTH_REQUEST, data, string as text};
-use crate::sftp::{REALPATH, request, string};
+use crate::sftp::{CLOSE, OPEN, REALPATH, UPLOAD, WRITE, age_file, open, request, string, write};
 use crate::wire::{Wire, dial, new_source, offer};
 use crate::zone::Zone;
 
@@ -69,6 +69,27 @@ async fn who_is_displaced_by_others_is_not_penalised_for_it() {
         sleep(Duration::from_millis(100)).await;
     }
     panic!("strangers had the office locked out");
+}
+
+#[tokio::test]
+async fn uploads_opened_while_there_was_room_for_one_do_not_all_come_to_lie_on_the_disk() {
+    let zone = Zone::with("limits: {partials: 5}");
+    let connection = zone.log_in(1 << 20).await;
+    let mut channel = zone.sftp(&connection).await.unwrap();
+    let mut handles = Vec::new();
+    for number in 0..20 {
+        let opened = channel.call(OPEN, &open(&format!("/pillar-3/in/{number}.age.part"), UPLOAD)).await;
+        handles.push(opened.handle());
+    }
+    let (mut taken, file) = (0, age_file());
+    for handle in &handles {
+        taken += usize::from(channel.call(WRITE, &write(handle, 0, &file)).await.status() == 0);
+    }
+    assert_eq!((taken, zone.files("partial").len()), (5, 5));
+    // Those that are there can be begun anew.
+    assert_eq!(channel.call(CLOSE, &string(&handles[0])).await.status(), 0);
+    let anew = channel.call(OPEN, &open("/pillar-3/in/0.age.part", UPLOAD)).await.handle();
+    assert_eq!(channel.call(WRITE, &write(&anew, 0, &file)).await.status(), 0);
 }
 
 #[tokio::test]
