@@ -5,10 +5,15 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::message::{CHANNEL_DATA, USERAUTH_FAILURE, USERAUTH_PK_OK, USERAUTH_REQUEST, data, string as text};
-use crate::sftp::{CLOSE, OPEN, REALPATH, UPLOAD, WRITE, age_file, open, request, string, write};
+use crate::message::{
+    CHANNEL_DATA, USERAUTH_FAILURE, USERAUTH_PK_OK, USERAUTH_REQUEST, data, string as text,
+};
+use crate::sftp::{CLOSE, OPEN, REALPATH, RENAME, UPLOAD, WRITE, age_file, open, request, string, write};
 use crate::wire::{Wire, dial, new_source, offer};
 use crate::zone::Zone;
+
+/// WRITE alone: what is there is gone on with.
+const GO_ON: u32 = 2;
 
 #[tokio::test]
 async fn answers_unread_on_one_channel_count_whatever_is_read_on_another() {
@@ -90,6 +95,41 @@ async fn uploads_opened_while_there_was_room_for_one_do_not_all_come_to_lie_on_t
     assert_eq!(channel.call(CLOSE, &string(&handles[0])).await.status(), 0);
     let anew = channel.call(OPEN, &open("/pillar-3/in/0.age.part", UPLOAD)).await.handle();
     assert_eq!(channel.call(WRITE, &write(&anew, 0, &file)).await.status(), 0);
+}
+
+#[tokio::test]
+async fn a_file_is_not_read_again_and_again_for_a_name_that_is_in_use() {
+    const SIZE: usize = 25 << 20;
+    let zone = Zone::start();
+    let connection = zone.log_in(1 << 24).await;
+    let mut channel = zone.sftp(&connection).await.unwrap();
+    let mut file = age::encrypt(&age::x25519::Identity::generate().to_public(), &vec![7; SIZE]).unwrap();
+    for name in ["list.age", "other.age.part"] {
+        let handle = channel.call(OPEN, &open(&format!("/pillar-3/in/{name}"), UPLOAD)).await.handle();
+        for (number, part) in (0_u64..).zip(file.chunks(200_000)) {
+            let written = channel.call(WRITE, &write(&handle, number * 200_000, part)).await;
+            assert_eq!(written.status(), 0);
+        }
+        assert_eq!(channel.call(CLOSE, &string(&handle)).await.status(), 0);
+        // The same header and length; only its digest tells the other file.
+        *file.last_mut().unwrap() ^= 1;
+    }
+    let before = zone.bytes_read();
+    for round in 0..20 {
+        if round % 5 == 0 {
+            // Another channel is no new beginning.
+            channel.end().await;
+            channel = zone.sftp(&connection).await.unwrap();
+        }
+        let handle = channel.call(OPEN, &open("/pillar-3/in/other.age.part", GO_ON)).await.handle();
+        assert_eq!(channel.call(CLOSE, &string(&handle)).await.status(), 0);
+        let names = [string("/pillar-3/in/other.age.part"), string("/pillar-3/in/list.age")].concat();
+        assert_ne!(channel.call(RENAME, &names).await.status(), 0);
+    }
+    let read = zone.bytes_read() - before;
+    // The flow takes 100 MiB.
+    assert!(read < 300 << 20, "{} MiB were read", read >> 20);
+    assert!(zone.files("partial").len() == 1, "it stays, to be renamed to another name");
 }
 
 #[tokio::test]

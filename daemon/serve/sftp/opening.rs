@@ -115,17 +115,17 @@ impl Sftp {
         Ok(upload)
     }
 
-    /// Goes on with a partial. What a session may have inspected again is bounded: it costs its peer next to nothing.
+    /// Goes on with a partial. What a connection may have inspected again is bounded: it costs its peer next to nothing.
     pub(super) fn resume(
         &mut self,
         target: Target<'_>,
         bounds: Bounds,
         partial: Partial,
     ) -> Result<Upload, Unbegun> {
-        let readable = (bounds.max_size.saturating_mul(2)).saturating_sub(self.inspected_again);
+        let readable = (bounds.max_size.saturating_mul(2)).saturating_sub(self.connection.inspected_again(0));
         match Upload::resume(target, bounds, self.server.clock.now(), partial, readable) {
             Ok((upload, read)) => {
-                self.inspected_again = self.inspected_again.saturating_add(read);
+                self.connection.inspected_again(read);
                 Ok(upload)
             }
             Err(Resume::Spool(error)) => Err(unavailable(&error).into()),
