@@ -27,12 +27,12 @@ struct Arguments {
 enum Command {
     /// Make a new zone.
     Init {
-        /// Where; the folder is made, or is empty.
+        /// The folder to make; one that is there must be empty.
         directory: PathBuf,
     },
     /// Validate the configuration and show who may do what.
     Check {
-        /// For machines.
+        /// Print JSON, for programs.
         #[arg(long)]
         json: bool,
     },
@@ -51,15 +51,15 @@ enum Command {
     /// Prove that the access log is as it was written, or find records in it.
     #[command(subcommand)]
     Log(dropzone::cli::log::Log),
-    /// Have the daemons that run take a changed configuration over.
+    /// Check a changed configuration and have the daemons that run take it over.
     Reload,
     /// Show who is logged in.
     Sessions {
-        /// For machines.
+        /// Print JSON, for programs.
         #[arg(long)]
         json: bool,
     },
-    /// Cut sessions. Who still has a key that counts may log in again.
+    /// Cut sessions: one, or all of an institution. Who still has a key that counts can log in again.
     #[command(arg_required_else_help = true)]
     Kick {
         /// The session's id, as `dropzone sessions` shows it.
@@ -69,9 +69,9 @@ enum Command {
         #[arg(long, value_name = "NAME", conflicts_with = "session")]
         institution: Option<String>,
     },
-    /// Show what lies in the spool.
+    /// Show what lies in the spool, what is held and why.
     Status {
-        /// For machines.
+        /// Print JSON, for programs.
         #[arg(long)]
         json: bool,
     },

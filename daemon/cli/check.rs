@@ -67,7 +67,11 @@ pub fn tell(out: &mut impl Write, directory: &Path, errors: &[ConfigError]) -> s
     let count = errors.len();
     let noun = if count == 1 { "error" } else { "errors" };
     writeln!(out, "dropzone: {count} {noun} in the configuration {}:", directory.display())?;
-    errors.iter().try_for_each(|error| writeln!(out, "{error}"))
+    errors.iter().try_for_each(|error| writeln!(out, "{error}"))?;
+    if config::worst(errors) == Some(Cause::Absent) {
+        writeln!(out, "`dropzone init DIR` makes a zone; --config DIR names one elsewhere.")?;
+    }
+    Ok(())
 }
 
 #[derive(Debug, Serialize)]

@@ -35,7 +35,8 @@ pub struct Start {
     pub contained: Containment,
 }
 
-/// Runs a daemon to its end, held to its needs where it knows them. An error is told by its own words, which say what to do, and by the exit code.
+/// Runs a daemon to its end, held to its needs where it knows them. An error is told by its own words, which say what to do,
+/// and by the exit code.
 pub fn run<Running, Failure>(
     directory: &Path,
     stop_with_parent: bool,

@@ -282,6 +282,7 @@ fn is_key(text: &str) -> bool {
 fn remedy_for(problem: &str) -> &'static str {
     let known = [
         ("unknown field", "correct the key, or remove it"),
+        ("unknown variant", "write one of the values that are expected"),
         ("missing field", "add the key"),
         ("duplicate", "keep one of them"),
         ("invalid type", "write the kind of value that is expected; text with special characters in quotes"),

@@ -14,12 +14,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
 use super::socket::Socket;
+use crate::policy::record::printable;
 
-/// Requests at a time; more wait in the kernel's queue.
+/// Requests at a time.
 const AT_ONCE: usize = 8;
 /// Longest request, in bytes.
 const REQUEST_MAX: u64 = 4 << 10;
@@ -77,6 +76,16 @@ pub enum Answer {
     Sessions(Vec<LiveSession>),
 }
 
+/// What came of a reload.
+impl From<Result<String, Vec<String>>> for Answer {
+    fn from(reloaded: Result<String, Vec<String>>) -> Self {
+        match reloaded {
+            Ok(told) => Self::Done(told),
+            Err(problems) => Self::Refused(problems),
+        }
+    }
+}
+
 /// A session, as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -123,8 +132,7 @@ impl fmt::Display for Operator {
 impl Operator {
     /// `user` is the kernel's word; the name is the peer's own.
     pub fn new(user: u32, name: Option<&str>) -> Self {
-        let name: Option<String> =
-            name.map(|name| name.chars().filter(|c| !c.is_control()).take(NAME_MAX).collect());
+        let name = name.map(|name| printable(name, NAME_MAX));
         Self { user, name: name.filter(|name| !name.is_empty()) }
     }
 }
@@ -134,23 +142,19 @@ pub async fn serve<F>(socket: Socket, perform: impl Fn(Ask, Operator) -> F + Sen
 where
     F: Future<Output = Answer> + Send,
 {
-    let (room, perform) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(perform));
-    let mut open = JoinSet::new();
-    loop {
-        let place = Arc::clone(&room).acquire_owned().await;
-        let stream = socket.accept().await;
-        while open.try_join_next().is_some() {}
+    let perform = Arc::new(perform);
+    let attend = |stream| {
         let perform = Arc::clone(&perform);
-        open.spawn(async move {
-            let _place = place;
-            if let Err(error) = attend(stream, &*perform).await {
+        async move {
+            if let Err(error) = answer(stream, &*perform).await {
                 tracing::warn!(%error, "a request at the control socket was not answered");
             }
-        });
-    }
+        }
+    };
+    socket.attend(AT_ONCE, attend).await;
 }
 
-async fn attend<F>(
+async fn answer<F>(
     mut stream: UnixStream,
     perform: &(impl Fn(Ask, Operator) -> F + Send + Sync),
 ) -> io::Result<()>
@@ -222,6 +226,8 @@ pub fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::JoinSet;
+
     use super::*;
 
     async fn served() -> (tempfile::TempDir, PathBuf, JoinSet<()>) {

@@ -282,6 +282,14 @@ pub fn read_full_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<u
     Ok(filled)
 }
 
+/// Reads at an offset what the system has in memory, without waiting for a disk; gives the number of bytes. They may be fewer
+/// than there are, or none where the file system cannot tell, and nothing says why: whoever needs the rest reads it by
+/// [`read_full_at`].
+pub fn read_at_hand(file: &File, buffer: &mut [u8], offset: u64) -> usize {
+    let mut room = [io::IoSliceMut::new(buffer)];
+    rustix::io::preadv2(file, &mut room, offset, rustix::io::ReadWriteFlags::NOWAIT).unwrap_or(0)
+}
+
 /// Whether anything, be it a dangling link, has this name.
 pub fn exists(path: &Path) -> bool {
     rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW).is_ok()

@@ -1,12 +1,15 @@
 //! A Unix socket of this zone: made when its process starts, in place of one that a crash left; open to the zone's own
-//! users and nobody else; gone when its process ends. What is said over it is for others.
+//! users and nobody else, and to so many of them at a time; gone when its process ends. What is said over it is for others.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// For the user and the group only.
 const MODE: u32 = 0o660;
@@ -60,8 +63,26 @@ impl Socket {
         Ok(Self { listener, path: path.to_owned(), node: (facts.dev(), facts.ino()), us })
     }
 
+    /// Attends to connections until it is dropped, `at_once` of them at a time; more wait in the kernel's queue.
+    pub async fn attend<F>(self, at_once: usize, attend: impl Fn(UnixStream) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let room = Arc::new(Semaphore::new(at_once));
+        let mut open = JoinSet::new();
+        loop {
+            let place = Arc::clone(&room).acquire_owned().await;
+            let attending = attend(self.accept().await);
+            while open.try_join_next().is_some() {}
+            open.spawn(async move {
+                let _place = place;
+                attending.await;
+            });
+        }
+    }
+
     /// The next connection of somebody who belongs to the zone.
-    pub async fn accept(&self) -> UnixStream {
+    async fn accept(&self) -> UnixStream {
         loop {
             match self.listener.accept().await.and_then(|(stream, _)| Ok((stream.peer_cred()?, stream))) {
                 Ok((peer, stream)) if self.us.admit(peer.uid(), peer.gid()) => return stream,

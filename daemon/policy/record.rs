@@ -213,3 +213,8 @@ pub struct Line {
     #[serde(flatten)]
     pub record: Record,
 }
+
+/// What a peer said, as a record holds it: no control characters, and so many characters at most.
+pub fn printable(text: &str, most: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(most).collect()
+}

@@ -12,7 +12,6 @@ use super::reason::Reason;
 /// Most columns a list may have: SQLite's default limit.
 pub const COLUMNS_MAX: usize = 2000;
 
-const DELIMITERS: [u8; 2] = [b',', b';'];
 const BOM: &str = "\u{feff}";
 
 /// How a list is written. The result of a job follows the list's own.
@@ -48,12 +47,9 @@ impl<'a> Table<'a> {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        let (delimiter, crlf) = shape_of_header(text);
-        let mut rows = Rows::new(text, delimiter, 1);
-        let mut fields = Vec::new();
-        if !rows.read(&mut fields)? {
-            return Err(Reason::NotATable { row: 1 });
-        }
+        let (fields, rows) = read_header(text)?;
+        let crlf = text.strip_suffix(rows.rest).is_some_and(|header| header.ends_with("\r\n"));
+        let delimiter = rows.delimiter;
         let columns: Vec<String> = fields.into_iter().map(Cow::into_owned).collect();
         if columns.len() > COLUMNS_MAX || !are_names(&columns) {
             return Err(Reason::NotATable { row: 1 });
@@ -167,18 +163,23 @@ impl<'a> Rows<'a> {
 }
 
 impl Dialect {
-    /// Appends the header line, as a row. A name that holds the other delimiter is quoted as well: who finds out the delimiter
-    /// from this line, as we do, would take it for that.
-    pub fn write_header<'f>(&self, out: &mut Vec<u8>, names: impl IntoIterator<Item = &'f [u8]>) {
+    /// Appends the header line: as a row, or with quotes around every name where whoever finds out the delimiter from this
+    /// line, as we do, would otherwise find another one.
+    pub fn write_header<'f>(&self, out: &mut Vec<u8>, names: impl IntoIterator<Item = &'f [u8]> + Clone) {
+        let mut line = Vec::new();
+        self.write_row(&mut line, names.clone());
+        // Nor is the beginning of a name a byte order mark.
+        let text = std::str::from_utf8(&line).ok().filter(|text| !text.starts_with(BOM));
+        let read = text.and_then(|text| read_header(text).ok());
+        if read.is_some_and(|(_, rows)| rows.delimiter == self.delimiter && rows.rest.is_empty()) {
+            out.extend_from_slice(&line);
+            return;
+        }
         for (at, name) in names.into_iter().enumerate() {
             if at > 0 {
                 out.push(self.delimiter);
             }
-            if name.iter().any(|byte| DELIMITERS.contains(byte)) {
-                write_quoted(out, name);
-            } else {
-                self.write_field(out, name);
-            }
+            write_quoted(out, name);
         }
         self.end_row(out);
     }
@@ -243,24 +244,43 @@ fn split_line(text: &str) -> (&str, &str) {
     (line.strip_suffix('\r').unwrap_or(line), rest)
 }
 
-/// The delimiter, the one of the two that the header line holds more of outside quotes, and whether it ends in CR LF.
-fn shape_of_header(text: &str) -> (u8, bool) {
-    let (mut commas, mut semicolons, mut quoted, mut before) = (0_usize, 0_usize, false, 0);
-    let mut crlf = false;
+/// The columns of the header line, and what lies behind it. The delimiter is the one of the two that the line holds more of
+/// outside quotes, or the comma where that makes one column only.
+fn read_header(text: &str) -> Result<(Vec<Cow<'_, str>>, Rows<'_>), Reason> {
+    let by = |delimiter| {
+        let (mut rows, mut fields) = (Rows::new(text, delimiter, 1), Vec::new());
+        let is_there = rows.read(&mut fields)?;
+        if is_there { Ok((fields, rows)) } else { Err(Reason::NotATable { row: 1 }) }
+    };
+    if has_more_semicolons(text) {
+        let by_semicolon = by(b';')?;
+        if by_semicolon.0.len() > 1 {
+            return Ok(by_semicolon);
+        }
+    }
+    by(b',')
+}
+
+/// Looks at the header line before its delimiter is known, so quotes count behind either of them. Anywhere else in a field,
+/// they are part of it.
+fn has_more_semicolons(text: &str) -> bool {
+    let (mut commas, mut semicolons) = (0_usize, 0_usize);
+    let (mut quoted, mut may_open) = (false, true);
     for byte in text.bytes() {
+        let opens = byte == b'"' && !quoted && may_open;
+        let closes = byte == b'"' && quoted;
         match byte {
-            b'"' => quoted = !quoted,
-            b'\n' if !quoted => {
-                crlf = before == b'\r';
-                break;
-            }
-            b',' if !quoted => commas += 1,
-            b';' if !quoted => semicolons += 1,
+            _ if quoted => {}
+            b'\n' => break,
+            b',' => commas += 1,
+            b';' => semicolons += 1,
             _ => {}
         }
-        before = byte;
+        // The second half of a doubled quote opens again what the first half closed.
+        may_open = closes || (!quoted && matches!(byte, b',' | b';'));
+        quoted = opens || (quoted && !closes);
     }
-    (if semicolons > commas { b';' } else { b',' }, crlf)
+    semicolons > commas
 }
 
 /// Each has a name, no two the same in SQL's eyes.
@@ -334,6 +354,8 @@ mod tests {
             (b"a\n\"1\n2\"\n\"3\n", 4),
             (b"a\n1\n\xff\n", 3),
             (b"a\n1\n2\0\n", 3),
+            // A quote that never ends.
+            (b"a,\"b", 1),
         ] {
             assert_eq!(rows_of(bytes), Err(Reason::NotATable { row }), "{}", String::from_utf8_lossy(bytes));
         }
@@ -348,6 +370,10 @@ mod tests {
             ("a\n", b',', false, false),
             ("a,b;c\n", b',', false, false),
             ("a;b\r\n", b';', true, false),
+            ("insz;\"nota; of, opmerking\"\n", b';', false, false),
+            ("insz,\"nota; of, opmerking\"\n", b',', false, false),
+            ("a;\"b\"\",,,\"\n", b';', false, false),
+            ("a;b\"\n,,\"\n", b';', false, false),
             ("\u{feff}\"a,b,c\";b\r\n1;2\n", b';', true, true),
             ("\"a\nb\",c\r\n", b',', true, false),
         ] {
@@ -376,8 +402,17 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_holds_the_other_delimiter_reads_back_as_it_was_written() {
-        for text in ["\"a\n,\";\"b,\"\n", "\"a;\"\n", "\"a;b;c\",d\n", "\"a,\"\"\";b\n"] {
+    fn a_header_with_names_that_mislead_reads_back_as_it_was_written() {
+        for text in [
+            "a\"b\n\";\"\n",
+            "a;\"b,c\"\n",
+            "\"a\n\";b\r\n",
+            "\"\u{feff}a\",b\n",
+            "\"a\n,\";\"b,\"\n",
+            "\"a;\"\n",
+            "\"a;b;c\",d\n",
+            "\"a,\"\"\";b\n",
+        ] {
             let table = Table::parse(text.as_bytes()).unwrap();
             let mut written = Vec::new();
             table.dialect().write_header(&mut written, table.columns().iter().map(|name| name.as_bytes()));

@@ -39,14 +39,14 @@ impl Share {
     /// took more must give up something.
     pub fn set(&mut self, bytes: usize) -> bool {
         let taken = &self.budget.taken;
-        let before = if bytes >= self.bytes {
+        let after = if bytes >= self.bytes {
             taken.fetch_add(bytes - self.bytes, Ordering::Relaxed) + (bytes - self.bytes)
         } else {
             taken.fetch_sub(self.bytes - bytes, Ordering::Relaxed) - (self.bytes - bytes)
         };
         let grew = bytes > self.bytes;
         self.bytes = bytes;
-        !grew || before <= self.budget.limit
+        !grew || after <= self.budget.limit
     }
 
     /// Whether it takes anything.

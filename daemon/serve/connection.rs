@@ -16,7 +16,7 @@ use crate::config::Limits;
 use crate::policy::account::LoginRefusal;
 use crate::policy::agreement::Party;
 use crate::policy::path::Slug;
-use crate::policy::record::Record;
+use crate::policy::record::{Record, printable};
 
 /// A connection, shared by its tasks.
 #[derive(Debug)]
@@ -38,7 +38,8 @@ pub struct Connection {
     ended: OnceLock<Ended>,
     /// The exchanges it has used, and the part its institution had in them.
     used: Mutex<BTreeMap<Slug, Party>>,
-    flow: Mutex<Flow>,
+    /// What moves on it, for operators.
+    pub flow: Flow,
     /// Files that were still open when their channel ended, for the records at the connection's end.
     broken_off: Mutex<Vec<Record>>,
     /// Requests turned down, and since when they are counted.
@@ -84,19 +85,33 @@ pub struct Ended {
     pub operator: Option<String>,
 }
 
-/// What moves on a connection, as operators see it.
-#[derive(Debug, Default, Clone, Copy)]
+/// What moves on a connection, as operators see it. Counted where it happens, once per packet: nothing here waits.
+#[derive(Debug, Default)]
 pub struct Flow {
     /// Files open for writing.
-    pub uploads: usize,
+    pub uploads: AtomicUsize,
     /// Files open for reading.
-    pub downloads: usize,
+    pub downloads: AtomicUsize,
     /// SFTP bytes that came in.
-    pub received: u64,
+    pub received: AtomicU64,
     /// SFTP bytes that went out.
-    pub sent: u64,
+    pub sent: AtomicU64,
 }
 
+impl Flow {
+    /// SFTP bytes came in.
+    pub fn received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// SFTP bytes went out.
+    pub fn sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// What of a user name that somebody asked for goes into records, in characters.
+const USER_MAX: usize = 64;
 /// Offers remembered per connection; their number is bounded before, by the limits on probes and attempts.
 const REFUSED_MAX: usize = 32;
 /// What turned-down requests are counted over.
@@ -121,7 +136,7 @@ impl Connection {
             negotiated: OnceLock::new(),
             ended: OnceLock::new(),
             used: Mutex::default(),
-            flow: Mutex::default(),
+            flow: Flow::default(),
             broken_off: Mutex::default(),
             turned_down: Mutex::new((Instant::now(), 0)),
             is_spent: AtomicBool::new(false),
@@ -163,16 +178,6 @@ impl Connection {
         self.used.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Changes what operators see of it.
-    pub fn flows(&self, change: impl FnOnce(&mut Flow)) {
-        change(&mut self.flow.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// What operators see of it.
-    pub fn flow(&self) -> Flow {
-        *self.flow.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// How long nothing has moved.
     pub fn idle(&self) -> Duration {
         let progress = Duration::from_millis(self.progress.load(Ordering::Relaxed));
@@ -183,12 +188,6 @@ impl Connection {
     pub fn made_progress(&self) {
         self.progress
             .store(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// Since something last moved.
-    pub fn quiet_for(&self) -> Duration {
-        let progress = Duration::from_millis(self.progress.load(Ordering::Relaxed));
-        self.began.elapsed().saturating_sub(progress)
     }
 
     /// A request was turned down; more than `limit` within a minute are too many.
@@ -242,7 +241,7 @@ impl Connection {
 
     /// It asks to log in.
     pub fn asks(&self, user: &str) {
-        self.login.lock().unwrap_or_else(PoisonError::into_inner).asked = Some(printable(user));
+        self.login.lock().unwrap_or_else(PoisonError::into_inner).asked = Some(printable(user, USER_MAX));
     }
 
     /// A request to log in is rejected.
@@ -263,7 +262,7 @@ impl Connection {
 
     /// An offered key was refused.
     pub fn refused(&self, user: &str, refusal: LoginRefusal, fingerprint: String) {
-        let refused = Refused { user: printable(user), refusal, fingerprint };
+        let refused = Refused { user: printable(user, USER_MAX), refusal, fingerprint };
         let mut login = self.login.lock().unwrap_or_else(PoisonError::into_inner);
         if login.refused.len() < REFUSED_MAX && !login.refused.contains(&refused) {
             login.refused.push(refused);
@@ -291,9 +290,4 @@ impl Connection {
         let progress = Duration::from_millis(self.progress.load(Ordering::Relaxed));
         (self.began + progress + limits.idle, "idle")
     }
-}
-
-/// A user name, as far as a log line holds it.
-fn printable(user: &str) -> String {
-    user.chars().filter(|c| !c.is_control()).take(64).collect()
 }

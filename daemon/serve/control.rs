@@ -10,10 +10,7 @@ use crate::policy::record::{Event, Outcome, Record};
 /// Does what was asked.
 pub async fn perform(server: Arc<Server>, ask: Ask, operator: Operator) -> Answer {
     match ask {
-        Ask::Reload => match server.reload(operator.to_string()).await {
-            Ok(told) => Answer::Done(told),
-            Err(problems) => Answer::Refused(problems),
-        },
+        Ask::Reload => server.reload(operator.to_string()).await.into(),
         Ask::Sessions => {
             Answer::Sessions(server.sessions.find(None).iter().map(|entry| entry.told()).collect())
         }

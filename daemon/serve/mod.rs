@@ -1,9 +1,11 @@
-//! The network side. `listener` accepts, `admission` says who has a place, `proxy` who a proxy speaks for, `ssh` lets people
-//! in and opens channels, `sftp` answers their requests, `session` says whose they are, `connection` cuts what must be cut, `disorder` says why one broke,
-//! `ask` asks `work` whether a file is for this zone, `budget` shares memory out, `unread` counts what nobody reads, `algorithms` says how it is encrypted, `tap`
-//! and `negotiation` hear what was agreed on, `sessions` knows who is there and ends what is revoked, `reload` takes a changed
-//! configuration over, `control` does what operators ask, `needs` says what the process is held to. It holds the SSH host key
-//! and no other secret, and runs no other program.
+//! The network side. It holds the SSH host key and no other secret, and runs no other program.
+//!
+//! A connection: `listener` accepts it, `proxy` says who a proxy speaks for, `admission` who has a place; `connection` is what is
+//! known of it, `disorder` why one broke. SSH on it: `algorithms` says how it is encrypted, `tap` and `negotiation` hear what
+//! was agreed on, `ssh` lets people in and opens channels, `session` says whose they are. On a channel: `sftp` answers
+//! requests, `ask` asks `work` whether a file is for this zone, `budget` shares memory out, `unread` counts what nobody
+//! reads. Beside them: `sessions` knows who is there and ends what is revoked, `reload` takes a changed configuration over,
+//! `control` does what operators ask, and `needs` says what the process is held to.
 
 mod admission;
 mod algorithms;
@@ -228,19 +230,11 @@ fn go_on_beside(server: &Arc<Server>, tasks: &mut JoinSet<()>, hangup: Hangup, s
     tasks.spawn(upkeep(Arc::clone(server)));
     tasks.spawn(admission::watch(Arc::clone(server)));
     tasks.spawn(sessions::guard(Arc::clone(server)));
-    tasks.spawn(follow(Arc::clone(server), hangup));
+    tasks.spawn(reload::follow(Arc::clone(server), hangup));
     let asked = Arc::clone(server);
     tasks.spawn(answer_requests(socket, move |ask, operator| {
         control::perform(Arc::clone(&asked), ask, operator)
     }));
-}
-
-/// Reloads whenever SIGHUP says so. What comes of it stands in the program's log.
-async fn follow(server: Arc<Server>, mut hangup: Hangup) {
-    loop {
-        hangup.requested().await;
-        let _ = server.reload("SIGHUP".to_owned()).await;
-    }
 }
 
 /// Removes what has expired, now and then.

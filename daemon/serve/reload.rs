@@ -7,6 +7,7 @@ use tokio::task::spawn_blocking;
 
 use super::{Server, algorithms};
 use crate::config::{self, Config};
+use crate::host::process::Hangup;
 
 impl Server {
     /// Takes over what lies in the configuration's folder, or says why not; then the one in force stays.
@@ -77,5 +78,13 @@ impl Server {
                 &config.machine.limits,
             ));
         }
+    }
+}
+
+/// Reloads whenever SIGHUP says so. What comes of it stands in the program's log.
+pub(super) async fn follow(server: Arc<Server>, mut hangup: Hangup) {
+    loop {
+        hangup.requested().await;
+        let _ = server.reload("SIGHUP".to_owned()).await;
     }
 }

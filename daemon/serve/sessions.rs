@@ -3,6 +3,7 @@
 //! pass as well.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -99,7 +100,7 @@ impl Entry {
     /// For operators.
     pub fn told(&self) -> LiveSession {
         let Self { connection, session, since } = self;
-        let flow = connection.flow();
+        let flow = &connection.flow;
         LiveSession {
             id: connection.id.clone(),
             institution: session.institution().to_string(),
@@ -108,10 +109,10 @@ impl Entry {
             client: session.client.clone(),
             since: *since,
             idle_seconds: connection.idle().as_secs(),
-            uploads: flow.uploads,
-            downloads: flow.downloads,
-            received_bytes: flow.received,
-            sent_bytes: flow.sent,
+            uploads: flow.uploads.load(Ordering::Relaxed),
+            downloads: flow.downloads.load(Ordering::Relaxed),
+            received_bytes: flow.received.load(Ordering::Relaxed),
+            sent_bytes: flow.sent.load(Ordering::Relaxed),
         }
     }
 }

@@ -21,13 +21,15 @@ use super::sftp::framing::Violation;
 use super::unread::Unread;
 use crate::host::metrics::{ConnectionRefusal, Limit, Open as OpenCount, SessionEnd};
 use crate::policy::account::{Attempt, LoginRefusal, Who, identify};
-use crate::policy::record::{Event, Outcome, Record};
+use crate::policy::record::{Event, Outcome, Record, printable};
 
 /// Channels over a connection's whole life: the library keeps a few KiB of each that this side closes first, for good.
 const CHANNELS_MAX: usize = 1000;
 /// What a channel's window and largest packet must both have room for. Cut into packets of one byte, an answer would take
 /// fifty times its memory, and its client would not have to send much for that.
 const ROOM_MIN: usize = 1024;
+/// What of a client's identification string is kept, in characters: all that RFC 4253 §4.2 allows it.
+const CLIENT_MAX: usize = 255;
 
 /// One connection's handler. Channels without an SFTP session are open and mute.
 pub struct Peer {
@@ -107,17 +109,6 @@ impl Peer {
         }
     }
 
-    /// Keeps what operators see of this connection up to date.
-    fn tell_flow(&self, received: usize, sent: usize) {
-        let open = self.channels.values().flatten().map(Sftp::open_files);
-        let (uploads, downloads) = open.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
-        self.connection.flows(|flow| {
-            (flow.uploads, flow.downloads) = (uploads, downloads);
-            flow.received += received as u64;
-            flow.sent += sent as u64;
-        });
-    }
-
     /// Other channels would go on as this one did: the connection ends.
     fn spent(&self) -> ConnectionError {
         self.server.metrics.session_ended(SessionEnd::TooManyRefusals);
@@ -133,7 +124,6 @@ impl Peer {
     fn forget_channel(&mut self, channel: ChannelId, ssh: &Ssh) {
         self.channels.remove(&channel);
         self.unread.forget(channel);
-        self.tell_flow(0, 0);
         if ssh.has_pending_data(channel) {
             self.unfinished.push(channel);
         }
@@ -206,11 +196,7 @@ impl Handler for Peer {
         let Some(authenticated) = self.admitted.take() else {
             return Err(ConnectionError::Ssh(russh::Error::NotAuthenticated));
         };
-        let client: String = String::from_utf8_lossy(ssh.remote_sshid())
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(255)
-            .collect();
+        let client = printable(&String::from_utf8_lossy(ssh.remote_sshid()), CLIENT_MAX);
         let session = Arc::new(Session {
             id: self.connection.id.clone(),
             peer: self.connection.origin.peer,
@@ -311,7 +297,8 @@ impl Handler for Peer {
             }
         };
         self.connection.made_progress();
-        self.tell_flow(data.len(), answers.len());
+        self.connection.flow.received(data.len());
+        self.connection.flow.sent(answers.len());
         let waits = ssh.has_pending_data(channel);
         if let Err(violation) = self.unread.grows(channel, (waits, answers.len())) {
             self.count(violation);

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::spawn_blocking;
 
 use super::Workshop;
 use super::open::opens;
@@ -15,29 +14,24 @@ use crate::host::question;
 use crate::host::socket::Socket;
 use crate::policy::question::Answer;
 
-/// Questions at a time; more wait in the kernel's queue.
+/// Questions at a time.
 const AT_ONCE: usize = 16;
 /// From accept to close, whatever the other side does. Less than `serve` waits, so that one whose turn comes late is heard.
 const LIFETIME: Duration = Duration::from_secs(1);
 
 /// Answers until it is dropped, and the socket with it.
 pub(super) async fn answer_questions(workshop: &Arc<Workshop>, socket: Socket) {
-    let room = Arc::new(Semaphore::new(AT_ONCE));
-    let mut open = JoinSet::new();
-    loop {
-        let place = Arc::clone(&room).acquire_owned().await;
-        let stream = socket.accept().await;
-        while open.try_join_next().is_some() {}
+    let attend = |stream| {
         let workshop = Arc::clone(workshop);
-        open.spawn(async move {
-            let _place = place;
+        async move {
             match tokio::time::timeout(LIFETIME, answer(workshop, stream)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "a question was not answered"),
                 Err(_) => tracing::debug!("a question took too long"),
             }
-        });
-    }
+        }
+    };
+    socket.attend(AT_ONCE, attend).await;
 }
 
 async fn answer(workshop: Arc<Workshop>, mut stream: UnixStream) -> std::io::Result<()> {
@@ -53,6 +47,7 @@ mod tests {
     use std::path::Path;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::task::JoinSet;
 
     use super::*;
     use crate::work::tests::Zone;

@@ -1,10 +1,11 @@
 //! The job side: claims arrivals, decrypts, joins, encrypts and delivers, and writes the receipts. It listens on no
 //! network but the loopback of its metrics, and alone holds age identities and databases.
 //!
-//! `ask` tells `serve` whether a file is for this zone. `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver`
-//! its job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says
-//! whether a list may be cut and `query_error` what went wrong; `receipts` what its sender reads, signed
-//! by `signer`; `seal` signs how far the access log has come.
+//! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
+//! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
+//! list may be cut and `query_error` what went wrong; `receipts` what its sender reads, signed by `signer`. Beside it, `ask`
+//! tells `serve` whether a file is for this zone, `reload` takes a changed configuration over, and `seal` signs how far the
+//! access log has come.
 
 mod ask;
 pub mod deliver;

@@ -10,13 +10,11 @@ use age::armor::ArmoredReader;
 use age::{DecryptError, Decryptor, Identity};
 use zeroize::Zeroizing;
 
-use crate::policy::envelope::{Header, Inspector};
+use crate::policy::envelope::{HEADER_MAX, Header, Inspector};
 use crate::policy::question::Answer;
 use crate::policy::reason::Reason;
 
 const MAGIC: &[u8] = b"age-encryption.org/v1\n";
-/// Longest header handed to the age library, which parses it from the start at every line.
-const HEADER_MAX: u64 = 64 << 10;
 /// Bytes between the header and the first chunk.
 const NONCE: usize = 16;
 const READ_BUFFER: usize = 256 << 10;
@@ -136,7 +134,8 @@ fn decrypt(
 
 /// Up to and with the line that holds the header's MAC.
 fn read_header(input: &mut impl BufRead) -> Result<Vec<u8>, DecryptFailure> {
-    let mut input = input.take(HEADER_MAX);
+    // The age library, which gets it next, parses it from the start at every line.
+    let mut input = input.take(HEADER_MAX as u64);
     let mut header = Vec::new();
     loop {
         let start = header.len();

@@ -63,10 +63,7 @@ impl Workshop {
 /// Does what an operator asked at the control socket.
 pub(super) async fn perform(workshop: Arc<Workshop>, ask: Ask, operator: Operator) -> Answer {
     match ask {
-        Ask::Reload => match workshop.reload(operator.to_string()).await {
-            Ok(told) => Answer::Done(told),
-            Err(problems) => Answer::Refused(problems),
-        },
+        Ask::Reload => workshop.reload(operator.to_string()).await.into(),
         Ask::Sessions | Ask::Kick(_) => Answer::Refused(vec!["sessions are serve's, not work's".to_owned()]),
     }
 }

@@ -9,12 +9,12 @@ use rustix::process::{Signal, kill_process};
 use crate::client::{Client, Kind, Said, Step, lack, step};
 use crate::content::{TIME, large, medium, names, plaintext, set_time, small, time_of};
 use crate::harness::programs::sha256;
-use crate::harness::{AN, BO, Daemon, Person, Zone, pid};
+use crate::harness::{AN, BO, Daemon, Person, Zone, pid, skip};
 
 /// Keeps a promise to a client, if the client can do what it takes; says why where it cannot.
 pub fn keep(client: &dyn Client, needs: &[Kind], promise: fn(&dyn Client)) {
     if let Some(what) = client.missing() {
-        eprintln!("SKIPPED: {}: {what}", client.name());
+        skip(&format!("{}: {what}", client.name()));
         return;
     }
     match needs.iter().find_map(|kind| Some((kind, lack(client.name(), *kind)?))) {

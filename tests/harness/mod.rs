@@ -7,6 +7,7 @@ pub mod programs;
 pub mod python;
 
 use std::fs;
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -19,6 +20,12 @@ use self::programs::{person_key, run};
 
 /// Every wait of every test ends after this. No test asks how quick something is.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Says what is not tested here, and why. Cargo shows it although the test passes, as it does not what `eprintln!` says:
+/// whoever reads the output of `tests/run` sees what was left out.
+pub fn skip(why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
 
 const SSH_PORT: u16 = 2222;
 const SERVE_METRICS_PORT: u16 = 9721;

@@ -115,7 +115,9 @@ async fn packets_of_one_byte_are_not_the_clients_to_demand() {
     for later in [false, true] {
         let mut wire = zone.wire().await.unwrap();
         wire.send(&open_channel("session", 7, 1 << 30, if later { 1 << 15 } else { 1 })).await.unwrap();
-        let Ok(opened) = wire.expect(CHANNEL_OPEN_CONFIRMATION).await else { continue };
+        let opened = wire.expect(CHANNEL_OPEN_CONFIRMATION).await;
+        assert_eq!(opened.is_ok(), later, "packets of one byte are no way to open a channel");
+        let Ok(opened) = opened else { continue };
         let channel = number(&opened, 5);
         wire.send(&channel_request(channel, "subsystem", &string("sftp"))).await.unwrap();
         if later {

@@ -1,4 +1,5 @@
-//! A zone whose `serve` runs, and how it has to be found after an attack on it.
+//! A zone whose `serve` runs, and how it has to be found after an attack on it. Not the zone of `tests/harness`: it needs no
+//! other program, and it is `serve` alone, whose memory and descriptors are counted.
 
 use std::fs;
 use std::io::Result;

@@ -7,13 +7,11 @@ use std::process::Command;
 
 use crate::harness::Zone;
 use crate::harness::programs::{Ran, run};
+use crate::harness::python::interpreter;
 
 /// Runs ssh-audit; `None` where it is not installed.
 fn audit(zone: &Zone, options: &[&str]) -> Option<Ran> {
-    let Some(interpreter) = std::env::var_os("DROPZONE_TEST_PYTHON") else {
-        eprintln!("SKIPPED: DROPZONE_TEST_PYTHON names no interpreter with ssh-audit; tests/run makes one");
-        return None;
-    };
+    let interpreter = interpreter("ssh-audit")?;
     let mut command = Command::new(Path::new(&interpreter).with_file_name("ssh-audit"));
     // The rate test asks how many connections a second there can be: tests of limits are elsewhere.
     command.args(["--no-colors", "--skip-rate-test", "--port", &zone.ssh().port().to_string()]);

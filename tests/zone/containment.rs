@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::harness::programs::run;
-use crate::harness::{AN, Daemon, Zone};
+use crate::harness::{AN, Daemon, Zone, skip};
 
 fn proc_of_serve(zone: &Zone) -> PathBuf {
     PathBuf::from("/proc").join(zone.pids(Daemon::Serve).pop().unwrap().to_string())
@@ -25,7 +25,7 @@ fn is_contained(zone: &Zone) -> bool {
         "what is missing is said, and nothing else"
     );
     if !offered.files {
-        eprintln!("SKIPPED: this kernel has no Landlock for files; serve says so and runs");
+        skip("this kernel has no Landlock for files; serve says so and runs");
     }
     offered.files
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::harness::config::KNOWN;
 use crate::harness::programs::{run, sqlite};
-use crate::harness::{AN, BO, Zone};
+use crate::harness::{AN, BO, Zone, skip};
 
 /// How a list is written.
 #[derive(Debug, Clone, Copy)]
@@ -169,7 +169,7 @@ fn a_relayed_file_reaches_the_receiver_byte_for_byte_and_nobody_here_looked_into
 #[test]
 fn a_list_of_a_million_numbers_gives_what_the_join_gives() {
     let Some(program) = std::env::var_os("DROPZONE_RELEASE_BIN").map(PathBuf::from) else {
-        eprintln!("SKIPPED: DROPZONE_RELEASE_BIN names no release build of dropzone; tests/run makes one");
+        skip("DROPZONE_RELEASE_BIN names no release build of dropzone; tests/run makes one");
         return;
     };
     let mut zone = Zone::lay_out();

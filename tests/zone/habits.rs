@@ -274,3 +274,16 @@ print(json.dumps([len(names), len(sizes), absent.count("refused"), listed - star
     eprintln!("seconds for a listing, 200 questions, 200 in vain: {} {} {}", told[3], told[4], told[5]);
     assert_eq!((&told[0], &told[1], &told[2]), (&5_000.into(), &1.into(), &200.into()), "{told}");
 }
+
+#[test]
+fn a_list_that_is_held_is_mended_and_sent_again_under_its_name() {
+    let zone = Zone::new();
+    zone.upload(AN, "/pillar-3/in/mended.csv.age", &zone.encrypt("no such column\n85073003328\n"));
+    zone.receipt("pillar-3", "mended.csv.age", "held");
+    zone.wait_for("the hold", || (zone.arrivals("hold").len() == 1).then_some(()));
+    zone.upload(AN, "/pillar-3/in/mended.csv.age", &zone.encrypt(LIST));
+    zone.receipt("pillar-3", "mended.csv.age", "delivered");
+    assert_eq!(zone.arrivals("hold").len(), 1, "what is held waits on for its operator");
+    let listed = zone.sftp(AN, "ls -1 /pillar-3/in").must_succeed().text();
+    assert_eq!(listed.matches("mended.csv.age").count(), 1, "{listed}");
+}

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::harness::programs::run;
-use crate::harness::{AN, Daemon, Zone};
+use crate::harness::{AN, Daemon, Zone, skip};
 
 /// Logs in and says so, waits to be told to go on, and tries what would have to be recorded.
 const IN_A_SESSION: &str = r#"
@@ -80,7 +80,7 @@ fn a_full_log_disk_refuses_logins_until_there_is_room() {
     mount.args(["-t", "tmpfs", "-o", "size=64k,mode=2770", "tmpfs"]).arg(zone.log());
     let mounted = run(&mut mount);
     if !mounted.succeeded() {
-        eprintln!("SKIPPED: only root can mount a small disk for the log: {}", mounted.stderr.trim());
+        skip(&format!("only root can mount a small disk for the log: {}", mounted.stderr.trim()));
         return;
     }
     let _unmount = Unmount(zone.log());

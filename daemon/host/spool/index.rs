@@ -43,6 +43,13 @@ pub struct Standing {
     pub sha256: Option<String>,
 }
 
+impl Standing {
+    /// Whether other content has to take another name. Who sent what is held was told to mend it and to send it again.
+    pub fn is_in_the_way(&self) -> bool {
+        self.state != State::Hold
+    }
+}
+
 /// What is kept in memory. Everything in it can be had again from the spool.
 #[derive(Debug, Default)]
 pub(super) struct Index {

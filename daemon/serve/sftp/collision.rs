@@ -1,13 +1,13 @@
 //! Under which name a complete upload becomes an arrival, where one of that name is in progress. The same content is a
-//! success without a second arrival; other content follows the flow's rule. Whoever has a name's place among the unfinished uploads
-//! is the only one, in any session and on any node, who can publish under it; so that place is taken first, then the spool
-//! is asked.
+//! success without a second arrival; other content follows the flow's rule. Whoever has a name's place among the unfinished
+//! uploads is the only one, in any session and on any node, who can publish under it; so that place is taken first, then the
+//! spool is asked.
 
 use super::Sftp;
 use super::transfer::fault_of;
 use super::tree::unavailable;
 use super::upload::Sealed;
-use crate::host::spool::{Partial, SpoolError};
+use crate::host::spool::{Partial, SpoolError, Standing};
 use crate::policy::agreement::{Collision, Exchange, Flow};
 use crate::policy::arrival::{ArrivalId, versioned_name};
 use crate::policy::path::{Name, Slug};
@@ -97,13 +97,15 @@ impl Sftp {
 
     fn meet(&self, exchange: &Slug, name: &Name, sealed: &mut Sealed) -> Result<Met, Reason> {
         let there = self.in_progress(exchange, name)?;
-        if there.as_ref().is_some_and(|there| there.facts.size != sealed.envelope.length()) {
+        let has_other_size = |there: &Standing| there.facts.size != sealed.envelope.length();
+        if there.as_ref().is_some_and(|there| there.is_in_the_way() && has_other_size(there)) {
             return Ok(Met::Other);
         }
         let digest = sealed.digest().map_err(|error| unavailable(&error))?;
-        if let Some(there) = there {
-            let is_same = there.sha256.as_deref() == Some(digest);
-            return Ok(if is_same { Met::Same(there.id) } else { Met::Other });
+        match there {
+            Some(there) if there.sha256.as_deref() == Some(digest) => return Ok(Met::Same(there.id)),
+            Some(there) if there.is_in_the_way() => return Ok(Met::Other),
+            Some(_) | None => {}
         }
         let (institution, now) = (self.session.institution(), self.server.clock.now());
         let finished = self.server.spool.finished(institution, exchange, name, digest, now);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,9 +12,10 @@ use russh::ChannelId;
 use tokio::sync::mpsc;
 use tokio::task::block_in_place;
 
+use super::buffers::Buffers;
 use super::framing::DATA_MAX;
-use super::reply::{DATA_FIELDS, begin_data, encoded_end, encoded_refusal, finish_data};
-use crate::host::files::read_full_at;
+use super::reply::{DATA_FIELDS, data_fields, encoded_end, encoded_refusal};
+use crate::host::files::{read_at_hand, read_full_at};
 use crate::policy::reason::Reason;
 use crate::serve::connection::Connection;
 
@@ -89,37 +91,61 @@ pub async fn answer_reads(
     channel: ChannelId,
     connection: Arc<Connection>,
 ) {
-    while let Some(read) = reads.recv().await {
-        let answer = block_in_place(|| answer(&read));
-        let length = answer.len() as u64;
+    let mut buffers = Buffers::default();
+    loop {
+        let next = match reads.try_recv() {
+            Ok(read) => Some(read),
+            Err(_) => {
+                buffers.release();
+                reads.recv().await
+            }
+        };
+        let Some(read) = next else { break };
+        let answer = answer(&read, &buffers);
+        let length = answer.len();
         if sink.data(channel, answer).await.is_err() {
             break;
         }
-        connection.flows(|flow| flow.sent += length);
+        connection.flow.sent(length);
         connection.made_progress();
     }
 }
 
-fn answer(read: &Read) -> Bytes {
+fn answer(read: &Read, buffers: &Buffers) -> Bytes {
     let wanted = usize::try_from(read.length).unwrap_or(DATA_MAX).min(DATA_MAX);
     if i64::try_from(read.offset.saturating_add(wanted as u64)).is_err() {
         // Behind any file's end, and no offset that the system takes.
         return encoded_end(read.id);
     }
-    let mut buffer = begin_data(wanted);
-    let filled =
-        buffer.get_mut(DATA_FIELDS..).map_or(Ok(0), |room| read_full_at(&read.file, room, read.offset));
-    match filled {
+    let mut buffer = buffers.take(DATA_FIELDS + wanted);
+    let room = buffer.room().get_mut(DATA_FIELDS..DATA_FIELDS + wanted).unwrap_or_default();
+    match fill(&read.file, room, read.offset) {
         // Short only at the end: some clients take a short answer for it.
         Ok(0) => encoded_end(read.id),
         Ok(filled) => {
             read.sent.add(read.offset, filled as u64);
-            finish_data(buffer, read.id, filled)
+            if let Some(fields) = buffer.room().first_chunk_mut() {
+                *fields = data_fields(read.id, filled);
+            }
+            buffer.send(DATA_FIELDS + filled)
         }
         Err(error) => {
             tracing::error!(%error, "reading a result failed");
             encoded_refusal(read.id, &Reason::Unavailable)
         }
+    }
+}
+
+/// Most of a result that was just made, or that is read in order, lies in memory: only for the rest, this thread's other
+/// tasks are handed to another one, which costs more than such a read.
+fn fill(file: &File, room: &mut [u8], offset: u64) -> io::Result<usize> {
+    let there = read_at_hand(file, room, offset);
+    match room.get_mut(there..) {
+        Some(rest) if !rest.is_empty() => {
+            let more = block_in_place(|| read_full_at(file, rest, offset.saturating_add(there as u64)))?;
+            Ok(there + more)
+        }
+        Some(_) | None => Ok(there),
     }
 }
 

@@ -112,10 +112,10 @@ impl Watched {
     /// Until the client falls silent with a refused upload open.
     async fn falls_silent(&self, connection: &Connection) {
         loop {
-            let rest = GRACE.saturating_sub(connection.quiet_for());
+            let rest = GRACE.saturating_sub(connection.idle());
             tokio::time::sleep(if rest.is_zero() { GRACE } else { rest }).await;
             let hangs = self.open.load(Ordering::Acquire) > 0 && !self.busy.load(Ordering::Acquire);
-            if hangs && connection.quiet_for() >= GRACE {
+            if hangs && connection.idle() >= GRACE {
                 self.ended.store(true, Ordering::Release);
                 return;
             }

@@ -121,6 +121,15 @@ impl Handles {
             .find(|upload| &upload.exchange == exchange && &upload.name == name)
     }
 
+    /// How many files are open for writing, and for reading.
+    pub fn files(&self) -> (usize, usize) {
+        self.open.values().fold((0, 0), |(up, down), open| match open {
+            Open::Upload(_) => (up + 1, down),
+            Open::Download(_) => (up, down + 1),
+            Open::Listing(_) => (up, down),
+        })
+    }
+
     /// The uploads that are open.
     pub fn uploads(&self) -> impl Iterator<Item = &Upload> {
         self.open

@@ -2,10 +2,11 @@
 //! `framing` cuts packets, `decode` reads them, `requests` decides and performs the cold ones, `transfer` the hot ones; `opening`
 //! is how an upload begins, `upload` one file coming in, `question` whether it is for this zone, `publish` how it becomes an
 //! arrival, `collision` under which name, `grace` what happens to a client that does not hear of a refusal, `removal` what leaves
-//! again, `download` answers reads, `attributes` what is set; `tree` says what is where, `handles` what is open, `extensions`
+//! again, `download` answers reads from `buffers`, `attributes` what is set; `tree` says what is where, `handles` what is open, `extensions`
 //! what OpenSSH added, `reply` encodes. This code may wait for the disk, never for the client.
 
 mod attributes;
+mod buffers;
 mod collision;
 pub mod decode;
 mod download;
@@ -25,6 +26,7 @@ mod upload;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use russh::ChannelId;
@@ -60,6 +62,8 @@ pub struct Sftp {
     frames: Frames,
     initialised: bool,
     handles: Handles,
+    /// How many files for writing and for reading it counts in its connection's flow.
+    told: (usize, usize),
     /// What this session published, for the questions that clients ask afterwards.
     published: HashMap<(Slug, Name), FileFacts>,
     /// Names under which something of this session was refused last: gone for it, also where an arrival has the same name.
@@ -75,6 +79,7 @@ pub struct Sftp {
 impl Drop for Sftp {
     /// What is still open broke off; an upload stays for its institution to go on with.
     fn drop(&mut self) {
+        self.tell_open((0, 0));
         if self.memory.is_taken() {
             self.take_memory(0);
         }
@@ -123,6 +128,7 @@ impl Sftp {
             frames: Frames::default(),
             initialised: false,
             handles: Handles::new(limits.handles),
+            told: (0, 0),
             published: HashMap::new(),
             refused: HashSet::new(),
             sealed: HashMap::new(),
@@ -160,10 +166,15 @@ impl Sftp {
         Ok(self.replies.take())
     }
 
-    /// How many files are open for writing, and for reading.
-    pub fn open_files(&self) -> (usize, usize) {
-        let count = |is: fn(&Open) -> bool| self.handles.all().filter(|open| is(open)).count();
-        (count(|open| matches!(open, Open::Upload(_))), count(|open| matches!(open, Open::Download(_))))
+    /// Keeps the connection's count of open files up to date.
+    fn tell_open(&mut self, now: (usize, usize)) {
+        let tell = |count: &AtomicUsize, before: usize, now: usize| {
+            // Wraps around where there are fewer, and comes out right.
+            count.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        };
+        tell(&self.connection.flow.uploads, self.told.0, now.0);
+        tell(&self.connection.flow.downloads, self.told.1, now.1);
+        self.told = now;
     }
 
     async fn answer(&mut self, frame: &[u8]) -> Result<(), Violation> {
@@ -190,6 +201,8 @@ impl Sftp {
             }
             _ => {
                 let answer = self.answer_cold(frame).await;
+                // Nothing else opens or closes a file.
+                self.tell_open(self.handles.files());
                 self.replies.push(id, answer);
             }
         }

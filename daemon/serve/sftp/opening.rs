@@ -82,7 +82,7 @@ impl Sftp {
             return Err(Reason::NameInUse.into());
         }
         let there = if is_temporary(name) { None } else { self.in_progress(exchange, name)? };
-        let is_there = there.is_some() || self.published.contains_key(&(exchange.clone(), name.clone()));
+        let is_there = there.is_some() || self.has_published(exchange, name);
         if is_there && flags.contains(OpenFlags::EXCLUDE) {
             return Err(Reason::NameInUse.into());
         }
@@ -107,7 +107,7 @@ impl Sftp {
             None if is_there => return Err(Reason::DropIsWriteOnly.into()),
             None => return Err(Reason::NoSuchPath.into()),
         };
-        if let Some(there) = there
+        if let Some(there) = there.filter(Standing::is_in_the_way)
             && self.rejects_collisions(exchange, name)
         {
             upload.compare_with(self.server.spool.payload_of(&there));
@@ -138,6 +138,10 @@ impl Sftp {
     pub(super) fn in_progress(&self, exchange: &Slug, name: &Name) -> Result<Option<Standing>, Reason> {
         let found = self.server.spool.in_progress(self.session.institution(), exchange, name);
         found.map_err(|error| unavailable(&error))
+    }
+
+    pub(super) fn has_published(&self, exchange: &Slug, name: &Name) -> bool {
+        self.published.contains_key(&(exchange.clone(), name.clone()))
     }
 
     fn rejects_collisions(&self, exchange: &Slug, name: &Name) -> bool {

@@ -20,6 +20,9 @@ use crate::policy::record::{Event, Outcome, Record};
 use crate::policy::request::Action;
 use crate::policy::upload::is_temporary;
 
+/// Published uploads remembered per session.
+const PUBLISHED_MAX: usize = 10_000;
+
 /// What is decided about a complete upload before it becomes an arrival.
 struct Decided {
     /// Its name, which may not be the one asked for.
@@ -182,7 +185,7 @@ impl Sftp {
 
     /// What a session remembers of its own uploads is bounded; older ones are answered from the spool.
     fn remember(&mut self, exchange: Slug, name: Name, facts: FileFacts) {
-        if self.published.len() < 10_000 {
+        if self.published.len() < PUBLISHED_MAX {
             self.published.insert((exchange, name), facts);
         }
     }
@@ -338,9 +341,7 @@ impl Sftp {
                 return Err(self.refuse(Some(partial), about, WriteFault::Refused(reason)).await.into());
             }
             Err(Unbegun::Denied(reason)) => reason,
-            Ok(None) if self.published.contains_key(&(exchange.clone(), name.clone())) => {
-                Reason::DropIsWriteOnly
-            }
+            Ok(None) if self.has_published(exchange, name) => Reason::DropIsWriteOnly,
             Ok(None) => Reason::NoSuchPath,
         };
         Err(self.denied(&path_of(exchange, name), Event::Rename, reason).await.into())

@@ -61,10 +61,8 @@ impl Sftp {
                 if let Some(partial) = partial {
                     return Ok(Removable::Unfinished(partial));
                 }
-                let in_progress =
-                    spool.in_progress(institution, exchange, name).map_err(|error| fault_of(&error))?;
                 let is_known =
-                    in_progress.is_some() || self.published.contains_key(&(exchange.clone(), name.clone()));
+                    self.in_progress(exchange, name)?.is_some() || self.has_published(exchange, name);
                 Err(if is_known { Reason::DropIsWriteOnly } else { Reason::NoSuchPath })
             }
         }

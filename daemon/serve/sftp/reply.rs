@@ -112,25 +112,19 @@ pub fn encoded_end(id: u32) -> Bytes {
     Bytes::try_from(status(id, StatusCode::Eof, "")).unwrap_or_default()
 }
 
-/// A buffer for SSH_FXP_DATA with room for `length` bytes behind its fields, which [`finish_data`] fills in.
-pub fn begin_data(length: usize) -> BytesMut {
-    BytesMut::zeroed(DATA_FIELDS + length)
-}
-
 /// Bytes before the data: length, type, id, length of the data.
 pub const DATA_FIELDS: usize = 4 + 1 + 4 + 4;
 
-/// Completes a buffer whose first `filled` data bytes were read.
-pub fn finish_data(mut buffer: BytesMut, id: u32, filled: usize) -> Bytes {
-    buffer.truncate(DATA_FIELDS + filled);
+/// The fields of SSH_FXP_DATA before so many bytes of data.
+pub fn data_fields(id: u32, filled: usize) -> [u8; DATA_FIELDS] {
     let (length, packet) = (u32::try_from(filled).unwrap_or(0), u32::try_from(filled + 9).unwrap_or(0));
-    if let Some(mut fields) = buffer.get_mut(..DATA_FIELDS) {
-        fields.put_u32(packet);
-        fields.put_u8(DATA);
-        fields.put_u32(id);
-        fields.put_u32(length);
-    }
-    buffer.freeze()
+    let mut fields = [0; DATA_FIELDS];
+    let mut rest = fields.as_mut_slice();
+    rest.put_u32(packet);
+    rest.put_u8(DATA);
+    rest.put_u32(id);
+    rest.put_u32(length);
+    fields
 }
 
 fn refusal(id: u32, reason: &Reason) -> Packet {
@@ -189,9 +183,8 @@ mod tests {
         let mut replies = Replies::default();
         replies.push_ok(7);
         assert_eq!(replies.take(), Bytes::try_from(status(7, StatusCode::Ok, "")).unwrap());
-        let mut buffer = begin_data(100);
-        buffer[DATA_FIELDS..DATA_FIELDS + 3].copy_from_slice(b"abc");
         let codec = Packet::Data(russh_sftp::protocol::Data { id: 9, data: b"abc".to_vec() });
-        assert_eq!(finish_data(buffer, 9, 3), Bytes::try_from(codec).unwrap());
+        let ours = [data_fields(9, 3).as_slice(), b"abc"].concat();
+        assert_eq!(ours, Bytes::try_from(codec).unwrap());
     }
 }

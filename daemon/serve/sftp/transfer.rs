@@ -20,6 +20,9 @@ use crate::policy::reason::Reason;
 use crate::policy::record::{Event, Outcome, Record};
 use crate::policy::upload::is_temporary;
 
+/// Names remembered per session because what came under them was refused.
+const REFUSED_MAX: usize = 1_000;
+
 impl Sftp {
     /// WRITE: handle, offset, data. The data are looked at where they lie.
     pub(super) async fn write(&mut self, mut fields: Fields<'_>) -> Result<(), Fault> {
@@ -161,8 +164,8 @@ impl Sftp {
 
     /// Clients that do not look at the answer to CLOSE ask for the file afterwards. Beyond the bound they hear what the
     /// spool says.
-    fn is_refused(&mut self, about: &About) {
-        if self.refused.len() < 1_000 {
+    fn remember_refusal(&mut self, about: &About) {
+        if self.refused.len() < REFUSED_MAX {
             self.refused.insert((about.exchange.clone(), about.name.clone()));
         }
     }
@@ -182,9 +185,9 @@ impl Sftp {
         let reason = reason_of(&fault);
         self.turned_down();
         if !reason.is_passing() {
-            self.is_refused(&about);
+            self.remember_refusal(&about);
         }
-        let outcome = match &fault {
+        let (outcome, arrival) = match &fault {
             WriteFault::Refused(_) => {
                 let arrival = self.refused_arrival(&about, &reason);
                 let kept = block_in_place(|| self.server.spool.refuse(partial, &arrival));
@@ -210,9 +213,9 @@ impl Sftp {
         let record = Record {
             path: Some(path_of(&about.exchange, &about.name)),
             exchange: Some(about.exchange),
-            arrival: outcome.1,
+            arrival,
             bytes: Some(about.size),
-            ..self.session.record(Event::Refuse, outcome.0).because(&reason)
+            ..self.session.record(Event::Refuse, outcome).because(&reason)
         };
         self.record(record).await.err().unwrap_or(reason)
     }

@@ -81,8 +81,11 @@ impl Sftp {
         let (spool, institution) = (&self.server.spool, self.session.institution());
         match folder {
             Folder::In => {
-                let mut all = spool.all_in_progress(institution, exchange)?;
-                all.extend(spool.partials_facts(institution, exchange)?);
+                let mut all = spool.partials_facts(institution, exchange)?;
+                all.extend(spool.all_in_progress(institution, exchange)?);
+                // What is being sent again stands for what is held under the same name: it comes first, and the sort is stable.
+                all.sort_by(|a, b| a.name.cmp(&b.name));
+                all.dedup_by(|later, first| later.name == first.name);
                 Ok(all)
             }
             Folder::Out | Folder::Receipts => spool.files(institution, exchange, folder),

@@ -1,27 +1,6 @@
 //! asyncssh, driven by `python/asyncssh.py`.
 
-use std::ffi::OsStr;
+use super::script::{Driver, Library};
+use crate::client::Client;
 
-use super::script::{NO_PYTHON, PYTHON, drive};
-use crate::client::{Client, Said, Step};
-use crate::harness::{Person, Zone};
-
-pub struct Asyncssh;
-
-pub const CLIENT: &dyn Client = &Asyncssh;
-
-impl Client for Asyncssh {
-    fn name(&self) -> &'static str {
-        "asyncssh"
-    }
-
-    fn missing(&self) -> Option<&'static str> {
-        std::env::var_os(PYTHON).is_none().then_some(NO_PYTHON)
-    }
-
-    fn run(&self, zone: &Zone, person: Person, steps: &[Step]) -> Vec<Said> {
-        let interpreter = std::env::var_os(PYTHON).unwrap();
-        let driver = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/python/asyncssh.py");
-        drive(zone, person, steps, &interpreter, &[OsStr::new("-B"), OsStr::new(driver)])
-    }
-}
+pub const CLIENT: &dyn Client = &Library { name: "asyncssh", driver: Driver::Python("asyncssh.py") };
