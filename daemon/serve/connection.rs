@@ -46,6 +46,8 @@ pub struct Connection {
     turned_down: Mutex<(Instant, usize)>,
     is_spent: AtomicBool,
     questions: AtomicUsize,
+    inspected_again: AtomicU64,
+    hashed_in_vain: AtomicU64,
 }
 
 /// How far the login has come.
@@ -139,6 +141,8 @@ impl Connection {
             turned_down: Mutex::new((Instant::now(), 0)),
             is_spent: AtomicBool::new(false),
             questions: AtomicUsize::new(0),
+            inspected_again: AtomicU64::new(0),
+            hashed_in_vain: AtomicU64::new(0),
         }
     }
 
@@ -202,6 +206,16 @@ impl Connection {
     /// Whether too many of its requests were turned down.
     pub fn is_spent(&self) -> bool {
         self.is_spent.load(Ordering::Relaxed)
+    }
+
+    /// So many bytes of unfinished uploads were inspected again when they went on, on all its channels; `more` are added.
+    pub fn inspected_again(&self, more: u64) -> u64 {
+        self.inspected_again.fetch_add(more, Ordering::Relaxed).saturating_add(more)
+    }
+
+    /// So many bytes of complete uploads were read for a digest and not published, on all its channels; `more` are added.
+    pub fn hashed_in_vain(&self, more: u64) -> u64 {
+        self.hashed_in_vain.fetch_add(more, Ordering::Relaxed).saturating_add(more)
     }
 
     /// Whether one more question about a place that is not the asker's is worth a record: a few show what was tried.

@@ -238,7 +238,8 @@ fn settle_end(server: &Server, connection: &Connection, end: &End) {
             End::Order | End::Stop | End::Disorder(_) => {}
         }
     }
-    if matches!(end, End::Stop) {
+    // What was cut for somebody else might have logged in: whoever displaces others must not have them penalised as well.
+    if matches!(end, End::Stop) || connection.place.is_taken_away() && !end.is_crash() {
         return;
     }
     let ended = Ended {

@@ -3,9 +3,9 @@
 //! A connection: `listener` accepts it, `proxy` says who a proxy speaks for, `admission` who has a place; `connection` is what is
 //! known of it, `disorder` why one broke. SSH on it: `algorithms` says how it is encrypted, `tap` and `negotiation` hear what
 //! was agreed on, `ssh` lets people in and opens channels, `session` says whose they are. On a channel: `sftp` answers
-//! requests, `ask` asks `work` whether a file is for this zone, `budget` shares memory out. Beside them: `sessions` knows who
-//! is there and ends what is revoked, `reload` takes a changed configuration over, `control` does what operators ask, and
-//! `needs` says what the process is held to.
+//! requests, `ask` asks `work` whether a file is for this zone, `budget` shares memory out, `unread` counts what nobody
+//! reads. Beside them: `sessions` knows who is there and ends what is revoked, `reload` takes a changed configuration over,
+//! `control` does what operators ask, and `needs` says what the process is held to.
 
 mod admission;
 mod algorithms;
@@ -24,6 +24,7 @@ mod sessions;
 pub mod sftp;
 mod ssh;
 mod tap;
+mod unread;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

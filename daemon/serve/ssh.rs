@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use russh::keys::{Algorithm, HashAlg};
 use russh::server::{
-    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session as Ssh, VerifiedPublicKey,
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session as Ssh, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 
@@ -18,12 +18,11 @@ use super::session::{Authenticated, Session};
 use super::sessions::Present;
 use super::sftp::Sftp;
 use super::sftp::framing::Violation;
+use super::unread::Unread;
 use crate::host::metrics::{ConnectionRefusal, Limit, Open as OpenCount, SessionEnd};
 use crate::policy::account::{Attempt, LoginRefusal, Who, identify};
 use crate::policy::record::{Event, Outcome, Record, printable};
 
-/// Answers that a client does not read are held for it up to this many bytes; a client that asks on is cut.
-const UNREAD_MAX: usize = 4 << 20;
 /// Channels over a connection's whole life: the library keeps a few KiB of each that this side closes first, for good.
 const CHANNELS_MAX: usize = 1000;
 /// What a channel's window and largest packet must both have room for. Cut into packets of one byte, an answer would take
@@ -47,7 +46,7 @@ pub struct Peer {
     unfinished: Vec<ChannelId>,
     /// Channels opened so far.
     opened: usize,
-    unread: usize,
+    unread: Unread,
     probes: usize,
 }
 
@@ -64,7 +63,7 @@ impl Peer {
             channels: HashMap::new(),
             unfinished: Vec::new(),
             opened: 0,
-            unread: 0,
+            unread: Unread::default(),
             probes: 0,
         }
     }
@@ -124,6 +123,7 @@ impl Peer {
 
     fn forget_channel(&mut self, channel: ChannelId, ssh: &Ssh) {
         self.channels.remove(&channel);
+        self.unread.forget(channel);
         if ssh.has_pending_data(channel) {
             self.unfinished.push(channel);
         }
@@ -149,6 +149,18 @@ impl Handler for Peer {
     }
 
     async fn auth_password(&mut self, user: &str, _: &str) -> Result<Auth, ConnectionError> {
+        self.connection.asks(user);
+        self.connection.rejects();
+        Ok(Auth::reject())
+    }
+
+    /// Not among the methods that are named to the client; who asks for it all the same is known for having asked.
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _: &str,
+        _: Option<Response<'a>>,
+    ) -> Result<Auth, ConnectionError> {
         self.connection.asks(user);
         self.connection.rejects();
         Ok(Auth::reject())
@@ -287,14 +299,10 @@ impl Handler for Peer {
         self.connection.made_progress();
         self.connection.flow.received(data.len());
         self.connection.flow.sent(answers.len());
-        if ssh.has_pending_data(channel) {
-            self.unread += answers.len();
-            if self.unread > UNREAD_MAX {
-                self.count(Violation::TooManyOutstanding);
-                return Err(Violation::TooManyOutstanding.into());
-            }
-        } else {
-            self.unread = 0;
+        let waits = ssh.has_pending_data(channel);
+        if let Err(violation) = self.unread.grows(channel, (waits, answers.len())) {
+            self.count(violation);
+            return Err(violation.into());
         }
         if !answers.is_empty() {
             ssh.data(channel, answers)?;
@@ -313,6 +321,7 @@ impl Handler for Peer {
 
     async fn channel_close(&mut self, channel: ChannelId, ssh: &mut Ssh) -> Result<(), ConnectionError> {
         self.channels.remove(&channel);
+        self.unread.forget(channel);
         if ssh.has_pending_data(channel) {
             // Its client will never make room, and the library sends no read on any channel while one has none.
             return Err(ConnectionError::AnswersUnread);

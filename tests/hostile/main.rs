@@ -11,6 +11,7 @@
 mod abandoned;
 mod channels;
 mod clients;
+mod combined;
 mod flood;
 mod handshake;
 mod limits;

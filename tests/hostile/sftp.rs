@@ -95,6 +95,12 @@ impl Sftp {
         }
     }
 
+    /// Says that no more will come, and waits for the end of the channel.
+    pub async fn end(&mut self) {
+        self.channel.eof().await.unwrap();
+        self.rest().await;
+    }
+
     /// All packets until the channel ends.
     pub async fn rest(&mut self) -> Vec<Vec<u8>> {
         let mut packets = Vec::new();

@@ -85,7 +85,8 @@ impl Wire {
         Self::connect(to).await?.with_service().await
     }
 
-    async fn greeted(mut self) -> Result<Self> {
+    /// The same on one that is there.
+    pub async fn greeted(mut self) -> Result<Self> {
         self.raw(format!("{VERSION}\r\n").as_bytes()).await?;
         while self.server_version.last() != Some(&b'\n') {
             let byte = timeout(PATIENCE, self.socket.read_u8()).await??;
@@ -95,7 +96,8 @@ impl Wire {
         Ok(self)
     }
 
-    async fn with_service(self) -> Result<Self> {
+    /// The user authentication service begins on a connection on which nothing was said yet.
+    pub async fn with_service(self) -> Result<Self> {
         let mut wire = self.greeted().await?;
         wire.exchange_keys().await?;
         wire.send(&[vec![SERVICE_REQUEST], string("ssh-userauth")].concat()).await?;
@@ -114,7 +116,12 @@ impl Wire {
 
     /// A channel with a session that has begun, as this client grants it a window and its largest packet: the server's number.
     pub async fn sftp(&mut self, window: u32, largest: u32) -> Result<u32> {
-        self.send(&open_channel("session", 7, window, largest)).await?;
+        self.another_sftp(7, window, largest).await
+    }
+
+    /// The same under another number of this client's.
+    pub async fn another_sftp(&mut self, ours: u32, window: u32, largest: u32) -> Result<u32> {
+        self.send(&open_channel("session", ours, window, largest)).await?;
         let channel = number(&self.expect(CHANNEL_OPEN_CONFIRMATION).await?, 5);
         self.send(&channel_request(channel, "subsystem", &string("sftp"))).await?;
         self.expect(CHANNEL_SUCCESS).await?;

@@ -166,6 +166,12 @@ impl Zone {
         found
     }
 
+    /// Bytes that `serve` has read so far, from whatever it reads.
+    pub fn bytes_read(&self) -> usize {
+        let told = fs::read_to_string(format!("/proc/{}/io", self.serve.id())).unwrap();
+        told.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap().parse().unwrap()
+    }
+
     /// Descriptors that `serve` has open.
     pub fn open_files(&self) -> usize {
         let descriptors = PathBuf::from(format!("/proc/{}/fd", self.serve.id()));

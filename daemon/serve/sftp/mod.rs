@@ -70,8 +70,6 @@ pub struct Sftp {
     refused: HashSet<(Slug, Name)>,
     /// Complete uploads under temporary names, held until they are renamed.
     sealed: HashMap<(Slug, Name), Sealed>,
-    /// Bytes of unfinished uploads that were inspected again when they went on.
-    inspected_again: u64,
     memory: Share,
     grace: Grace,
     replies: Replies,
@@ -134,7 +132,6 @@ impl Sftp {
             published: HashMap::new(),
             refused: HashSet::new(),
             sealed: HashMap::new(),
-            inspected_again: 0,
             memory: Share::of(&server.memory),
             grace,
             replies: Replies::default(),

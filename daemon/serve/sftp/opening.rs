@@ -7,10 +7,10 @@ use tokio::task::block_in_place;
 use super::Sftp;
 use super::handles::Open;
 use super::reply::{Answer, Fault};
-use super::transfer::{About, fault_of, path_of};
+use super::transfer::{About, fault_of, path_of, reason_of};
 use super::tree::unavailable;
-use super::upload::{Resume, Target, Upload};
-use crate::host::spool::{Partial, Standing};
+use super::upload::{Resume, Target, Upload, WriteFault};
+use crate::host::spool::{Partial, Spool, Standing};
 use crate::policy::agreement::{Accept, Collision};
 use crate::policy::path::{Name, Slug};
 use crate::policy::reason::Reason;
@@ -97,8 +97,11 @@ impl Sftp {
             Some(_) if flags.contains(OpenFlags::TRUNCATE) => Upload::new(target, bounds, opened),
             Some(partial) => self.resume(target, bounds, partial)?,
             None if flags.contains(OpenFlags::CREATE) => {
-                self.require_room(exchange)?;
-                Upload::new(target, bounds, opened)
+                let room = Some(self.server.config().machine.limits.partials);
+                require_room(spool, (&institution, exchange), room).map_err(|fault| reason_of(&fault))?;
+                let mut upload = Upload::new(target, bounds, opened);
+                upload.room = room;
+                upload
             }
             // An arrival cannot be written into; a file of the same content can be sent again.
             None if is_there => return Err(Reason::DropIsWriteOnly.into()),
@@ -112,32 +115,22 @@ impl Sftp {
         Ok(upload)
     }
 
-    /// Goes on with a partial. What a session may have inspected again is bounded: it costs its peer next to nothing.
+    /// Goes on with a partial. What a connection may have inspected again is bounded: it costs its peer next to nothing.
     pub(super) fn resume(
         &mut self,
         target: Target<'_>,
         bounds: Bounds,
         partial: Partial,
     ) -> Result<Upload, Unbegun> {
-        let readable = (bounds.max_size.saturating_mul(2)).saturating_sub(self.inspected_again);
+        let readable = (bounds.max_size.saturating_mul(2)).saturating_sub(self.connection.inspected_again(0));
         match Upload::resume(target, bounds, self.server.clock.now(), partial, readable) {
             Ok((upload, read)) => {
-                self.inspected_again = self.inspected_again.saturating_add(read);
+                self.connection.inspected_again(read);
                 Ok(upload)
             }
             Err(Resume::Spool(error)) => Err(unavailable(&error).into()),
             Err(Resume::TooMuch) => Err(Reason::Unavailable.into()),
             Err(Resume::Refused(partial, reason)) => Err(Unbegun::Refused(partial, reason)),
-        }
-    }
-
-    /// Unfinished uploads are bounded in number, for each lies on the disk for a day.
-    fn require_room(&self, exchange: &Slug) -> Result<(), Reason> {
-        let count = self.server.spool.count_partials(self.session.institution(), exchange);
-        match count {
-            Ok(count) if count < self.server.config().machine.limits.partials => Ok(()),
-            Ok(_) => Err(Reason::TooManyUnfinished),
-            Err(error) => Err(unavailable(&error)),
         }
     }
 
@@ -201,5 +194,19 @@ impl Sftp {
                 ..a
             })
             .ok_or(Reason::NotYourPart)
+    }
+}
+
+/// Unfinished uploads are bounded in number, for each lies on the disk for a day.
+pub(super) fn require_room(
+    spool: &Spool,
+    (institution, exchange): (&Slug, &Slug),
+    room: Option<usize>,
+) -> Result<(), WriteFault> {
+    match room {
+        Some(room) if spool.count_partials(institution, exchange)? >= room => {
+            Err(WriteFault::Later(Reason::TooManyUnfinished))
+        }
+        Some(_) | None => Ok(()),
     }
 }

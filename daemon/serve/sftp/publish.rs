@@ -58,9 +58,21 @@ impl Sftp {
             Ok(detail) => detail,
             Err(fault) => return Err(self.refuse(Some(sealed.partial), about, fault).await.into()),
         };
-        let settled = match block_in_place(|| self.settle(exchange, flow, name, &mut sealed)) {
+        // For its digest it is read to its end, if it was not written in order. That its peer could have again and again, for a
+        // name that is in use.
+        let is_read = is_temporary(&was) && sealed.sha256.is_none();
+        let settled = if is_read && self.connection.hashed_in_vain(0) > flow.accept.max_size.saturating_mul(2)
+        {
+            Err(Reason::Unavailable)
+        } else {
+            block_in_place(|| self.settle(exchange, flow, name, &mut sealed))
+        };
+        let settled = match settled {
             Ok(settled) => settled,
             Err(reason) if is_temporary(&was) => {
+                if is_read && sealed.sha256.is_some() {
+                    self.connection.hashed_in_vain(sealed.envelope.length());
+                }
                 // It stays an unfinished upload, which can be renamed to another name.
                 self.keep_sealed(exchange.name.clone(), was, sealed);
                 let path = path_of(&exchange.name, name);

@@ -250,7 +250,7 @@ fn drop_failed(partial: Option<Partial>) {
     }
 }
 
-fn reason_of(fault: &WriteFault) -> Reason {
+pub(super) fn reason_of(fault: &WriteFault) -> Reason {
     match fault {
         WriteFault::Refused(reason) | WriteFault::Later(reason) | WriteFault::Already(reason) => {
             reason.clone()

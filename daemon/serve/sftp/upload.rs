@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::task::block_in_place;
 
+use super::opening::require_room;
 use crate::host::files::read_full_at;
 use crate::host::spool::{FileFacts, Partial, Spool, SpoolError, Stage};
 use crate::policy::digest::hex;
@@ -35,6 +36,8 @@ pub struct Upload {
     pub refused: Option<Reason>,
     /// What holds until somebody says whether it is for this zone; none where that is not asked, or was.
     pub unasked: Option<Unasked>,
+    /// So many unfinished uploads there may be when this one comes to lie on the disk; none where it has its place already.
+    pub room: Option<usize>,
     known: Known,
     gate: Gate,
     partial: Option<Partial>,
@@ -97,6 +100,7 @@ impl Upload {
             mtime: None,
             refused: None,
             unasked: None,
+            room: None,
             known: Known::Unasked,
             gate: Gate::new(bounds),
             partial: None,
@@ -230,13 +234,17 @@ impl Upload {
         }
     }
 
-    fn put(&mut self, spool: &Spool, offset: u64, bytes: &[u8]) -> Result<(), SpoolError> {
+    fn put(&mut self, spool: &Spool, offset: u64, bytes: &[u8]) -> Result<(), WriteFault> {
         block_in_place(|| {
             let partial = match &mut self.partial {
                 Some(partial) => partial,
-                none => none.insert(spool.create_partial(&self.institution, &self.exchange, &self.name)?),
+                none => {
+                    // Many may have been opened while there was room for one.
+                    require_room(spool, (&self.institution, &self.exchange), self.room)?;
+                    none.insert(spool.create_partial(&self.institution, &self.exchange, &self.name)?)
+                }
             };
-            partial.write_at(bytes, offset)
+            Ok::<_, WriteFault>(partial.write_at(bytes, offset)?)
         })?;
         self.hash.update(offset, bytes);
         self.size = self.size.max(offset.saturating_add(bytes.len() as u64));
