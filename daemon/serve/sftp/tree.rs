@@ -69,7 +69,9 @@ impl Sftp {
             }
             Place::Folder(exchange, place) => {
                 let mut facts = self.list(exchange, *place).map_err(|error| unavailable(&error))?;
+                // What is being sent again stands for what is held under the same name: it comes first, and the sort is stable.
                 facts.sort_by(|a, b| a.name.cmp(&b.name));
+                facts.dedup_by(|later, first| later.name == first.name);
                 entries.extend(facts.into_iter().map(Entry::File));
             }
             Place::File(..) => return Err(Reason::NoSuchPath),
@@ -83,9 +85,6 @@ impl Sftp {
             Folder::In => {
                 let mut all = spool.partials_facts(institution, exchange)?;
                 all.extend(spool.all_in_progress(institution, exchange)?);
-                // What is being sent again stands for what is held under the same name: it comes first, and the sort is stable.
-                all.sort_by(|a, b| a.name.cmp(&b.name));
-                all.dedup_by(|later, first| later.name == first.name);
                 Ok(all)
             }
             Folder::Out | Folder::Receipts => spool.files(institution, exchange, folder),
