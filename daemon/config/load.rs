@@ -6,14 +6,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use sha2::Digest;
 
 use super::check::{self, Documents};
 use super::error::{Cause, ConfigError, Findings, Key, Note, short};
 use super::locate::locate;
 use super::{Config, raw};
 use crate::host::files::{FileError, Folder, host_name};
-use crate::policy::digest::hex;
+use crate::policy::digest::sha256;
 use crate::policy::path::Slug;
 
 /// Largest configuration file, in bytes.
@@ -123,8 +122,8 @@ impl Reader {
         let notes = self.findings.finish(|file, key| locate(texts.get(file)?, key))?;
         match config {
             Some(config) => {
-                let sha256 = |text: &String| hex(&sha2::Sha256::digest(text));
-                let files = texts.iter().map(|(file, text)| (file.clone(), sha256(text))).collect();
+                let files =
+                    texts.iter().map(|(file, text)| (file.clone(), sha256(text.as_bytes()))).collect();
                 let main = texts.remove(MAIN).unwrap_or_default();
                 Ok(Loaded { config: Config { files, main, ..config }, notes })
             }

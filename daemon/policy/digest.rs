@@ -1,5 +1,12 @@
 //! How a digest is written wherever one is shown: lower-case hexadecimal.
 
+use sha2::{Digest, Sha256};
+
+/// The SHA-256 of the bytes, in lower-case hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 /// The bytes in lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

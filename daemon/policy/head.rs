@@ -8,10 +8,9 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::chain::{self, Break, Place, Seal};
-use super::digest::hex;
+use super::digest::{hex, sha256};
 use super::path::Slug;
 use super::retention::{LogName, is_expired};
 
@@ -83,7 +82,7 @@ pub struct Head {
 
 /// The digest by which the next head, and whoever was sent it, knows a head.
 pub fn digest(text: &[u8]) -> String {
-    hex(&Sha256::digest(text))
+    sha256(text)
 }
 
 /// What the heads up to one say together.

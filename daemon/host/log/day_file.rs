@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use sha2::{Digest, Sha256};
 
 use super::LogError;
-use crate::policy::digest::hex;
+use crate::policy::digest::sha256;
 use crate::policy::record::{Line, Record};
 use crate::policy::retention::LogName;
 
@@ -53,7 +52,7 @@ impl Chain {
             record,
         };
         let line = serde_json::to_vec(&line).map_err(|error| LogError::Record(error.to_string()))?;
-        *self = Self { seq: self.seq + 1, hash: hex(&Sha256::digest(&line)) };
+        *self = Self { seq: self.seq + 1, hash: sha256(&line) };
         text.extend_from_slice(&line);
         text.push(b'\n');
         Ok(())
@@ -181,7 +180,7 @@ fn last_link(file: &mut File) -> io::Result<Chain> {
         let last =
             lines.iter().rev().find_map(|line| Some((serde_json::from_slice::<Line>(line).ok()?, line)));
         if let Some((parsed, line)) = last {
-            return Ok(Chain { seq: parsed.seq, hash: hex(&Sha256::digest(line)) });
+            return Ok(Chain { seq: parsed.seq, hash: sha256(line) });
         }
         if size >= length {
             return Ok(Chain::start());
