@@ -1,5 +1,6 @@
-//! What a running process may take over of a changed configuration: all of it, or nothing. A process cannot move its sockets,
-//! folders and keys while it runs, so a change of those is refused as a whole, by the name of the key.
+//! What a running process may take over of a changed configuration: all of it, or nothing; or all but a `dropzone.yaml` that is out
+//! of its reach. A process cannot move its sockets, folders and keys while it runs, so a change of those is refused as a whole, by
+//! the name of the key.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

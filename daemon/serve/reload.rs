@@ -1,5 +1,5 @@
-//! Taking a changed configuration over while sessions go on: whole or not at all, with a record of what it was and what it
-//! is. What the change takes away from whom is for `sessions`.
+//! Taking a changed configuration over while sessions go on: as `config::successor` allows it, with a record of what it was and
+//! what it is. What the change takes away from whom is for `sessions`.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Taking a changed configuration over while jobs run: whole or not at all, with a record of what it was and what it is. Jobs
-//! that began before end under the one they began with; arrivals of what was removed are held when their turn comes.
+//! Taking a changed configuration over while jobs run: as `config::successor` allows it, with a record of what it was and what it
+//! is. Jobs that began before end under the one they began with; arrivals of what was removed are held when their turn comes.
 
 use std::sync::Arc;
 
