@@ -11,6 +11,7 @@ pub mod envelope;
 pub mod evidence;
 pub mod head;
 pub mod job;
+pub mod lease;
 pub mod path;
 pub mod penalties;
 pub mod probes;

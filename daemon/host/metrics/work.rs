@@ -2,7 +2,8 @@
 //! - `dropzone_arrivals{state}`: arrivals in each state at the last scan
 //! - `dropzone_oldest_waiting_arrival_seconds`: age of the oldest arrival that waits or is worked on; 0 if none does
 //! - `dropzone_job_duration_seconds{kind}`: from claim to done, deferred or held; `kind` is relay or query
-//! - `dropzone_jobs_total{exchange,result}`: tries of jobs, by done, deferred or held
+//! - `dropzone_jobs_total{exchange,result}`: tries of jobs, by done, deferred, held, or lost to another process
+//! - `dropzone_takeovers_total`: arrivals taken from a process that is gone or does not move any more
 //! - `dropzone_jobs_held_total{reason}`: arrivals that an operator must look at, by the code of a `Reason`
 //! - `dropzone_deliveries_total{exchange,receiver}`: results put into an outbox
 //! - `dropzone_last_delivery_timestamp_seconds{exchange}`: seconds since 1970; 0 if none is known
@@ -40,11 +41,13 @@ pub enum JobResult {
     Deferred,
     /// An operator must look.
     Held,
+    /// Another process took it over.
+    Lost,
 }
 
 impl JobResult {
     /// All, for metrics.
-    pub const ALL: [Self; 3] = [Self::Done, Self::Deferred, Self::Held];
+    pub const ALL: [Self; 4] = [Self::Done, Self::Deferred, Self::Held, Self::Lost];
 
     /// The label.
     pub fn code(self) -> &'static str {
@@ -52,6 +55,7 @@ impl JobResult {
             Self::Done => "done",
             Self::Deferred => "deferred",
             Self::Held => "held",
+            Self::Lost => "lost",
         }
     }
 }
@@ -66,6 +70,7 @@ pub struct WorkMetrics {
     vectors: Vectors,
     held: IntCounterVec,
     spool_free: IntGauge,
+    takeovers: IntCounter,
     seals: Seals,
 }
 
@@ -107,6 +112,9 @@ impl WorkMetrics {
         }
         let vectors = Vectors::new(&registry)?;
         let held = reasons(&registry, ("dropzone_jobs_held_total", "Arrivals an operator must look at"))?;
+        let help = "Arrivals taken from a process that is gone or does not move any more";
+        let takeovers = IntCounter::new("dropzone_takeovers_total", help)?;
+        add(&registry, &takeovers)?;
         let seals = seals(&registry)?;
         let known = RwLock::default();
         let metrics = Self {
@@ -118,6 +126,7 @@ impl WorkMetrics {
             vectors,
             held,
             spool_free,
+            takeovers,
             seals,
         };
         metrics.know(exchanges);
@@ -198,6 +207,11 @@ impl WorkMetrics {
     /// The access log could not be sealed.
     pub fn not_sealed(&self) {
         self.seals.failures.inc();
+    }
+
+    /// An arrival was taken from another process.
+    pub fn taken_over(&self) {
+        self.takeovers.inc();
     }
 
     /// What can still be written to the spool.
