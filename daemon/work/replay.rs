@@ -164,16 +164,19 @@ mod tests {
     #[test]
     fn the_same_file_again_is_the_same_arrival_whatever_becomes_of_the_first() {
         let zone = Zone::new();
-        for (flow, content, first_end) in [
+        for (at, (flow, content, first_end)) in [
             (ENRICH, &b"insz\n1\n"[..], End::Done),
             (RELAY, b"end to end", End::Done),
             (ENRICH, b"a,b\n1\n", End::Held(Reason::NotATable { row: 2 })),
-        ] {
+        ]
+        .into_iter()
+        .enumerate()
+        {
             let payload = zone.encrypted(content);
-            let first = zone.publish("pillar-3", flow, &format!("one{}.age", payload.len()), &payload);
+            let first = zone.publish("pillar-3", flow, &format!("one{at}.age"), &payload);
             assert_eq!(zone.work(&first), first_end);
             let before = delivered(&zone);
-            let again = zone.publish("pillar-3", flow, &format!("two{}.age", payload.len()), &payload);
+            let again = zone.publish("pillar-3", flow, &format!("two{at}.age"), &payload);
             assert_eq!(zone.work(&again), End::Repeated);
             assert_eq!((zone.state_of(&again), delivered(&zone)), (State::Done, before));
             let receipt = zone.receipt(&again);
