@@ -45,9 +45,7 @@ def asked(name):
 #[test]
 fn questions_and_settings_after_the_upload_keep_their_answers_when_the_worker_has_taken_it() {
     let zone = Zone::new();
-    for client in ["winscp", "lftp", "rclone", "append"] {
-        zone.put_here(client, zone.encrypt(LIST));
-    }
+    ["winscp", "lftp", "rclone", "append"].map(|client| zone.put_here(client, zone.encrypt(LIST)));
     let script = PRELUDE.to_owned()
         + r#"
 told = {}
