@@ -120,11 +120,9 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
         directory: folder.to_owned(),
         machine: machine(folder),
         institutions: ["agii", "atlas"].iter().map(|name| (slug(name), institution(name))).collect(),
-        exchanges: BTreeMap::from([
-            (slug("pillar-3"), exchange("pillar-3", date(2028, 3, 2))),
-            (slug("pillar-4"), exchange("pillar-4", date(2028, 3, 2))),
-            (slug("over"), exchange("over", date(2026, 11, 20))),
-        ]),
+        exchanges: [("pillar-3", 2028), ("pillar-4", 2028), ("over", 2026)]
+            .map(|(name, year)| (slug(name), exchange(name, date(year, 11, 20))))
+            .into(),
     }
 }
 
