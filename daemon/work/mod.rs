@@ -3,8 +3,8 @@
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
 //! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
-//! list may be cut and `query_error` what went wrong; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes
-//! of the arrivals of a process that is gone. Beside it, `ask`
+//! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `receipts` what its sender reads,
+//! signed by `signer`; `takeover` what becomes of the arrivals of a process that is gone. Beside it, `ask`
 //! tells `serve` whether a file is for this zone, `reload` takes a changed configuration over, and `seal` signs how far the
 //! access log has come.
 
@@ -17,6 +17,7 @@ pub mod query;
 mod query_error;
 pub mod receipts;
 mod reload;
+mod replay;
 mod scan;
 mod seal;
 pub mod signer;
@@ -137,6 +138,7 @@ impl Workshop {
         let identities = read_identities(&machine.identities)?;
         let signer = Signer::read(&machine.signing_key)?;
         let spool = Spool::open(&machine.spool, &config.pairs())?;
+        spool.own_seen()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         // After the log was opened: from here on no other process of this node claims.
         let heartbeat = spool.join(&machine.node, machine.work.lease)?;

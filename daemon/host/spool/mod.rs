@@ -1,7 +1,7 @@
 //! The spool: the one interface between `serve` and `work`. One arrival is one folder, the folder it lies in is its state,
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
-//! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `folders` what an institution sees of the results, `index` what it
-//! still has in progress.
+//! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `folders` what an
+//! institution sees of the results, `index` what it still has in progress, `seen` what was here before.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
@@ -10,6 +10,7 @@
 //! refused/‹id›/                                           arrival.json, no payload
 //! outbox/‹institution›/‹exchange›/‹name›                  results to collect
 //! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival, and its signature
+//! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
 //! nodes/‹node›.‹token›                                    locked, and counting, as long as that process claims
 //! ```
 
@@ -19,6 +20,7 @@ mod index;
 mod nodes;
 mod partial;
 mod publish;
+mod seen;
 mod staging;
 
 use std::collections::BTreeSet;
@@ -35,6 +37,7 @@ pub use self::folders::{FileFacts, Stage};
 pub use self::index::Standing;
 pub use self::nodes::Heartbeat;
 pub use self::partial::Partial;
+pub use self::seen::Seen;
 pub use self::staging::Delivered;
 use super::directory::Directory;
 use crate::policy::arrival::{Arrival, ArrivalId, State};
@@ -116,6 +119,7 @@ impl<T> Attempt<T> for std::io::Result<T> {
 #[derive(Debug)]
 pub struct Spool {
     path: PathBuf,
+    top: Directory,
     partial: Directory,
     states: [Directory; State::ALL.len()],
     outbox: Directory,
@@ -140,19 +144,22 @@ impl Spool {
         })?;
         let make = |name: &str| top.make(name).attempt("make", || name.to_owned());
         let [incoming, active, deferred, hold, done, refused] = State::ALL.map(|state| make(state.as_str()));
+        let (partial, outbox, receipts) = (make("partial")?, make("outbox")?, make("receipts")?);
+        let nodes = Arc::new(make("nodes")?);
         let spool = Self {
             path: root.to_owned(),
-            partial: make("partial")?,
+            top,
+            partial,
             states: [incoming?, active?, deferred?, hold?, done?, refused?],
-            outbox: make("outbox")?,
-            receipts: make("receipts")?,
-            nodes: Arc::new(make("nodes")?),
+            outbox,
+            receipts,
+            nodes,
             index: index::Index::default(),
             me: OnceLock::new(),
             in_hand: Mutex::default(),
         };
         spool.prepare(pairs)?;
-        spool.require_one_mount(&top)?;
+        spool.require_one_mount()?;
         Ok(spool)
     }
 
@@ -174,14 +181,17 @@ impl Spool {
     }
 
     /// `rename(2)` and `link(2)` do not cross mounts, not even bind mounts of one file system.
-    fn require_one_mount(&self, top: &Directory) -> Result<(), SpoolError> {
+    fn require_one_mount(&self) -> Result<(), SpoolError> {
         let mount_of = |folder: &Directory| {
             statx(folder, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
                 .map(|facts| facts.stx_mnt_id)
                 .attempt("examine the mount of", || self.path.display().to_string())
         };
-        let mount = mount_of(top)?;
-        for folder in self.states.iter().chain([&self.partial, &self.outbox, &self.receipts, &self.nodes]) {
+        let mount = mount_of(&self.top)?;
+        // Not there before `work` ran once.
+        let seen = self.top.directory(seen::SEEN).ok();
+        let folders = [&self.partial, &self.outbox, &self.receipts, &self.nodes];
+        for folder in self.states.iter().chain(folders).chain(&seen) {
             if mount_of(folder)? != mount {
                 return Err(SpoolError::Unfit(format!(
                     "the spool {} spans several mounts: mount the whole folder as one volume, because arrivals move by rename",
