@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Attempt, Directory, FileFacts, PAYLOAD, Spool, SpoolError, Stage};
+use super::{Attempt, Directory, FileFacts, PAYLOAD, Spool, SpoolError, Stage, id_in};
 use crate::policy::arrival::{Arrival, ArrivalId, State, name_digest};
 use crate::policy::path::{Name, Slug};
 
@@ -167,7 +167,7 @@ impl Spool {
 
     /// The encrypted file of an arrival in progress, to compare another with it. `None` where it has moved on.
     pub fn payload_of(&self, standing: &Standing) -> Option<File> {
-        let folder = self.state(standing.state).directory(&standing.id.to_string()).ok()?;
+        let folder = self.folder_of(standing.state, &standing.id).ok()?;
         folder.file(PAYLOAD).ok()
     }
 
@@ -227,7 +227,7 @@ impl Spool {
 
     fn listings(&self) -> Result<Vec<(State, Arc<Arrivals>)>, SpoolError> {
         let list = |(state, listing): (State, &Mutex<Listing>)| {
-            let arrivals = listed(self.state(state), &mut lock(listing));
+            let arrivals = listed((state, self.state(state)), &mut lock(listing));
             Ok((state, arrivals.attempt("list", || state.as_str().to_owned())?))
         };
         State::IN_PROGRESS.into_iter().zip(&self.index.listings).map(list).collect()
@@ -262,7 +262,7 @@ impl Spool {
     }
 }
 
-fn listed(folder: &Directory, listing: &mut Listing) -> rustix::io::Result<Arc<Arrivals>> {
+fn listed((state, folder): (State, &Directory), listing: &mut Listing) -> rustix::io::Result<Arc<Arrivals>> {
     let (now, change) = (Instant::now(), last_change(folder)?);
     let is_known = listing.change == Some(change);
     let first_seen = match listing.seen {
@@ -275,7 +275,7 @@ fn listed(folder: &Directory, listing: &mut Listing) -> rustix::io::Result<Arc<A
         _ => now,
     };
     let mut arrivals = Arrivals::new();
-    for id in folder.entries()?.iter().filter_map(|entry| ArrivalId::parse(&entry.name)) {
+    for id in folder.entries()?.iter().filter_map(|entry| id_in(state, &entry.name)) {
         let pair = (id.institution().clone(), id.exchange().clone());
         arrivals.entry(pair).or_default().entry(id.name_digest().to_owned()).or_default().push(id);
     }
@@ -346,7 +346,7 @@ mod tests {
         let (folder, spool) = spool();
         let incoming = Directory::open(&folder.path().join("incoming")).unwrap();
         let mut listing = Listing::default();
-        let read = |listing: &mut Listing| listed(&incoming, listing).unwrap();
+        let read = |listing: &mut Listing| listed((State::Incoming, &incoming), listing).unwrap();
         let first = read(&mut listing);
         assert!(!Arc::ptr_eq(&first, &read(&mut listing)), "too soon to be sure");
         let (seen, last) = listing.seen.unwrap();
