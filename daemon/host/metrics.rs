@@ -162,6 +162,9 @@ pub(super) mod tests {
             "dropzone_questions_total{answer=\"not-for-us\"} 0",
             "dropzone_questions_total{answer=\"none\"} 0",
             "dropzone_question_duration_seconds_count 0",
+            "dropzone_spool_full_total 0",
+            "dropzone_spool_reserve_bytes 0",
+            "dropzone_spool_free_bytes 0",
         ] {
             assert!(text.lines().any(|there| there == line), "{line} is missing in\n{text}");
         }

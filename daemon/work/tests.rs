@@ -177,7 +177,7 @@ impl Zone {
     fn publish(&self, exchange: &str, flow: Option<&str>, name: &str, payload: &[u8]) -> Arrival {
         let arrival = self.arrival(exchange, flow, name, payload);
         let spool = &self.workshop.spool;
-        let partial =
+        let mut partial =
             spool.create_partial(arrival.id.institution(), arrival.id.exchange(), &arrival.name).unwrap();
         partial.write_at(payload, 0).unwrap();
         let mut inspector = Inspector::default();

@@ -14,11 +14,14 @@
 mod claim;
 mod folders;
 mod index;
+mod orphans;
 mod partial;
 mod publish;
+mod space;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, StatxFlags, statx};
@@ -27,7 +30,10 @@ use rustix::io::Errno;
 pub use self::claim::{Claim, HoldNote, Recovered};
 pub use self::folders::{FileFacts, Stage};
 pub use self::index::Standing;
+pub use self::orphans::{Orphans, Swept};
 pub use self::partial::Partial;
+pub use self::publish::Unpublished;
+pub use self::space::Room;
 use super::directory::Directory;
 use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::path::{Name, Slug};
@@ -77,6 +83,14 @@ impl SpoolError {
         Self::Io { attempted: "find", what: name.to_string(), cause: Errno::NOENT.into() }
     }
 
+    /// Whether there was no room, or no quota, for what was attempted, which can be tried again. What could not be made durable
+    /// for that is lost all the same.
+    pub fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { cause, attempted, .. }
+            if matches!(cause.kind(), StorageFull | QuotaExceeded) && *attempted != "sync")
+    }
+
     /// Whether the thing asked for is simply not there.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { cause, .. } if cause.kind() == std::io::ErrorKind::NotFound)
@@ -109,6 +123,7 @@ pub struct Spool {
     outbox: Directory,
     receipts: Directory,
     index: index::Index,
+    space: Arc<space::Space>,
 }
 
 impl Spool {
@@ -130,6 +145,7 @@ impl Spool {
             outbox: make("outbox")?,
             receipts: make("receipts")?,
             index: index::Index::default(),
+            space: Arc::default(),
         };
         spool.prepare(pairs)?;
         spool.require_one_mount(&top)?;
@@ -233,6 +249,22 @@ impl Spool {
     /// Where `work` watches for refusals.
     pub fn refused_path(&self) -> PathBuf {
         self.path.join(State::Refused.as_str())
+    }
+
+    /// From now on uploads leave so many bytes free, for what others write here.
+    pub fn keep_free(&self, bytes: u64) {
+        self.space.keep(bytes);
+    }
+
+    /// What is left for uploads.
+    pub fn room(&self) -> Result<Room, SpoolError> {
+        self.space.room(&self.partial).attempt("measure", || self.path.display().to_string())
+    }
+
+    /// Fails as a full disk does where an upload should not even begin.
+    pub fn require_room(&self) -> Result<(), SpoolError> {
+        let full = || Err(Errno::NOSPC).attempt("make room in", || self.path.display().to_string());
+        if self.room()?.is_enough() { Ok(()) } else { full() }
     }
 
     /// Bytes that an unprivileged process can still write.

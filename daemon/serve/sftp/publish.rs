@@ -6,11 +6,11 @@ use super::Sftp;
 use super::collision::{Settled, give_back};
 use super::opening::Unbegun;
 use super::reply::{Answer, Fault};
-use super::transfer::{About, fault_of, in_folder, path_of};
+use super::transfer::{About, fault_of, in_folder, path_of, reason_of};
 use super::upload::{Sealed, Target, WriteFault};
 use crate::config::Config;
 use crate::host::metrics::UploadOutcome;
-use crate::host::spool::{FileFacts, SpoolError, Stage, random};
+use crate::host::spool::{FileFacts, Partial, SpoolError, Stage, Unpublished, random};
 use crate::policy::agreement::{Exchange, Flow};
 use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::envelope::Envelope;
@@ -30,6 +30,28 @@ struct Decided {
     flow: Slug,
     /// For the record, where nobody could say whether it is for this zone.
     unasked: Option<String>,
+}
+
+/// An upload that gets another temporary name.
+enum Renamed {
+    Sealed(Sealed),
+    Unsealed(Partial),
+}
+
+impl Renamed {
+    fn partial(&mut self) -> &mut Partial {
+        match self {
+            Self::Sealed(sealed) => &mut sealed.partial,
+            Self::Unsealed(partial) => partial,
+        }
+    }
+
+    fn into_partial(self) -> Partial {
+        match self {
+            Self::Sealed(sealed) => sealed.partial,
+            Self::Unsealed(partial) => partial,
+        }
+    }
 }
 
 impl Sftp {
@@ -105,10 +127,13 @@ impl Sftp {
         let about = About { name: decided.name, ..about };
         let renamed = (asked != about.name).then(|| format!("sent as {asked}, which is in use"));
         let details: Vec<String> = renamed.into_iter().chain(decided.unasked).collect();
-        let digest = block_in_place(|| sealed.digest().map(str::to_owned));
+        let digest = match block_in_place(|| sealed.digest().map(str::to_owned)) {
+            Ok(digest) => digest,
+            Err(error) => return Err(self.refuse(Some(sealed.partial), about, error.into()).await.into()),
+        };
         let arrival = Arrival {
             flow: Some(decided.flow),
-            sha256: Some(digest.map_err(|error| fault_of(&error))?),
+            sha256: Some(digest),
             armored: sealed.envelope.is_armored(),
             mtime: sealed.mtime,
             refused: None,
@@ -132,8 +157,14 @@ impl Sftp {
         }
         let published =
             block_in_place(|| self.server.spool.publish(sealed.partial, &sealed.envelope, &arrival));
-        if let Err(error) = published {
+        if let Err(unpublished) = published {
+            let Unpublished { partial, error } = *unpublished;
+            // Where nothing is wrong with it, its CLOSE or RENAME can be repeated.
+            if let Some(mut partial) = partial {
+                give_back(&mut partial, was);
+            }
             let reason = fault_of(&error);
+            self.server.metrics.met_full_spool(&reason);
             self.server.metrics.upload(&about.institution, UploadOutcome::Failed);
             let record = Record { outcome: Outcome::Failed, ..record.because(&reason) };
             self.record(record).await?;
@@ -255,9 +286,9 @@ impl Sftp {
         if from == to && block_in_place(|| self.is_there(&exchange, &from))? {
             return Ok(Answer::Done);
         }
-        self.rename_upload(&exchange, &from, &to).await?;
         let record = self.session.record_at(Event::Rename, Outcome::Ok, &old_path, Some(&exchange));
-        self.record(Record { new_path: Some(new_path.to_string()), ..record }).await?;
+        let record = Record { new_path: Some(new_path.to_string()), ..record };
+        self.rename_upload(&exchange, &from, &to, record).await?;
         Ok(Answer::Done)
     }
 
@@ -271,7 +302,13 @@ impl Sftp {
     }
 
     /// Each way it can fail is recorded where it does.
-    async fn rename_upload(&mut self, exchange: &Slug, from: &Name, to: &Name) -> Result<(), Fault> {
+    async fn rename_upload(
+        &mut self,
+        exchange: &Slug,
+        from: &Name,
+        to: &Name,
+        record: Record,
+    ) -> Result<(), Fault> {
         let is_open = |name: &Name| self.handles.upload(exchange, name).is_some();
         let free = if is_open(from) || is_open(to) {
             Err(Reason::NameInUse)
@@ -285,40 +322,63 @@ impl Sftp {
         }
         let sealed = self.sealed.remove(&(exchange.clone(), from.clone()));
         if is_temporary(to) {
-            return self.rename_unfinished(exchange, from, to, sealed).await;
+            return self.rename_unfinished(exchange, (from, to), sealed, record).await;
         }
         let sealed = match sealed {
             Some(sealed) => sealed,
             None => self.seal_from_disk(exchange, from).await?,
         };
         self.refused.remove(&(exchange.clone(), to.clone()));
-        self.publish(exchange, to, sealed).await
+        self.publish(exchange, to, sealed).await?;
+        Ok(self.record(record).await?)
     }
 
-    /// From one temporary name to another: nothing is judged yet.
+    /// From one temporary name to another: nothing is judged yet. Recorded before it is done, and undone by nothing.
     async fn rename_unfinished(
         &mut self,
         exchange: &Slug,
-        from: &Name,
-        to: &Name,
+        (from, to): (&Name, &Name),
         sealed: Option<Sealed>,
+        record: Record,
     ) -> Result<(), Fault> {
-        let renamed = block_in_place(|| match sealed {
-            Some(mut sealed) => sealed.partial.rename(to).map(|()| Some(sealed)),
+        let path = path_of(exchange, from);
+        let mut renamed = match sealed {
+            Some(sealed) => Renamed::Sealed(sealed),
             None => {
-                let partial = self.server.spool.open_partial(self.session.institution(), exchange, from)?;
-                partial.ok_or_else(|| SpoolError::none(from))?.rename(to).map(|()| None)
+                let spool = &self.server.spool;
+                match block_in_place(|| spool.open_partial(self.session.institution(), exchange, from)) {
+                    Ok(Some(partial)) => Renamed::Unsealed(partial),
+                    Ok(None) => {
+                        return Err(self.denied(&path, Event::Rename, Reason::NoSuchPath).await.into());
+                    }
+                    Err(error) => {
+                        return Err(self.denied(&path, Event::Rename, fault_of(&error)).await.into());
+                    }
+                }
             }
-        });
-        match renamed {
-            Ok(Some(sealed)) => self.keep_sealed(exchange.clone(), to.clone(), sealed),
-            Ok(None) => {}
-            Err(error) => {
-                let reason = if error.is_not_found() { Reason::NoSuchPath } else { fault_of(&error) };
-                return Err(self.denied(&path_of(exchange, from), Event::Rename, reason).await.into());
+        };
+        let done = match self.record(record).await {
+            Ok(()) => block_in_place(|| renamed.partial().rename(to)).map_err(WriteFault::from),
+            Err(reason) => Err(WriteFault::Already(reason)),
+        };
+        match (done, renamed) {
+            (Err(fault @ WriteFault::Spool(SpoolError::Io { .. })), renamed) => {
+                // Nobody knows under which name it would be found after a crash.
+                let about = self.about(exchange, from, 0);
+                Err(self.refuse(Some(renamed.into_partial()), about, fault).await.into())
+            }
+            (done, renamed) => {
+                if let Renamed::Sealed(sealed) = renamed {
+                    let name = sealed.partial.name().clone();
+                    self.keep_sealed(exchange.clone(), name, sealed);
+                }
+                match done {
+                    Ok(()) => Ok(()),
+                    Err(WriteFault::Already(reason)) => Err(reason.into()),
+                    Err(fault) => Err(self.denied(&path, Event::Rename, reason_of(&fault)).await.into()),
+                }
             }
         }
-        Ok(())
     }
 
     /// An upload that an earlier session completed is inspected again.
@@ -338,7 +398,7 @@ impl Sftp {
             Ok(Some(Err((mut upload, fault)))) => return Err(self.give_up(&mut upload, fault).await.into()),
             Err(Unbegun::Refused(partial, reason)) => {
                 let about = self.about(exchange, name, partial.size().unwrap_or(0));
-                return Err(self.refuse(Some(partial), about, WriteFault::Refused(reason)).await.into());
+                return Err(self.refuse(Some(*partial), about, WriteFault::Refused(reason)).await.into());
             }
             Err(Unbegun::Denied(reason)) => reason,
             Ok(None) if self.has_published(exchange, name) => Reason::DropIsWriteOnly,
