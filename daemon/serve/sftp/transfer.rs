@@ -30,7 +30,12 @@ impl Sftp {
         else {
             return Err(Fault::BadMessage);
         };
+        let can_record = self.server.log.is_healthy();
         let Some(Open::Upload(upload)) = self.handles.find(handle) else { return Err(Fault::BadMessage) };
+        if !can_record && upload.refused.is_none() {
+            // Its end could not be recorded. What is there stays, to be gone on with.
+            return Err(self.end_upload(handle, Reason::Unavailable.into()).await);
+        }
         let held = upload.held();
         let written = upload.write((&self.server.spool, &self.server.job_side), offset, data).await;
         // Nearly always both are nothing.
@@ -88,7 +93,10 @@ impl Sftp {
         let (Some(handle), Some(offset), Some(length)) = (fields.string(), fields.u64(), fields.u32()) else {
             return Ok(Err(Fault::BadMessage));
         };
+        let can_record = self.server.log.is_healthy();
         let download = match self.handles.find(handle) {
+            // How much of it was sent could not be recorded.
+            Some(Open::Download(_)) if !can_record => return Ok(Err(Reason::Unavailable.into())),
             Some(Open::Download(download)) => download,
             Some(Open::Upload(_)) => return Ok(Err(Reason::DropIsWriteOnly.into())),
             Some(Open::Listing(_)) | None => return Ok(Err(Fault::BadMessage)),
