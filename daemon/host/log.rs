@@ -13,6 +13,7 @@ mod jump;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -118,6 +119,7 @@ impl AccessLog {
             last: None,
             health: health.clone(),
             refused: 0,
+            home: day_file::folder_identity(directory),
             jumps: JumpWatch::default(),
         };
         writer.day_file(clock.today_utc())?;
@@ -188,9 +190,14 @@ impl AccessLog {
         self.health.healthy.get() == 1 && self.writer.as_ref().is_some_and(|writer| !writer.is_finished())
     }
 
+    /// Whether its folder was replaced by one that this process is kept from: it must be started again to reach it.
+    pub fn is_out_of_reach(&self) -> bool {
+        self.health.out_of_reach.load(Ordering::Relaxed)
+    }
+
     /// What metrics show of it.
     pub fn collectors(&self) -> [Box<dyn Collector>; 4] {
-        let Health { healthy, errors, torn, free } = self.health.clone();
+        let Health { healthy, errors, torn, free, out_of_reach: _ } = self.health.clone();
         [Box::new(healthy), Box::new(errors), Box::new(torn), Box::new(free)]
     }
 }
@@ -218,6 +225,7 @@ struct Health {
     errors: IntCounter,
     torn: IntCounter,
     free: IntGauge,
+    out_of_reach: Arc<AtomicBool>,
 }
 
 impl Health {
@@ -230,7 +238,7 @@ impl Health {
             IntCounter::new("dropzone_access_log_torn_lines_total", "Lines that were found cut short")?;
         let free =
             IntGauge::new("dropzone_access_log_free_bytes", "What can still be written beside the log")?;
-        Ok(Self { healthy, errors, torn, free })
+        Ok(Self { healthy, errors, torn, free, out_of_reach: Arc::default() })
     }
 }
 
@@ -247,6 +255,8 @@ struct Writer {
     health: Health,
     /// Records lost since the last success.
     refused: u64,
+    /// The folder it began with.
+    home: Option<(u64, u64)>,
     jumps: JumpWatch,
 }
 
@@ -292,6 +302,8 @@ impl Writer {
                 self.health.errors.inc_by(lost);
                 self.refused = self.refused.saturating_add(lost);
                 self.current = None;
+                let out_of_reach = day_file::is_out_of_reach(&self.directory, self.home);
+                self.health.out_of_reach.store(out_of_reach, Ordering::Relaxed);
             }
         }
         for answer in waiting {
@@ -507,6 +519,7 @@ mod tests {
             last: None,
             health: Health::new().unwrap(),
             refused: 0,
+            home: None,
             jumps: JumpWatch::default(),
         };
         for at in [DAY, "2026-11-22T00:00:01Z", DAY] {

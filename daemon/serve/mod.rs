@@ -98,6 +98,11 @@ pub enum ServeError {
     /// The metrics themselves.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The log's folder was replaced, and containment keeps this process to the one before.
+    #[error(
+        "the folder of the access log {path} was replaced, and this process is held to the one it began with: it ends, to be started again", path = .0.display()
+    )]
+    LogReplaced(PathBuf),
     /// The host key's file.
     #[error("host key {path}: {0}; {remedy}", path = .0.path().display(), remedy = .0.remedy())]
     File(#[from] FileError),
@@ -179,14 +184,13 @@ pub async fn run(
     go_on_beside(&server, &mut tasks, hangup, socket);
     systemd::ready("serving");
 
-    let cause = shutdown.requested().await;
-    systemd::stopping();
-    tracing::info!(cause, "stopping");
+    let asked = until_the_end(&server, &mut shutdown).await;
     // The receivers live in the tasks that are waited for next.
     let _ = stop.send(true);
     while accepting.join_next().await.is_some() {}
     tasks.shutdown().await;
     admission::tell_probes(&server).await;
+    asked?;
     server.log.append_async(Record::new(Event::Stop, Outcome::Ok)).await?;
     Ok(())
 }
@@ -221,6 +225,16 @@ fn read_host_key(path: &std::path::Path) -> Result<PrivateKey, ServeError> {
         russh::keys::Algorithm::Ed25519 if !key.is_encrypted() => Ok(key),
         other => Err(refuse(format!("it must be an ed25519 key without passphrase, not {other}"))),
     }
+}
+
+/// Until somebody says so, or until only a new process can go on.
+async fn until_the_end(server: &Server, shutdown: &mut Shutdown) -> Result<(), ServeError> {
+    let ended = tokio::select! {
+        cause = shutdown.requested() => Ok(cause),
+        error = tidy::log_is_out_of_reach(server) => Err(error),
+    };
+    systemd::stopping();
+    ended.map(|cause| tracing::info!(cause, "stopping"))
 }
 
 /// What runs beside the connections.

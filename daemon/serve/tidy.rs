@@ -1,17 +1,19 @@
-//! Sees to the spool while `serve` runs: how much room it has, and that what a crash left half-made goes. What has expired is
-//! removed by `upkeep`.
+//! Sees to the spool and the log while `serve` runs: how much room there is, that what a crash left half-made goes, and that a
+//! log which this process cannot reach ends it. What has expired is removed by `upkeep`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::spawn_blocking;
 
-use super::Server;
+use super::{ServeError, Server};
 use crate::host::spool::{Orphans, Swept};
 use crate::policy::record::{Event, Outcome, Record};
 
 /// How often what a crash may have left is looked for; it goes when it has been seen unchanged for half a minute.
 const EVERY: Duration = Duration::from_secs(10);
+/// How often the log is asked whether it can be reached at all.
+const LOG_EVERY: Duration = Duration::from_secs(1);
 /// Among the receipts, which may be many, it is looked for in so many sweeps in a row, at the start and then in every round of
 /// so many.
 const RECEIPTS_FIRST: u32 = 6;
@@ -37,6 +39,17 @@ pub(super) async fn go_on(server: Arc<Server>) {
         });
         if done.await.is_err() {
             tracing::error!("sweeping the spool failed");
+        }
+    }
+}
+
+/// Waits for a log folder that only a new process can reach. Whoever supervises this one starts it again.
+pub(super) async fn log_is_out_of_reach(server: &Server) -> ServeError {
+    let mut ticks = tokio::time::interval(LOG_EVERY);
+    loop {
+        ticks.tick().await;
+        if server.log.is_out_of_reach() {
+            return ServeError::LogReplaced(server.config().machine.log.directory.clone());
         }
     }
 }

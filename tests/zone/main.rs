@@ -32,6 +32,7 @@ mod paths;
 mod receipts;
 mod record;
 mod refusals;
+mod replay;
 mod revocation;
 mod smuggling;
 mod space;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Access, FileType, FlockOperation, Mode, OFlags};
 
 use super::LogError;
 use crate::policy::digest::sha256;
@@ -149,6 +149,25 @@ impl DayFile {
         self.length = length.saturating_add(text.len() as u64);
         Ok(())
     }
+}
+
+/// Device and inode of a folder; none where there is none, or a link.
+pub(super) fn folder_identity(path: &Path) -> Option<(u64, u64)> {
+    let facts = rustix::fs::lstat(path).ok()?;
+    let is_folder = FileType::from_raw_mode(facts.st_mode) == FileType::Directory;
+    is_folder.then_some((facts.st_dev, facts.st_ino))
+}
+
+/// Whether another folder lies where `home` was, which the system's permissions open to this process, and containment, which
+/// was made for the one before, does not.
+pub(super) fn is_out_of_reach(path: &Path, home: Option<(u64, u64)>) -> bool {
+    let there = folder_identity(path);
+    let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    there.is_some()
+        && there != home
+        && rustix::fs::access(path, access).is_ok()
+        && rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .is_err_and(|error| error == rustix::io::Errno::ACCESS)
 }
 
 /// One write, and the disk has it.

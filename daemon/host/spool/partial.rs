@@ -459,7 +459,7 @@ mod tests {
     #[test]
     fn an_upload_that_finds_no_room_is_what_it_was_and_goes_on_when_there_is_some() {
         let (_folder, spool, slug, name) = spool();
-        let mut partial = begun(&spool, &slug, &name);
+        let partial = begun(&spool, &slug, &name);
         partial.sync().unwrap();
         drop(partial);
         spool.keep_free(u64::MAX);
