@@ -187,7 +187,7 @@ impl Zone {
 
     pub(super) fn publish_as(&self, arrival: Arrival, payload: &[u8]) -> Arrival {
         let spool = &self.workshop.spool;
-        let partial =
+        let mut partial =
             spool.create_partial(arrival.id.institution(), arrival.id.exchange(), &arrival.name).unwrap();
         partial.write_at(payload, 0).unwrap();
         let mut inspector = Inspector::default();
