@@ -1,0 +1,14 @@
+//! Nothing acknowledged is ever lost, whatever happens to the processes, the disk or the power: the real program on a disk
+//! that can be told to forget, to fail, and to kill who uses it at any operation (`disk`).
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test stops at the first surprise, and tells what it saw"
+)]
+
+mod disk;
+#[path = "../harness/mod.rs"]
+mod harness;
