@@ -12,3 +12,6 @@
 mod disk;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod kills;
+mod model;
+mod zone;

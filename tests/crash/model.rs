@@ -1,0 +1,198 @@
+//! What must be true whatever happened: each list that was acknowledged is delivered exactly once, byte for byte, with a final
+//! receipt whose signature counts, and its records; the log is intact; nothing half-made stays behind.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::Read;
+use std::process::Command;
+use std::str::FromStr;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::harness::observe::names;
+use crate::harness::programs::{run_with_input, sha256};
+use crate::harness::PATIENCE;
+use crate::zone::Site;
+
+/// The exchange that all lists here go through, and come back from.
+pub const EXCHANGE: &str = "pillar-3";
+
+/// A list that somebody sends.
+#[derive(Debug, Clone)]
+pub struct List {
+    pub name: String,
+    pub sent: Vec<u8>,
+    /// The result that the zone must make of it.
+    pub expected: String,
+}
+
+/// Makes lists, no two alike.
+pub struct Lists {
+    zone: age::x25519::Recipient,
+    next: u32,
+}
+
+impl Lists {
+    pub fn of(site: &Site) -> Self {
+        Self { zone: age::x25519::Recipient::from_str(&site.zone.recipient()).unwrap(), next: 0 }
+    }
+
+    pub fn next(&mut self) -> List {
+        self.next += 1;
+        let number = format!("{:011}", 20_000_000_000_u64 + u64::from(self.next));
+        let plain = format!("insz\n85073003328\n{number}\n");
+        List {
+            name: format!("list-{}.csv.age", self.next),
+            sent: age::encrypt(&self.zone, plain.as_bytes()).unwrap(),
+            expected: format!(
+                "insz,category,registered\n85073003328,werkzoekend,2021-04-01\n{number},,\n"
+            ),
+        }
+    }
+}
+
+/// What an institution and an operator would find of a list.
+#[derive(Debug, Default)]
+struct Found {
+    results: Vec<String>,
+    receipts: Vec<Value>,
+}
+
+/// Says what is wrong; nothing when all is well. Waits for what is on its way.
+pub fn check(site: &Site, lists: &[List], acknowledged: bool) -> Result<(), String> {
+    wait_for_the_end(site, lists, acknowledged)?;
+    let receivers = age_identity(site);
+    let found = found(site, &receivers)?;
+    let log = site.zone.log_lines();
+    for list in lists {
+        let empty = Found::default();
+        let of = found.get(&list.name).unwrap_or(&empty);
+        check_list(list, of, &log, acknowledged).map_err(|what| format!("{}: {what}", list.name))?;
+    }
+    check_signatures(site)
+}
+
+/// The same, and that nothing stays behind, and that the log is intact. Stops both daemons, whose stop seals the log.
+pub fn check_all(site: &mut Site, lists: &[List]) -> Result<(), String> {
+    check(site, lists, true)?;
+    site.stop_all();
+    let (intact, told) = site.verify_log(&site.zone.log());
+    if !intact {
+        return Err(format!("log verify: {told}"));
+    }
+    site.start_all();
+    let left = leftovers(site);
+    if left.is_empty() { Ok(()) } else { Err(format!("left behind: {left:?}")) }
+}
+
+/// What no process works on any more and nobody will remove: temporary files, staged results, empty folders of uploads.
+pub fn leftovers(site: &Site) -> Vec<String> {
+    let is_old = |path: &str| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        name.ends_with(".new") || name.starts_with("result-") || path.starts_with("active/")
+    };
+    let tree = site.disk.tree();
+    let files = tree.files();
+    let spool = files.keys().filter_map(|path| path.strip_prefix("spool/"));
+    spool.filter(|path| is_old(path)).map(str::to_owned).collect()
+}
+
+fn wait_for_the_end(site: &Site, lists: &[List], acknowledged: bool) -> Result<(), String> {
+    let start = Instant::now();
+    loop {
+        let busy: usize =
+            ["incoming", "active", "deferred"].iter().map(|state| site.zone.arrivals(state).len()).sum();
+        let told: BTreeSet<String> = site
+            .zone
+            .receipts("agency", EXCHANGE)
+            .iter()
+            .filter(|receipt| receipt["verdict"] != "in-progress")
+            .map(|receipt| receipt["name"].as_str().unwrap_or_default().to_owned())
+            .collect();
+        let all_told = !acknowledged || lists.iter().all(|list| told.contains(&list.name));
+        if busy == 0 && all_told {
+            return Ok(());
+        }
+        // Where nothing is on its way, waiting is in vain.
+        if busy == 0 && start.elapsed().as_secs() >= 2 {
+            let untold: Vec<&str> =
+                lists.iter().map(|list| list.name.as_str()).filter(|name| !told.contains(*name)).collect();
+            return Err(format!("lost: {untold:?} were acknowledged, and nothing is on its way"));
+        }
+        if start.elapsed() > PATIENCE {
+            return Err("the zone does not come to rest".to_owned());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+fn age_identity(site: &Site) -> age::x25519::Identity {
+    let text = fs::read_to_string(site.zone.identity_of("agency")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("AGE-SECRET-KEY")).unwrap();
+    age::x25519::Identity::from_str(line).unwrap()
+}
+
+/// By the name of the list: results are found through the receipts and through what is in them.
+fn found(site: &Site, identity: &age::x25519::Identity) -> Result<BTreeMap<String, Found>, String> {
+    let mut found: BTreeMap<String, Found> = BTreeMap::new();
+    for receipt in site.zone.receipts("agency", EXCHANGE) {
+        let name = receipt["name"].as_str().unwrap().to_owned();
+        found.entry(name).or_default().receipts.push(receipt);
+    }
+    let folder = site.zone.folder_of("outbox", "agency", EXCHANGE);
+    for result in names(&folder) {
+        let encrypted = fs::read(folder.join(&result)).map_err(|error| format!("{result}: {error}"))?;
+        let list = result.find('.').map(|end| format!("{}.csv.age", &result[..end]));
+        let plain = age::decrypt(identity, &encrypted).map_err(|error| format!("{result}: {error}"))?;
+        let text = String::from_utf8(plain).map_err(|error| format!("{result}: {error}"))?;
+        let list = list.ok_or_else(|| format!("{result}: the result of what?"))?;
+        found.entry(list).or_default().results.push(text);
+    }
+    Ok(found)
+}
+
+fn check_list(list: &List, found: &Found, log: &[Value], acknowledged: bool) -> Result<(), String> {
+    if found.results.len() > 1 || (acknowledged && found.results.is_empty()) {
+        return Err(format!("delivered {} times", found.results.len()));
+    }
+    if found.results.iter().any(|result| *result != list.expected) {
+        return Err(format!("another result than the list's: {:?}", found.results));
+    }
+    let [receipt] = found.receipts.as_slice() else {
+        return if found.receipts.is_empty() && !acknowledged {
+            Ok(())
+        } else {
+            Err(format!("{} receipts", found.receipts.len()))
+        };
+    };
+    if receipt["verdict"] != "delivered" || receipt["sha256"] != sha256(&list.sent) {
+        return Err(format!("its receipt says {} of {}", receipt["verdict"], receipt["sha256"]));
+    }
+    let has = |event: &str, outcome: &str| {
+        log.iter().any(|line| {
+            line["event"] == event && line["outcome"] == outcome && line["arrival"] == receipt["arrival"]
+        })
+    };
+    for event in ["publish", "deliver", "receipt", "job"] {
+        if !has(event, "ok") {
+            return Err(format!("there is no record of {event}"));
+        }
+    }
+    Ok(())
+}
+
+/// Every receipt has a signature that stock `ssh-keygen` accepts; one that is just being written may be a step ahead.
+fn check_signatures(site: &Site) -> Result<(), String> {
+    let folder = site.zone.folder_of("receipts", "agency", EXCHANGE);
+    let last = names(&folder).into_iter().filter(|name| name.ends_with(".json")).next_back();
+    let Some(name) = last else { return Ok(()) };
+    let mut text = String::new();
+    let read = fs::File::open(folder.join(&name)).and_then(|mut file| file.read_to_string(&mut text));
+    read.map_err(|error| format!("{name}: {error}"))?;
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-Y", "verify", "-I", "dropzone-zone", "-n", "receipt@dropzone", "-f"]);
+    keygen.arg(folder.join("allowed_signers")).arg("-s").arg(folder.join(format!("{name}.sig")));
+    let ran = run_with_input(&mut keygen, &text);
+    if ran.succeeded() { Ok(()) } else { Err(format!("{name}: {}", ran.stderr)) }
+}
