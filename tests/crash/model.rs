@@ -12,8 +12,10 @@ use serde_json::Value;
 
 use crate::harness::observe::names;
 use crate::harness::programs::{run_with_input, sha256};
-use crate::harness::PATIENCE;
 use crate::zone::Site;
+
+/// What is on its way arrives within this, in seconds.
+const REST: u64 = 30;
 
 /// The exchange that all lists here go through, and come back from.
 pub const EXCHANGE: &str = "pillar-3";
@@ -120,8 +122,9 @@ fn wait_for_the_end(site: &Site, lists: &[List], acknowledged: bool) -> Result<(
                 lists.iter().map(|list| list.name.as_str()).filter(|name| !told.contains(*name)).collect();
             return Err(format!("lost: {untold:?} were acknowledged, and nothing is on its way"));
         }
-        if start.elapsed() > PATIENCE {
-            return Err("the zone does not come to rest".to_owned());
+        if start.elapsed().as_secs() > REST {
+            let states = ["incoming", "active", "deferred"].map(|state| site.zone.arrivals(state));
+            return Err(format!("the zone does not come to rest: {states:?}"));
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }

@@ -66,23 +66,17 @@ impl Site {
         *self.child(daemon) = Some(child);
     }
 
-    /// Starts what does not run, and waits until both do. What is killed while it starts, by a rule, is left.
+    /// Starts what does not run, and waits until both do; also what a rule kills meanwhile.
     pub fn start_all(&mut self) {
-        for daemon in BOTH {
-            if !self.is_alive(daemon) {
-                self.reap(daemon);
-                self.start(daemon);
-            }
-        }
-        for daemon in BOTH {
-            self.wait_until_ready(daemon);
-        }
-    }
-
-    pub fn wait_until_ready(&mut self, daemon: Daemon) {
         let start = Instant::now();
-        while self.is_alive(daemon) && !self.is_ready(daemon) {
-            assert!(start.elapsed() < PATIENCE, "{} does not get ready\n{}", daemon.name(), self.zone.program_log());
+        while !BOTH.into_iter().all(|daemon| self.is_alive(daemon) && self.is_ready(daemon)) {
+            for daemon in BOTH {
+                if !self.is_alive(daemon) {
+                    self.reap(daemon);
+                    self.start(daemon);
+                }
+            }
+            assert!(start.elapsed() < PATIENCE, "the zone does not get ready\n{}", self.zone.program_log());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
