@@ -1,8 +1,12 @@
 //! Why something was refused or held. The reason is data; its code and its Dutch and English sentences are written
 //! here once, for status messages, receipts, the access log and metrics. No sentence holds an internal detail.
 
+mod replay;
+
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
+
+use super::arrival::ArrivalId;
 
 /// Why a peer, a request or an arrival was turned away. Serialised as `{"code": "too-large", "limit": 1048576}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +80,15 @@ pub enum Reason {
     ArrivalUnreadable,
     /// The configuration no longer knows the exchange, the flow or the institution of this arrival.
     NoLongerConfigured,
+    /// The same encrypted file is here already, from the same institution in the same exchange.
+    SameContentAgain {
+        /// The arrival that it is the same as.
+        arrival: ArrivalId,
+        /// Whether that one is held, so that nothing comes of either for the time being.
+        is_held: bool,
+    },
+    /// The same encrypted file was handed in before by somebody else, or in another exchange.
+    SameContentElsewhere,
     /// More files and folders open at once than a session may have.
     TooManyOpen,
     /// More uploads that are not complete than an institution may have in an exchange.
@@ -133,6 +146,7 @@ impl Reason {
             | Self::TriesExhausted
             | Self::ArrivalUnreadable
             | Self::NoLongerConfigured => self.wording_of_jobs(),
+            Self::SameContentAgain { .. } | Self::SameContentElsewhere => self.wording_of_repetitions(),
             Self::NoSuchPath
             | Self::BadName
             | Self::FolderIsReadOnly
@@ -341,7 +355,7 @@ impl Reason {
     }
 
     fn one_of_each() -> Vec<Self> {
-        vec![
+        let mut all = vec![
             Self::NoSuchPath,
             Self::BadName,
             Self::FolderIsReadOnly,
@@ -370,12 +384,16 @@ impl Reason {
             Self::TriesExhausted,
             Self::ArrivalUnreadable,
             Self::NoLongerConfigured,
+            Self::SameContentElsewhere,
             Self::TooManyOpen,
             Self::TooManyUnfinished,
             Self::Unavailable,
             Self::CannotBeChecked,
             Self::Unsupported,
-        ]
+        ];
+        let any = ArrivalId::parse("19700101T000000000Z-00000000-00000000.a.a");
+        all.extend(any.map(|arrival| Self::SameContentAgain { arrival, is_held: false }));
+        all
     }
 }
 
@@ -387,6 +405,7 @@ mod tests {
     fn the_code_in_json_is_the_code_in_the_log_and_no_two_reasons_share_one() {
         let all = Reason::one_of_each();
         let mut codes = Reason::codes();
+        assert!(codes.contains(&"same-content-again"));
         for reason in &all {
             let json = serde_json::to_value(reason).unwrap();
             assert_eq!(json["code"], reason.code());

@@ -133,7 +133,8 @@ impl Floor {
                 workshop.measure();
             }
             workshop.put_back_stranded();
-            let waiting = workshop.waiting();
+            let neighbours = workshop.look_after_neighbours();
+            let waiting = neighbours.and_then(|()| workshop.waiting());
             let (told, refusals) = workshop.tell_refusals(told);
             (waiting.and_then(|waiting| refusals.map(|()| waiting)), told)
         });
@@ -246,11 +247,13 @@ impl Workshop {
     fn count(&self, id: &ArrivalId, kind: &'static str, end: &End, took: Duration) {
         let result = match end {
             End::Done => JobResult::Done,
+            End::Repeated => JobResult::Repeated,
             End::Deferred => JobResult::Deferred,
             End::Held(reason) => {
                 self.metrics.held(reason);
                 JobResult::Held
             }
+            End::Lost => JobResult::Lost,
             End::Gone | End::Stopped => return,
         };
         self.metrics.job(id.exchange(), kind, result, took);
