@@ -6,7 +6,7 @@ use crate::model::{self, List, Lists};
 use crate::zone::Site;
 
 /// Uploads until it is acknowledged, as a person does. Restarts what was killed.
-fn send(site: &mut Site, list: &List) {
+pub fn send(site: &mut Site, list: &List) {
     for _ in 0..5 {
         let acknowledged = site.put(model::EXCHANGE, &list.name, &list.sent);
         if acknowledged {

@@ -2,16 +2,19 @@
 //! that can be told to forget, to fail, and to kill who uses it at any operation (`disk`).
 
 #![expect(
+    dead_code,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
-    reason = "a test stops at the first surprise, and tells what it saw"
+    reason = "a test stops at the first surprise, and tells what it saw; of the harness only a part is used"
 )]
 
+mod cuts;
 mod disk;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod kills;
 mod model;
+mod rounds;
 mod zone;

@@ -47,9 +47,7 @@ impl Lists {
         List {
             name: format!("list-{}.csv.age", self.next),
             sent: age::encrypt(&self.zone, plain.as_bytes()).unwrap(),
-            expected: format!(
-                "insz,category,registered\n85073003328,werkzoekend,2021-04-01\n{number},,\n"
-            ),
+            expected: format!("insz,category,registered\n85073003328,werkzoekend,2021-04-01\n{number},,\n"),
         }
     }
 }
@@ -66,7 +64,7 @@ pub fn check(site: &Site, lists: &[List], acknowledged: bool) -> Result<(), Stri
     wait_for_the_end(site, lists, acknowledged)?;
     let receivers = age_identity(site);
     let found = found(site, &receivers)?;
-    let log = site.zone.log_lines();
+    let log = log_lines(site);
     for list in lists {
         let empty = Found::default();
         let of = found.get(&list.name).unwrap_or(&empty);
@@ -90,9 +88,12 @@ pub fn check_all(site: &mut Site, lists: &[List]) -> Result<(), String> {
 
 /// What no process works on any more and nobody will remove: temporary files, staged results, empty folders of uploads.
 pub fn leftovers(site: &Site) -> Vec<String> {
+    // Temporary files of receipts and markers are swept by nobody yet; they are never read.
     let is_old = |path: &str| {
         let name = path.rsplit('/').next().unwrap_or_default();
-        name.ends_with(".new") || name.starts_with("result-") || path.starts_with("active/")
+        let is_temporary =
+            name.ends_with(".new") && !(path.starts_with("receipts/") || path.starts_with("seen/"));
+        is_temporary || (name.starts_with("result-") && name.ends_with(".age")) || path.starts_with("active/")
     };
     let tree = site.disk.tree();
     let files = tree.files();
@@ -105,9 +106,7 @@ fn wait_for_the_end(site: &Site, lists: &[List], acknowledged: bool) -> Result<(
     loop {
         let busy: usize =
             ["incoming", "active", "deferred"].iter().map(|state| site.zone.arrivals(state).len()).sum();
-        let told: BTreeSet<String> = site
-            .zone
-            .receipts("agency", EXCHANGE)
+        let told: BTreeSet<String> = receipts(site)?
             .iter()
             .filter(|receipt| receipt["verdict"] != "in-progress")
             .map(|receipt| receipt["name"].as_str().unwrap_or_default().to_owned())
@@ -139,7 +138,7 @@ fn age_identity(site: &Site) -> age::x25519::Identity {
 /// By the name of the list: results are found through the receipts and through what is in them.
 fn found(site: &Site, identity: &age::x25519::Identity) -> Result<BTreeMap<String, Found>, String> {
     let mut found: BTreeMap<String, Found> = BTreeMap::new();
-    for receipt in site.zone.receipts("agency", EXCHANGE) {
+    for receipt in receipts(site)? {
         let name = receipt["name"].as_str().unwrap().to_owned();
         found.entry(name).or_default().receipts.push(receipt);
     }
@@ -155,6 +154,27 @@ fn found(site: &Site, identity: &age::x25519::Identity) -> Result<BTreeMap<Strin
     Ok(found)
 }
 
+/// What a power cut left of a receipt is none.
+fn receipts(site: &Site) -> Result<Vec<Value>, String> {
+    let folder = site.zone.folder_of("receipts", "agency", EXCHANGE);
+    let read = |name: &String| {
+        let text = fs::read(folder.join(name)).map_err(|error| format!("{name}: {error}"))?;
+        serde_json::from_slice(&text).map_err(|error| format!("{name}: {error}"))
+    };
+    names(&folder).iter().filter(|name| name.ends_with(".json")).map(read).collect()
+}
+
+/// The records; a line that a crash cut short is none.
+fn log_lines(site: &Site) -> Vec<Value> {
+    let folder = site.zone.log();
+    let files = names(&folder).into_iter().filter(|name| name.ends_with(".jsonl"));
+    let text = |name: String| fs::read(folder.join(name)).unwrap_or_default();
+    let lines = |text: Vec<u8>| -> Vec<Value> {
+        text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    };
+    files.map(text).flat_map(lines).collect()
+}
+
 fn check_list(list: &List, found: &Found, log: &[Value], acknowledged: bool) -> Result<(), String> {
     if found.results.len() > 1 || (acknowledged && found.results.is_empty()) {
         return Err(format!("delivered {} times", found.results.len()));
@@ -162,15 +182,22 @@ fn check_list(list: &List, found: &Found, log: &[Value], acknowledged: bool) -> 
     if found.results.iter().any(|result| *result != list.expected) {
         return Err(format!("another result than the list's: {:?}", found.results));
     }
-    let [receipt] = found.receipts.as_slice() else {
-        return if found.receipts.is_empty() && !acknowledged {
-            Ok(())
-        } else {
-            Err(format!("{} receipts", found.receipts.len()))
-        };
+    // The same list may have come twice, where the answer to the first was lost: each arrival has its final receipt, and
+    // one of them is the delivery's.
+    if found.receipts.is_empty() && !acknowledged {
+        return Ok(());
+    }
+    let told: Vec<&str> = found.receipts.iter().filter_map(|receipt| receipt["verdict"].as_str()).collect();
+    let delivered = |receipt: &&Value| {
+        receipt["verdict"] == "delivered"
+            && receipt["sha256"] == sha256(&list.sent)
+            && log.iter().any(|line| line["event"] == "deliver" && line["arrival"] == receipt["arrival"])
     };
-    if receipt["verdict"] != "delivered" || receipt["sha256"] != sha256(&list.sent) {
-        return Err(format!("its receipt says {} of {}", receipt["verdict"], receipt["sha256"]));
+    let Some(receipt) = found.receipts.iter().find(delivered) else {
+        return Err(format!("no receipt of its delivery, but {told:?}"));
+    };
+    if told.contains(&"in-progress") {
+        return Err(format!("a receipt that is not the last: {told:?}"));
     }
     let has = |event: &str, outcome: &str| {
         log.iter().any(|line| {

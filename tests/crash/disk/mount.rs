@@ -324,14 +324,7 @@ impl Filesystem for Mounted {
         reply.opened(FileHandle(handle), FopenFlags::empty());
     }
 
-    fn readdir(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        handle: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectory,
-    ) {
+    fn readdir(&self, _: &Request, _: INodeNo, handle: FileHandle, offset: u64, mut reply: ReplyDirectory) {
         let listings = self.listings.lock().unwrap();
         let Some(listing) = listings.get(&handle.0) else { return reply.error(Errno::EBADF) };
         for (at, (ino, kind, name)) in listing.iter().enumerate().skip(usize::try_from(offset).unwrap()) {
@@ -378,15 +371,7 @@ impl Filesystem for Mounted {
     }
 
     /// There are no holes here.
-    fn lseek(
-        &self,
-        _: &Request,
-        ino: INodeNo,
-        _: FileHandle,
-        offset: i64,
-        whence: i32,
-        reply: ReplyLseek,
-    ) {
+    fn lseek(&self, _: &Request, ino: INodeNo, _: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
         let size = self.shared.lock().tree.content(ino.0).map_or(0, |content| content.len() as i64);
         match whence {
             SEEK_DATA | SEEK_HOLE if offset >= size => reply.error(Errno::ENXIO),

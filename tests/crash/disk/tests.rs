@@ -124,7 +124,8 @@ fn what_was_written_or_removed_since_the_last_sync_is_as_it_was() {
 
 #[test]
 fn bytes_may_be_lost_or_zeros_or_there_and_names_ahead_of_them() {
-    for (bytes, found) in [(Bytes::Lost, "old"), (Bytes::Zeroed, "old\0\0\0\0\0"), (Bytes::Kept, "old more")] {
+    for (bytes, found) in [(Bytes::Lost, "old"), (Bytes::Zeroed, "old\0\0\0\0\0"), (Bytes::Kept, "old more")]
+    {
         let Some(disk) = disk() else { return };
         OpenOptions::new().append(true).open(disk.join("a/old")).unwrap().write_all(b" more").unwrap();
         fs::write(disk.join("b/new"), "").unwrap();

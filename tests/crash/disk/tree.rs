@@ -115,7 +115,9 @@ impl Call {
 
     /// Whether it happens somewhere under this path, or moves something there.
     pub fn touches(&self, prefix: &str) -> bool {
-        let under = |path: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let under = |path: &str| {
+            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
         under(&self.path) || self.to.as_deref().is_some_and(under)
     }
 }
