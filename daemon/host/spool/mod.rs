@@ -339,6 +339,12 @@ fn read_arrival(folder: &Directory, id: &ArrivalId) -> Result<Arrival, SpoolErro
     }
 }
 
+/// Of what only `work` may say, in a folder that `serve` can write too: its own, or root's, who can do everything anyway (what an
+/// operator did, or a backup restored).
+fn is_ours(facts: &rustix::fs::Stat) -> bool {
+    facts.st_uid == 0 || facts.st_uid == rustix::process::geteuid().as_raw()
+}
+
 fn read_json<T: serde::de::DeserializeOwned>(folder: &Directory, name: &str) -> Result<T, SpoolError> {
     let file = folder.file(name).attempt("open", || name.to_owned())?;
     let mut text = Vec::new();

@@ -29,7 +29,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::claim::{BEGUN, Claim};
-use super::{Attempt, Directory, PAYLOAD, SpoolError, random, read_json, to_json};
+use super::{Attempt, Directory, PAYLOAD, SpoolError, is_ours, random, read_json, to_json};
 use crate::policy::path::{Name, Slug};
 use crate::policy::receipt::{Content, Delivery};
 
@@ -141,6 +141,7 @@ impl Claim<'_> {
     /// Leaves nothing that a try has made but the notes of what was delivered.
     pub(super) fn settle(&self) -> Result<(), SpoolError> {
         let mut names = self.names()?;
+        self.drop_foreign_notes(&mut names)?;
         let mut is_undone = false;
         for note in names.clone().iter().filter(|name| base_of(name, ".json").is_some()) {
             let base = note.trim_end_matches(".json");
@@ -155,10 +156,25 @@ impl Claim<'_> {
         if is_undone {
             self.folder().sync().attempt("sync", || self.id().to_string())?;
         }
-        let is_ours = |name: &&String| {
+        let is_made = |name: &&String| {
             name.starts_with(RESULT) || name.starts_with(RECEIPT) || name.ends_with(".new") || *name == BEGUN
         };
-        names.iter().filter(is_ours).try_for_each(|name| self.remove(name))
+        names.iter().filter(is_made).try_for_each(|name| self.remove(name))
+    }
+
+    /// A note says that its receiver has the result, and a receipt will say so too: only `work` may write one, and not `serve`,
+    /// which can write into the folder.
+    fn drop_foreign_notes(&self, names: &mut BTreeSet<String>) -> Result<(), SpoolError> {
+        for note in names.clone().iter().filter(|name| base_of(name, ".json").is_some()) {
+            let facts = self.fenced(self.folder().stat(note), "examine", note)?;
+            if !is_ours(&facts) {
+                let user = facts.st_uid;
+                tracing::error!(arrival = %self.id(), note, user, "a note of a delivery is not this program's and is not believed");
+                self.remove(note)?;
+                names.remove(note);
+            }
+        }
+        Ok(())
     }
 
     /// Of a result with a note: whether it is the receiver's. If it was not, it never will be.
