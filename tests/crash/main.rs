@@ -12,6 +12,7 @@
 
 mod cuts;
 mod disk;
+mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod kills;
