@@ -3,6 +3,7 @@
 
 #![expect(
     dead_code,
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
