@@ -119,7 +119,6 @@ impl AccessLog {
             last: None,
             health: health.clone(),
             refused: 0,
-            home: day_file::folder_identity(directory),
             jumps: JumpWatch::default(),
         };
         writer.day_file(clock.today_utc())?;
@@ -255,8 +254,6 @@ struct Writer {
     health: Health,
     /// Records lost since the last success.
     refused: u64,
-    /// The folder it began with.
-    home: Option<(u64, u64)>,
     jumps: JumpWatch,
 }
 
@@ -302,7 +299,7 @@ impl Writer {
                 self.health.errors.inc_by(lost);
                 self.refused = self.refused.saturating_add(lost);
                 self.current = None;
-                let out_of_reach = day_file::is_out_of_reach(&self.directory, self.home);
+                let out_of_reach = day_file::is_out_of_reach(&self.directory, error);
                 self.health.out_of_reach.store(out_of_reach, Ordering::Relaxed);
             }
         }
@@ -519,7 +516,6 @@ mod tests {
             last: None,
             health: Health::new().unwrap(),
             refused: 0,
-            home: None,
             jumps: JumpWatch::default(),
         };
         for at in [DAY, "2026-11-22T00:00:01Z", DAY] {
