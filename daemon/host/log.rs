@@ -26,7 +26,8 @@ use self::jump::JumpWatch;
 use super::clock::{Clock, utc_day};
 use crate::policy::path::Slug;
 use crate::policy::record::{Event, Outcome, Record};
-use crate::policy::retention::LogName;
+use crate::policy::retention::{self, Keeper, LogName};
+use crate::policy::trust::Leave;
 
 /// Records that may wait for the writer; whoever comes then waits for room.
 const QUEUE: usize = 1024;
@@ -160,24 +161,36 @@ impl AccessLog {
         answered.await.map_err(|_| LogError::Stopped)?
     }
 
-    /// Deletes the days of this process on this node that lie more than `keep_days` back, and returns their names. Each
-    /// deletion is recorded before it is done: what is cut off between the two is done again the next time, whereas a
-    /// deletion without record could never be explained. Blocks: reads every file that it deletes.
-    pub fn expire(&self, keep_days: u16) -> Result<Vec<String>, LogError> {
-        let is_own = |name: &LogName| name.process == self.process && name.node == self.node;
-        let names = expire::names(&self.directory, is_own)?;
-        let expired = crate::policy::retention::expired(self.clock.today_utc(), keep_days, &names);
-        for name in &expired {
-            let (bytes, sha256) = expire::digest(&self.directory, name)?;
-            self.append(&Record {
-                path: Some(name.clone()),
-                sha256: Some(sha256),
-                bytes: Some(bytes),
-                ..Record::new(Event::Expire, Outcome::Ok)
-            })?;
-            expire::remove(&self.directory, name)?;
+    /// Deletes the days that lie more than `keep_days` back, as far as they are this process's to delete, and returns their
+    /// names. Each deletion is recorded before it is done: what is cut off between the two is done again the next time,
+    /// whereas a deletion without record could never be explained. Blocks: reads every file that it deletes.
+    pub fn expire(&self, leave: Leave, keep_days: u16) -> Result<Vec<LogName>, LogError> {
+        let names = expire::names(&self.directory)?;
+        let keeper = Keeper { process: &self.process, node: &self.node };
+        let mut deleted = Vec::new();
+        let mut failed = None;
+        for name in retention::expired(leave, keep_days, keeper, &names) {
+            if !expire::may_remove(&self.directory, &name) {
+                continue;
+            }
+            match self.expire_day(&name) {
+                Ok(()) => deleted.push(name),
+                // The others have their turn all the same.
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(expired)
+        failed.map_or(Ok(deleted), Err)
+    }
+
+    fn expire_day(&self, name: &LogName) -> Result<(), LogError> {
+        let Some((bytes, sha256)) = expire::digest(&self.directory, name)? else { return Ok(()) };
+        self.append(&Record {
+            path: Some(name.to_string()),
+            sha256: Some(sha256),
+            bytes: Some(bytes),
+            ..Record::new(Event::Expire, Outcome::Ok)
+        })?;
+        expire::remove(&self.directory, name)
     }
 
     /// Whether the last write succeeded.
@@ -617,12 +630,18 @@ mod tests {
     fn expiry_records_and_removes_own_old_days_and_touches_nothing_else() {
         let fixture = Fixture::new();
         let (old, kept) = ("2026-10-20.serve.zone-1.jsonl", "2026-10-21.serve.zone-1.jsonl");
-        let others = ["2026-10-20.work.zone-1.jsonl", "2026-10-20.serve.zone-2.jsonl", "2026-10-20.txt"];
+        let others = [
+            "2026-10-20.work.zone-1.jsonl",
+            "2026-10-20.serve.zone-2.jsonl",
+            "2026-11-20.work.zone-2.jsonl",
+            "2026-10-20.txt",
+        ];
         for name in others.iter().chain([&old, &kept]) {
             std::fs::write(fixture.path(name), "abc").unwrap();
         }
         let log = fixture.open();
-        assert_eq!(log.expire(31).unwrap(), [old]);
+        let leave = Leave::at(DAY);
+        assert_eq!(log.expire(leave, 31).unwrap(), [LogName::parse(old).unwrap()]);
         assert!(!fixture.path(old).exists());
         assert!(others.iter().chain([&kept]).all(|name| fixture.path(name).exists()));
         let [line] = fixture.chain(TODAY).try_into().unwrap();
@@ -630,7 +649,7 @@ mod tests {
         assert_eq!(line.record.bytes, Some(3));
         let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(line.record.sha256.as_deref(), Some(sha256));
-        assert!(log.expire(31).unwrap().is_empty());
+        assert!(log.expire(leave, 31).unwrap().is_empty());
     }
 
     #[test]
@@ -640,7 +659,7 @@ mod tests {
         std::fs::write(fixture.path(old), "abc").unwrap();
         let log = fixture.open();
         fixture.disk.lock().unwrap().full = true;
-        log.expire(31).unwrap_err();
+        log.expire(Leave::at(DAY), 31).unwrap_err();
         assert!(fixture.path(old).exists());
     }
 }
