@@ -264,7 +264,11 @@ fn own(directory: &Path, name: &str) -> Result<Option<Known>, GuardError> {
     if owner == rustix::process::geteuid().as_raw() {
         return Ok(Some(known));
     }
-    tracing::warn!(file = name, owner, "what is known of the clock belongs to another user, and is not believed");
+    tracing::warn!(
+        file = name,
+        owner,
+        "what is known of the clock belongs to another user, and is not believed"
+    );
     Ok(None)
 }
 

@@ -84,7 +84,6 @@ pub struct AccessLog {
     directory: PathBuf,
     process: Slug,
     node: Slug,
-    clock: Clock,
 }
 
 impl AccessLog {
@@ -124,15 +123,7 @@ impl AccessLog {
         let thread = std::thread::Builder::new().name("access-log".into());
         let thread = thread.spawn(move || writer.run(&entries, retry)).map_err(|_| LogError::Stopped)?;
         let directory = directory.to_owned();
-        Ok(Self {
-            queue: Some(queue),
-            writer: Some(thread),
-            health,
-            directory,
-            process,
-            node: node.clone(),
-            clock,
-        })
+        Ok(Self { queue: Some(queue), writer: Some(thread), health, directory, process, node: node.clone() })
     }
 
     /// Puts a record on the disk. Blocks the thread; an async task uses [`Self::append_async`].
@@ -503,6 +494,45 @@ mod tests {
     }
 
     #[test]
+    fn whatever_the_clock_says_each_day_is_a_whole_chain_and_no_record_is_lost() {
+        let jumps = [
+            ("an hour back", "2026-11-21T22:59:58Z", 1),
+            ("a day back", "2026-11-20T23:59:58Z", 2),
+            ("a day ahead", "2026-11-22T23:59:58Z", 2),
+            ("ten years ahead", "2036-11-21T23:59:58Z", 2),
+        ];
+        for (what, set_to, days) in jumps {
+            let fixture = Fixture::new();
+            let clock = Clock::fixed(DAY.parse().unwrap());
+            let node = Slug::parse("zone-1").unwrap();
+            let open = || AccessLog::open(fixture.directory.path(), &node, "serve", clock.clone()).unwrap();
+            let log = open();
+            log.append(&record("before")).unwrap();
+            clock.set(set_to.parse().unwrap());
+            log.append(&record("while it is wrong")).unwrap();
+            drop(log);
+            let log = open();
+            log.append(&record("after a start")).unwrap();
+            clock.set(DAY.parse().unwrap());
+            log.append(&record("put right")).unwrap();
+            drop(log);
+            let names = std::fs::read_dir(fixture.directory.path()).unwrap();
+            let names: Vec<String> =
+                names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            assert_eq!(names.len(), days, "{what}: {names:?}");
+            let lines: Vec<Line> = names.iter().flat_map(|name| fixture.chain(name)).collect();
+            let told = |detail: &str| {
+                lines.iter().filter(|line| line.record.detail.as_deref() == Some(detail)).count()
+            };
+            for detail in ["before", "while it is wrong", "after a start", "put right"] {
+                assert_eq!(told(detail), 1, "{what}: {detail}");
+            }
+            let jumps = lines.iter().filter(|line| line.record.event == Event::ClockJump).count();
+            assert_eq!(jumps, 2, "{what}: there and back are told");
+        }
+    }
+
+    #[test]
     fn a_line_cut_short_by_a_crash_is_ended_and_the_chain_goes_on_from_the_last_whole_one() {
         let fixture = Fixture::new();
         fixture.open().append(&record("whole")).unwrap();
@@ -650,6 +680,21 @@ mod tests {
         let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(line.record.sha256.as_deref(), Some(sha256));
         assert!(log.expire(leave, 31).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_machine_that_is_no_more_loses_its_old_days_too() {
+        let fixture = Fixture::new();
+        let old = ["2026-09-01.serve.zone-2.jsonl", "2026-09-02.serve.zone-2.jsonl"];
+        let others = ["2026-09-01.work.zone-2.jsonl", "2026-09-01.cli.zone-2.jsonl"];
+        for name in old.iter().chain(&others) {
+            std::fs::write(fixture.path(name), "abc").unwrap();
+        }
+        let log = fixture.open();
+        assert_eq!(log.expire(Leave::at(DAY), 31).unwrap().len(), 2);
+        assert!(old.iter().all(|name| !fixture.path(name).exists()));
+        assert!(others.iter().all(|name| fixture.path(name).exists()), "those are `work`'s");
+        assert_eq!(fixture.chain(TODAY).len(), 2);
     }
 
     #[test]

@@ -198,7 +198,9 @@ fn expired(
     let mut expired = BTreeSet::new();
     for (teller, Walked { expired: told, .. }) in walked {
         for name in told {
-            if may_delete(&teller.process, &name.process) && is_expired(day(making.time), making.keep_days, name) {
+            if may_delete(&teller.process, &name.process)
+                && is_expired(day(making.time), making.keep_days, name)
+            {
                 expired.insert(name.clone());
             } else {
                 let what = format!(

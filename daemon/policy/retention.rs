@@ -51,15 +51,8 @@ pub enum Kind {
 
 impl Kind {
     /// All, in the order in which they are looked at: a refusal goes before its receipt, which would be written anew.
-    pub const ALL: [Self; 7] = [
-        Self::Partial,
-        Self::Refused,
-        Self::Done,
-        Self::Result,
-        Self::Receipt,
-        Self::HeadCopy,
-        Self::Digest,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Partial, Self::Refused, Self::Done, Self::Result, Self::Receipt, Self::HeadCopy, Self::Digest];
 
     /// As configuration and metrics call it.
     pub fn code(self) -> &'static str {
@@ -341,7 +334,10 @@ mod tests {
             "../2026-01-01.serve.zone-1.jsonl",
             "2036-01-01.serve.zone-1.jsonl",
         ] {
-            assert!(expired_of("serve", "zone-1", "2026-12-31T12:00:00Z", 31, &[name]).is_empty(), "{name:?}");
+            assert!(
+                expired_of("serve", "zone-1", "2026-12-31T12:00:00Z", 31, &[name]).is_empty(),
+                "{name:?}"
+            );
         }
         assert_eq!(LogName::parse("2026-01-01.serve.zone-1.jsonl").unwrap().day, date(2026, 1, 1));
     }

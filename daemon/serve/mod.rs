@@ -45,18 +45,18 @@ use crate::host::clock::Clock;
 use crate::host::containment::Containment;
 use crate::host::control::serve as answer_requests;
 use crate::host::files::{self, FileError};
+use crate::host::guard::{Guard, GuardError};
 use crate::host::http::{self, HttpError};
 use crate::host::log::{AccessLog, LogError};
-use crate::host::metrics::{MetricsError, ReloadMetrics, ServeMetrics};
+use crate::host::metrics::{MetricsError, ReloadMetrics, RetentionMetrics, ServeMetrics};
 use crate::host::process::{Hangup, Shutdown};
 use crate::host::socket::{Socket, SocketError};
 use crate::host::spool::{FileFacts, Spool, SpoolError};
 use crate::host::systemd;
 use crate::policy::path::Slug;
 use crate::policy::record::{Event, Outcome, Record};
+use crate::policy::retention::{Kind, Thing};
 
-/// An upload that nobody goes on with is removed after this.
-const PARTIALS_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How often what has expired is looked for.
 const UPKEEP_EVERY: Duration = Duration::from_secs(600);
 
@@ -67,6 +67,8 @@ pub struct Server {
     ssh: RwLock<Arc<russh::server::Config>>,
     sessions: Arc<Sessions>,
     reloads: ReloadMetrics,
+    guard: Guard,
+    retention: RetentionMetrics,
     /// Held by the one reload at a time.
     reloading: tokio::sync::Mutex<()>,
     spool: Spool,
@@ -88,6 +90,9 @@ pub enum ServeError {
     /// The access log.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// What is known of the clock.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The control socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -131,6 +136,8 @@ pub async fn run(
     let machine = &config.machine;
     let host_key = read_host_key(&machine.host_key)?;
     let ssh = Arc::new(algorithms::server_config(host_key, machine.algorithms, &machine.limits));
+    // Before this process writes a record of its own, which would say that it is now.
+    let guard = Guard::open(&machine.log.directory, &machine.node, "serve", clock.clone())?;
     let log = AccessLog::open(&machine.log.directory, &machine.node, "serve", clock.clone())?;
     let spool = Spool::open(&machine.spool, &config.pairs())?;
     spool.recall(clock.now())?;
@@ -140,6 +147,7 @@ pub async fn run(
     metrics.contained(contained)?;
     let job_side = JobSide::new(machine.sockets.work.clone(), metrics.questions());
     let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
+    let retention = RetentionMetrics::new(metrics.registry())?;
     // After the log was opened, which keeps a second process of this zone away.
     let socket = Socket::bind(&machine.sockets.serve).await?;
     let (config, ssh) = (watch::Sender::new(Arc::new(config)), RwLock::new(ssh));
@@ -149,6 +157,8 @@ pub async fn run(
         ssh,
         sessions,
         reloads,
+        guard,
+        retention,
         reloading,
         spool,
         log,
@@ -243,40 +253,61 @@ async fn upkeep(server: Arc<Server>) {
     loop {
         ticks.tick().await;
         let server = Arc::clone(&server);
-        let done = spawn_blocking(move || {
-            if let Err(error) = server.log.expire(server.config().machine.log.keep_days) {
-                tracing::error!(%error, "expired log days could not be deleted");
-            }
-            let now = server.clock.now();
-            let record = |institution: &Slug, exchange: &Slug, facts: &FileFacts| {
-                record_expiry(&server, institution, exchange, facts)
-            };
-            if let Err(error) = server.spool.expire_partials(now, PARTIALS_KEPT, record) {
-                tracing::error!(%error, "expired uploads could not be removed");
-            }
-            if let Err(error) = server.spool.sweep_unfinished(now) {
-                tracing::error!(%error, "what a crash left half-made could not be removed");
-            }
-        });
-        if done.await.is_err() {
+        if spawn_blocking(move || server.remove_expired()).await.is_err() {
             tracing::error!("upkeep failed");
         }
     }
 }
 
+impl Server {
+    /// Nothing is removed by a clock that is not to be believed.
+    fn remove_expired(&self) {
+        let leave = self.guard.look(&self.log);
+        self.retention.held(leave.is_none());
+        let (Some(leave), config) = (leave, self.config()) else { return };
+        if !config.retention.any_legal_hold()
+            && let Err(error) = self.log.expire(leave, config.machine.log.keep_days)
+        {
+            tracing::error!(%error, "expired log days could not be deleted");
+        }
+        let is_due = |exchange: &Slug, since| {
+            let thing = Thing { kind: Kind::Partial, exchange: Some(exchange), since };
+            self.config().retention.has_had_its_time(thing, leave)
+        };
+        let record = |institution: &Slug, exchange: &Slug, facts: &FileFacts, sha256: String| {
+            record_expiry(self, institution, exchange, (facts, sha256))
+        };
+        if let Err(error) = self.spool.expire_partials(is_due, record) {
+            tracing::error!(%error, "expired uploads could not be removed");
+        }
+        if let Err(error) = self.spool.sweep_unfinished(leave.now()) {
+            tracing::error!(%error, "what a crash left half-made could not be removed");
+        }
+    }
+}
+
 /// Without a record it stays until the next time.
-fn record_expiry(server: &Server, institution: &Slug, exchange: &Slug, facts: &FileFacts) -> bool {
+fn record_expiry(
+    server: &Server,
+    institution: &Slug,
+    exchange: &Slug,
+    (facts, sha256): (&FileFacts, String),
+) -> bool {
     let record = Record {
         institution: Some(institution.to_string()),
         exchange: Some(exchange.clone()),
         path: Some(format!("/{exchange}/in/{}", facts.name)),
         bytes: Some(facts.size),
+        sha256: Some(sha256),
         detail: Some("unfinished for too long".to_owned()),
         ..Record::new(Event::Expire, Outcome::Ok)
     };
     let recorded = server.log.append(&record);
     if let Err(error) = &recorded {
         tracing::error!(%error, "an expired upload stays because its removal could not be recorded");
+    }
+    if recorded.is_ok() {
+        server.retention.deleted(Kind::Partial);
     }
     recorded.is_ok()
 }

@@ -50,7 +50,8 @@ pub(super) fn digest(directory: &Path, name: &LogName) -> Result<Option<(u64, St
 
 /// Removes a file for good; one that is not there is removed already, by another machine that shares the folder.
 pub(super) fn remove(directory: &Path, name: &LogName) -> Result<(), LogError> {
-    let failed = |error: rustix::io::Errno| failure("delete", &directory.join(name.to_string()), error.into());
+    let failed =
+        |error: rustix::io::Errno| failure("delete", &directory.join(name.to_string()), error.into());
     let folder = open(directory)?;
     match rustix::fs::unlinkat(&folder, name.to_string(), AtFlags::empty()) {
         Ok(()) | Err(rustix::io::Errno::NOENT) => {}

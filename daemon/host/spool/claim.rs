@@ -4,7 +4,7 @@
 use std::fs::File;
 
 use jiff::Timestamp;
-use rustix::fs::{Timespec, Timestamps, futimens};
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ pub struct HoldNote {
     /// What an operator needs to know beyond it; never a value from the list.
     pub detail: String,
 }
+
+const NOW: Timestamps = Timestamps { last_access: NOW_SPEC, last_modification: NOW_SPEC };
+const NOW_SPEC: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Tries {
@@ -141,7 +144,11 @@ impl Claim<'_> {
         self.folder
             .remove_if_there(&name)
             .and_then(|()| self.folder.link(PAYLOAD, &self.folder, &name))
-            .attempt("link", || format!("{}/{name}", self.id))
+            .attempt("link", || format!("{}/{name}", self.id))?;
+        // How long a result is kept counts from its delivery, and the link still has the time of its upload.
+        let file = self.folder.file_to_write(&name);
+        file.and_then(|file| futimens(file, &NOW))
+            .attempt("set the time of", || format!("{}/{name}", self.id))
     }
 
     /// Puts a staged result into the receiver's outbox, durably. One that is already there under this name, which derives

@@ -1,7 +1,7 @@
 //! The spool: the one interface between `serve` and `work`. One arrival is one folder, the folder it lies in is its state,
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
 //! an arrival, `claim` what a worker does with one, `folders` what an institution sees of the results, `index` what it
-//! still has in progress.
+//! still has in progress, `expire` what lies there until its time has passed.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
@@ -12,6 +12,7 @@
 //! ```
 
 mod claim;
+mod expire;
 mod folders;
 mod index;
 mod partial;
@@ -25,6 +26,7 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 use rustix::io::Errno;
 
 pub use self::claim::{Claim, HoldNote, Recovered};
+pub use self::expire::{Resting, Weight};
 pub use self::folders::{FileFacts, Stage};
 pub use self::index::Standing;
 pub use self::partial::Partial;

@@ -76,7 +76,7 @@ impl Spool {
 }
 
 /// Removes a folder with the files an arrival can have.
-fn remove_arrival(parent: &Directory, name: &str) -> Result<(), SpoolError> {
+pub(super) fn remove_arrival(parent: &Directory, name: &str) -> Result<(), SpoolError> {
     let folder = parent.directory(name).attempt("open", || name.to_owned())?;
     for entry in folder.entries().attempt("list", || name.to_owned())? {
         folder.remove_if_there(&entry.name).attempt("remove", || format!("{name}/{}", entry.name))?;
