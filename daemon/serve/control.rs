@@ -21,12 +21,13 @@ pub async fn perform(server: Arc<Server>, ask: Ask, operator: Operator) -> Answe
     }
 }
 
-/// Deletions that waited are done at the next upkeep.
+/// Deletions that waited begin at once.
 async fn confirm_clock(server: Arc<Server>, operator: Operator, reason: String) -> Answer {
     let of = Arc::clone(&server);
     let confirming = spawn_blocking(move || of.guard.confirm(&of.log, &operator.to_string(), &reason));
     let answer = Answer::confirmed(confirming.await);
     server.retention.held(server.guard.is_held());
+    server.confirmed.notify_one();
     answer
 }
 

@@ -32,7 +32,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use russh::keys::PrivateKey;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 
 use self::admission::Admission;
@@ -69,6 +69,8 @@ pub struct Server {
     reloads: ReloadMetrics,
     guard: Guard,
     retention: RetentionMetrics,
+    /// An operator has confirmed the clock.
+    confirmed: Notify,
     /// Held by the one reload at a time.
     reloading: tokio::sync::Mutex<()>,
     spool: Spool,
@@ -151,7 +153,7 @@ pub async fn run(
     // After the log was opened, which keeps a second process of this zone away.
     let socket = Socket::bind(&machine.sockets.serve).await?;
     let (config, ssh) = (watch::Sender::new(Arc::new(config)), RwLock::new(ssh));
-    let (sessions, reloading, admission) = Default::default();
+    let (sessions, reloading, admission, confirmed) = Default::default();
     let server = Arc::new(Server {
         config,
         ssh,
@@ -159,6 +161,7 @@ pub async fn run(
         reloads,
         guard,
         retention,
+        confirmed,
         reloading,
         spool,
         log,
@@ -251,7 +254,10 @@ fn go_on_beside(server: &Arc<Server>, tasks: &mut JoinSet<()>, hangup: Hangup, s
 async fn upkeep(server: Arc<Server>) {
     let mut ticks = tokio::time::interval(UPKEEP_EVERY);
     loop {
-        ticks.tick().await;
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = server.confirmed.notified() => {}
+        }
         let server = Arc::clone(&server);
         if spawn_blocking(move || server.remove_expired()).await.is_err() {
             tracing::error!("upkeep failed");

@@ -31,5 +31,6 @@ mod paths;
 mod receipts;
 mod record;
 mod refusals;
+mod retention;
 mod revocation;
 mod smuggling;

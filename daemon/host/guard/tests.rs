@@ -93,10 +93,9 @@ fn a_stop_of_more_than_a_day_and_a_jump_over_a_restart_wait_too() {
         ("2036-11-21T12:00:00Z", false),
     ] {
         let zone = Fixture::at(NOON);
-        drop({
-            let (guard, log) = zone.start();
-            guard.look(&log)
-        });
+        let (guard, log) = zone.start();
+        assert!(guard.look(&log).is_some());
+        drop((guard, log));
         zone.set(time);
         let (guard, log) = zone.start();
         assert_eq!(guard.look(&log).is_some(), goes_on, "{time}");

@@ -12,6 +12,8 @@ impl Zone {
     fn say(&self, rules: impl FnOnce(&mut Rules)) {
         let mut config = self.workshop.config().as_ref().clone();
         rules(&mut config.retention);
+        // The rounds of the far future are not to delete the log of the zone's own day.
+        config.machine.log.keep_days = 60_000;
         self.workshop.config.send_replace(Arc::new(config));
     }
 
@@ -53,20 +55,14 @@ fn what_has_had_its_time_is_recorded_and_removed() {
 }
 
 #[test]
-fn nothing_of_an_exchange_under_legal_hold_is_deleted_and_no_log_day() {
+fn nothing_of_an_exchange_under_legal_hold_is_deleted() {
     let (zone, leave) = finished();
-    let log = zone.workshop.config().machine.log.directory.clone();
-    let day = log.join("2026-01-01.work.test.jsonl");
-    std::fs::write(&day, "").unwrap();
     let hold = OfExchange { legal_hold: true, ..OfExchange::default() };
-    zone.say(|rules| {
-        drop(rules.exchanges.insert(crate::policy::path::Slug::parse("pillar-3").unwrap(), hold))
-    });
+    let exchange = Slug::parse("pillar-3").unwrap();
+    zone.say(|rules| rules.exchanges.extend([(exchange, hold)]));
     assert_eq!(zone.workshop.round(leave, 0), Round::default());
-    assert!(day.exists());
     zone.say(|rules| rules.exchanges.clear());
     assert_eq!(zone.workshop.round(leave, 0).count(), 1);
-    assert!(!day.exists());
 }
 
 #[test]
@@ -90,6 +86,7 @@ fn a_round_is_bounded_and_says_that_there_is_more() {
     for n in 0..BATCH + 10 {
         std::fs::write(out.join(format!("{n:04}.age")), "x").unwrap();
     }
+    zone.say(|_| ());
     // The files are of today, whatever the zone's clock says.
     let leave = Leave::at("2100-01-01T00:00:00Z");
     let first = zone.workshop.round(leave, 0);
@@ -110,4 +107,22 @@ fn what_cannot_be_deleted_does_not_keep_the_rest_from_it() {
     std::fs::write(spool.join("outbox/agii/pillar-3/a.age"), "x").unwrap();
     let round = zone.workshop.round(leave, 0);
     assert_eq!((round.deleted, round.stuck), ([(Kind::Result, 1)].into(), 1));
+}
+
+#[test]
+fn a_legal_hold_of_any_exchange_keeps_all_log_days() {
+    let zone = Zone::new();
+    let day = zone.workshop.config().machine.log.directory.join("2026-01-01.work.test.jsonl");
+    std::fs::write(&day, "").unwrap();
+    let leave = Leave::at("2026-11-21T12:00:00Z");
+    let mut config = zone.workshop.config().as_ref().clone();
+    let hold = OfExchange { legal_hold: true, ..OfExchange::default() };
+    config.retention.exchanges.extend([(Slug::parse("another").unwrap(), hold)]);
+    zone.workshop.config.send_replace(Arc::new(config.clone()));
+    assert_eq!((zone.workshop.round(leave, 0), day.exists()), (Round::default(), true));
+    config.retention.exchanges.clear();
+    zone.workshop.config.send_replace(Arc::new(config));
+    assert_eq!((zone.workshop.round(leave, 0), day.exists()), (Round::default(), false));
+    let told = zone.expired();
+    assert_eq!(told[0].path.as_deref(), Some("2026-01-01.work.test.jsonl"));
 }
