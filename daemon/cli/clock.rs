@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::host::clock;
 use crate::host::control::{Answer, Ask, AskError, ask};
 use crate::host::guard::{self, GuardError, Told};
+use crate::host::log::AccessLog;
 use crate::policy::trust::{TOLERANCE, words};
 
 /// What to do about the clock.
@@ -129,4 +130,17 @@ fn confirm(config: &Config, reason: &str) -> anyhow::Result<ExitCode> {
     }
     let none = (done == 0).then_some(EX_UNAVAILABLE);
     Ok(worst.or(none).map_or(ExitCode::SUCCESS, ExitCode::from))
+}
+
+/// For a command that has opened a log of its own: deletes the days of commands whose time has passed. In a sticky folder nobody else
+/// may, for the files belong to who ran the commands. What `work` knows of the clock counts.
+pub fn expire_log_days(config: &Config, clock: &clock::Clock, log: &AccessLog) -> anyhow::Result<()> {
+    let machine = &config.machine;
+    if config.retention.any_legal_hold() {
+        return Ok(());
+    }
+    if let Some(leave) = guard::leave_of_work(&machine.log.directory, &machine.node, clock)? {
+        log.expire(leave, machine.log.keep_days)?;
+    }
+    Ok(())
 }

@@ -59,6 +59,8 @@ pub enum Event {
     ClockJump,
     /// A process took a configuration over, or turned one down.
     Config,
+    /// Content is where it does not belong, or is not what it was; `detail` begins with the code of an `Incident`.
+    Incident,
     /// An operator cut a session.
     Kick,
     /// Connections that never asked to log in, all of a minute together.

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::task::spawn_blocking;
-
 use super::Server;
 use super::connection::Ended;
+use super::upkeep;
 use crate::host::control::{Answer, Ask, Operator, Target};
 use crate::policy::record::{Event, Outcome, Record};
 
@@ -17,18 +16,8 @@ pub async fn perform(server: Arc<Server>, ask: Ask, operator: Operator) -> Answe
             Answer::Sessions(server.sessions.find(None).iter().map(|entry| entry.told()).collect())
         }
         Ask::Kick(target) => kick(&server, &target, &operator).await,
-        Ask::ConfirmClock(reason) => confirm_clock(server, operator, reason).await,
+        Ask::ConfirmClock(reason) => upkeep::confirm_clock(server, operator, reason).await,
     }
-}
-
-/// Deletions that waited begin at once.
-async fn confirm_clock(server: Arc<Server>, operator: Operator, reason: String) -> Answer {
-    let of = Arc::clone(&server);
-    let confirming = spawn_blocking(move || of.guard.confirm(&of.log, &operator.to_string(), &reason));
-    let answer = Answer::confirmed(confirming.await);
-    server.retention.held(server.guard.is_held());
-    server.confirmed.notify_one();
-    answer
 }
 
 /// Each is recorded before it is cut: the log must be able to say who ended it.

@@ -5,7 +5,7 @@
 //! was agreed on, `ssh` lets people in and opens channels, `session` says whose they are. On a channel: `sftp` answers
 //! requests, `ask` asks `work` whether a file is for this zone, `budget` shares memory out, `unread` counts what nobody
 //! reads. Beside them: `sessions` knows who is there and ends what is revoked, `reload` takes a changed configuration over,
-//! `control` does what operators ask, and `needs` says what the process is held to.
+//! `control` does what operators ask, `upkeep` removes what has had its time, and `needs` says what the process is held to.
 
 mod admission;
 mod algorithms;
@@ -25,21 +25,22 @@ pub mod sftp;
 mod ssh;
 mod tap;
 mod unread;
+mod upkeep;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use russh::keys::PrivateKey;
-use tokio::sync::{Notify, watch};
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use self::admission::Admission;
 use self::ask::JobSide;
 use self::budget::Budget;
 pub use self::needs::needs;
 use self::sessions::Sessions;
+use self::upkeep::Upkeep;
 use crate::config::{self, Config};
 use crate::host::clock::Clock;
 use crate::host::containment::Containment;
@@ -48,17 +49,12 @@ use crate::host::files::{self, FileError};
 use crate::host::guard::{Guard, GuardError};
 use crate::host::http::{self, HttpError};
 use crate::host::log::{AccessLog, LogError};
-use crate::host::metrics::{MetricsError, ReloadMetrics, RetentionMetrics, ServeMetrics};
+use crate::host::metrics::{MetricsError, ReloadMetrics, ServeMetrics};
 use crate::host::process::{Hangup, Shutdown};
 use crate::host::socket::{Socket, SocketError};
-use crate::host::spool::{FileFacts, Spool, SpoolError};
+use crate::host::spool::{Spool, SpoolError};
 use crate::host::systemd;
-use crate::policy::path::Slug;
 use crate::policy::record::{Event, Outcome, Record};
-use crate::policy::retention::{Kind, Thing};
-
-/// How often what has expired is looked for.
-const UPKEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// What all connections share.
 pub struct Server {
@@ -67,10 +63,7 @@ pub struct Server {
     ssh: RwLock<Arc<russh::server::Config>>,
     sessions: Arc<Sessions>,
     reloads: ReloadMetrics,
-    guard: Guard,
-    retention: RetentionMetrics,
-    /// An operator has confirmed the clock.
-    confirmed: Notify,
+    upkeep: Upkeep,
     /// Held by the one reload at a time.
     reloading: tokio::sync::Mutex<()>,
     spool: Spool,
@@ -149,19 +142,17 @@ pub async fn run(
     metrics.contained(contained)?;
     let job_side = JobSide::new(machine.sockets.work.clone(), metrics.questions());
     let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
-    let retention = RetentionMetrics::new(metrics.registry())?;
+    let upkeep = Upkeep::new(guard, metrics.registry())?;
     // After the log was opened, which keeps a second process of this zone away.
     let socket = Socket::bind(&machine.sockets.serve).await?;
     let (config, ssh) = (watch::Sender::new(Arc::new(config)), RwLock::new(ssh));
-    let (sessions, reloading, admission, confirmed) = Default::default();
+    let (sessions, reloading, admission) = Default::default();
     let server = Arc::new(Server {
         config,
         ssh,
         sessions,
         reloads,
-        guard,
-        retention,
-        confirmed,
+        upkeep,
         reloading,
         spool,
         log,
@@ -240,7 +231,7 @@ fn read_host_key(path: &std::path::Path) -> Result<PrivateKey, ServeError> {
 
 /// What runs beside the connections.
 fn go_on_beside(server: &Arc<Server>, tasks: &mut JoinSet<()>, hangup: Hangup, socket: Socket) {
-    tasks.spawn(upkeep(Arc::clone(server)));
+    tasks.spawn(upkeep::go_on(Arc::clone(server)));
     tasks.spawn(admission::watch(Arc::clone(server)));
     tasks.spawn(sessions::guard(Arc::clone(server)));
     tasks.spawn(reload::follow(Arc::clone(server), hangup));
@@ -248,72 +239,4 @@ fn go_on_beside(server: &Arc<Server>, tasks: &mut JoinSet<()>, hangup: Hangup, s
     tasks.spawn(answer_requests(socket, move |ask, operator| {
         control::perform(Arc::clone(&asked), ask, operator)
     }));
-}
-
-/// Removes what has expired, now and then.
-async fn upkeep(server: Arc<Server>) {
-    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = server.confirmed.notified() => {}
-        }
-        let server = Arc::clone(&server);
-        if spawn_blocking(move || server.remove_expired()).await.is_err() {
-            tracing::error!("upkeep failed");
-        }
-    }
-}
-
-impl Server {
-    /// Nothing is removed by a clock that is not to be believed.
-    fn remove_expired(&self) {
-        let leave = self.guard.look(&self.log);
-        self.retention.held(leave.is_none());
-        let (Some(leave), config) = (leave, self.config()) else { return };
-        if !config.retention.any_legal_hold()
-            && let Err(error) = self.log.expire(leave, config.machine.log.keep_days)
-        {
-            tracing::error!(%error, "expired log days could not be deleted");
-        }
-        let is_due = |exchange: &Slug, since| {
-            let thing = Thing { kind: Kind::Partial, exchange: Some(exchange), since };
-            self.config().retention.has_had_its_time(thing, leave)
-        };
-        let record = |institution: &Slug, exchange: &Slug, facts: &FileFacts, sha256: String| {
-            record_expiry(self, institution, exchange, (facts, sha256))
-        };
-        if let Err(error) = self.spool.expire_partials(is_due, record) {
-            tracing::error!(%error, "expired uploads could not be removed");
-        }
-        if let Err(error) = self.spool.sweep_unfinished(leave.now()) {
-            tracing::error!(%error, "what a crash left half-made could not be removed");
-        }
-    }
-}
-
-/// Without a record it stays until the next time.
-fn record_expiry(
-    server: &Server,
-    institution: &Slug,
-    exchange: &Slug,
-    (facts, sha256): (&FileFacts, String),
-) -> bool {
-    let record = Record {
-        institution: Some(institution.to_string()),
-        exchange: Some(exchange.clone()),
-        path: Some(format!("/{exchange}/in/{}", facts.name)),
-        bytes: Some(facts.size),
-        sha256: Some(sha256),
-        detail: Some("unfinished for too long".to_owned()),
-        ..Record::new(Event::Expire, Outcome::Ok)
-    };
-    let recorded = server.log.append(&record);
-    if let Err(error) = &recorded {
-        tracing::error!(%error, "an expired upload stays because its removal could not be recorded");
-    }
-    if recorded.is_ok() {
-        server.retention.deleted(Kind::Partial);
-    }
-    recorded.is_ok()
 }

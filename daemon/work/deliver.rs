@@ -8,13 +8,15 @@ use super::encrypt::{self, EncryptError};
 use super::join::{List, Source};
 use super::open::{self, OpenError};
 use super::query::{QueryError, Stop, go_on};
+use super::replay::Digesting;
 use super::{Workshop, record_of};
 use crate::config::{Config, Database};
 use crate::host::files::digest;
 use crate::host::log::LogError;
 use crate::host::spool::{Claim, SpoolError};
 use crate::policy::agreement::{Exchange, Flow, Job, Query};
-use crate::policy::arrival::{Arrival, delivery_name};
+use crate::policy::arrival::{Arrival, ArrivalId, delivery_name};
+use crate::policy::incident::Incident;
 use crate::policy::job::Failure;
 use crate::policy::path::{Folder, Name, Slug};
 use crate::policy::reason::Reason;
@@ -56,6 +58,19 @@ pub enum JobError {
     /// The configuration or the agreement does not have it.
     #[error("refused: {}", .0.code())]
     Refused(Reason),
+    /// The file does not belong here, or is not what was published.
+    #[error("incident {}: {detail}", incident.code())]
+    Incident {
+        /// Which kind.
+        incident: Incident,
+        /// What its sender hears.
+        reason: Reason,
+        /// What the operator hears beyond it.
+        detail: String,
+    },
+    /// It is the same as this earlier arrival; there is nothing to do.
+    #[error("the same as {0}")]
+    Repeated(ArrivalId),
     /// The file stays closed.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -92,13 +107,13 @@ impl JobError {
     /// Whether another try may help.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Refused(reason) | Self::Open(OpenError::Content(reason)) => {
-                Failure::Lasting(reason.clone())
-            }
+            Self::Refused(reason)
+            | Self::Incident { reason, .. }
+            | Self::Open(OpenError::Content(reason)) => Failure::Lasting(reason.clone()),
             Self::Query(error) => error.failure(),
             Self::Open(OpenError::Io(_)) | Self::Spool(_) | Self::Io(_) | Self::Log(_) => Failure::Passing,
             Self::Exhausted { .. } => Failure::Lasting(Reason::TriesExhausted),
-            Self::Open(OpenError::Memory { .. }) | Self::Setup(_) | Self::Panicked => {
+            Self::Open(OpenError::Memory { .. }) | Self::Setup(_) | Self::Panicked | Self::Repeated(_) => {
                 Failure::Lasting(Reason::JobFailed)
             }
         }
@@ -135,13 +150,11 @@ impl Workshop {
 
     fn relay(&self, claim: &Claim<'_>, arrival: &Arrival, flow: &Flow) -> Result<Vec<Staged>, JobError> {
         // Nobody here can open it, so its digest is the only proof that it is still what was dropped.
-        let (size, sha256) = digest(self.until_stop(claim.payload()?))?;
-        if size != arrival.size || arrival.sha256.as_ref().is_some_and(|told| *told != sha256) {
-            return Err(JobError::Refused(Reason::Damaged));
-        }
+        let found = Digesting::new(self.until_stop(claim.payload()?), arrival.size).finish()?;
+        self.admit(arrival, &found)?;
         let stage = |to: &Slug| {
             claim.stage_payload(to)?;
-            Ok(Staged { to: to.clone(), size, sha256: sha256.clone() })
+            Ok(Staged { to: to.clone(), size: found.size, sha256: found.sha256.clone() })
         };
         flow.to.iter().map(stage).collect()
     }
@@ -156,13 +169,13 @@ impl Workshop {
     ) -> Result<Vec<Staged>, JobError> {
         let Order { config, flow, .. } = order;
         let payload = claim.payload()?;
-        let size = payload.metadata()?.len();
-        if size != arrival.size {
-            return Err(JobError::Refused(Reason::Damaged));
-        }
-        let opened = open::open(self.until_stop(payload), size, arrival.armored, &self.identities);
+        let size = payload.metadata()?.len().min(arrival.size);
+        // Read once: what is decrypted is what was digested, whatever `serve` writes into the file meanwhile.
+        let mut payload = Digesting::new(self.until_stop(payload), arrival.size);
+        let opened = open::open(&mut payload, size, arrival.armored, &self.identities);
         // A file that was not read to its end because the process stops is not damaged.
         go_on(&self.stop)?;
+        self.admit(arrival, &payload.finish()?)?;
         let plaintext = opened?;
         progress.content = Content::Verified;
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;

@@ -3,9 +3,9 @@
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
 //! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
-//! list may be cut and `query_error` what went wrong; `receipts` what its sender reads, signed by `signer`. Beside it, `ask`
-//! tells `serve` whether a file is for this zone, `reload` takes a changed configuration over,
-//! `retention` deletes what has had its time, and `seal` signs how far the
+//! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `receipts` what its sender
+//! reads, signed by `signer`. Beside it, `ask` tells `serve` whether a file is for this zone, `reload` takes a changed
+//! configuration over, `retention` deletes what has had its time, and `seal` signs how far the
 //! access log has come.
 
 mod ask;
@@ -17,6 +17,7 @@ pub mod query;
 mod query_error;
 pub mod receipts;
 mod reload;
+mod replay;
 mod retention;
 mod scan;
 mod seal;
@@ -140,6 +141,7 @@ impl Workshop {
         let spool = Spool::open(&machine.spool, &config.pairs())?;
         // Before this process writes a record of its own, which would say that it is now.
         let guard = Guard::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
+        spool.own_seen()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         let recovered = spool.recover()?;
         for id in recovered.ids {

@@ -3,6 +3,7 @@
 //! time, beside the jobs. What has had its time is `policy::retention`'s question, whether the clock may be believed
 //! `host::guard`'s; without its leave nothing is deleted here.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,8 @@ use crate::host::log::LogError;
 use crate::host::spool::{Resting, SpoolError};
 use crate::policy::path::Slug;
 use crate::policy::record::{Event, Outcome, Record};
-use crate::policy::retention::{Kind, Thing};
+use crate::policy::replay::Marker;
+use crate::policy::retention::{Kind, Period, Thing};
 use crate::policy::trust::Leave;
 
 /// Between two looks at the clock.
@@ -149,6 +151,9 @@ impl Workshop {
         passed_by: usize,
         round: &mut Round,
     ) -> Result<(), Undone> {
+        if kind == Kind::Digest {
+            return Ok(self.expire_digests(leave, round)?);
+        }
         let most = BATCH.saturating_add(passed_by).saturating_sub(round.count());
         let is_due = |exchange: Option<&Slug>, since| {
             self.config().retention.has_had_its_time(Thing { kind, exchange, since }, leave)
@@ -159,7 +164,7 @@ impl Workshop {
             }
             // An operator may have put it under legal hold since it was found.
             let exchange = resting.exchange.as_ref();
-            if self.config().retention.period(kind, exchange) == crate::policy::retention::Period::Never {
+            if self.config().retention.period(kind, exchange) == Period::Never {
                 continue;
             }
             match self.expire(&resting, round) {
@@ -171,6 +176,38 @@ impl Workshop {
                 }
                 Err(error @ Undone::Log(_)) => return Err(error),
             }
+        }
+        Ok(())
+    }
+
+    /// The digest in a marker's record is that of the content that it stands for.
+    fn expire_digests(&self, leave: Leave, round: &mut Round) -> Result<(), SpoolError> {
+        let Period::After(kept) = self.config().retention.period(Kind::Digest, None) else { return Ok(()) };
+        let room = BATCH.saturating_sub(round.count());
+        let deleted = Cell::new(0);
+        let record = |sha256: &str, marker: &Marker| {
+            let Marker { arrival, .. } = marker;
+            let may =
+                deleted.get() < room && !self.is_stopping() && !self.config().retention.any_legal_hold();
+            let record = || Record {
+                institution: Some(arrival.institution().to_string()),
+                exchange: Some(arrival.exchange().clone()),
+                arrival: Some(arrival.to_string()),
+                path: Some(format!("seen/{}/{sha256}.json", sha256.get(..2).unwrap_or_default())),
+                sha256: Some(sha256.to_owned()),
+                detail: Some(format!("{}: kept for {}", words(Kind::Digest), Period::After(kept))),
+                ..Record::new(Event::Expire, Outcome::Ok)
+            };
+            let is_recorded = may && self.log.append(&record()).is_ok();
+            if is_recorded {
+                deleted.set(deleted.get() + 1);
+                self.retention.deleted(Kind::Digest);
+            }
+            is_recorded
+        };
+        self.spool.expire_seen(leave.now(), kept, record)?;
+        if deleted.get() > 0 {
+            round.deleted.insert(Kind::Digest, deleted.get());
         }
         Ok(())
     }

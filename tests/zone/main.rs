@@ -31,6 +31,7 @@ mod paths;
 mod receipts;
 mod record;
 mod refusals;
+mod replay;
 mod retention;
 mod revocation;
 mod smuggling;

@@ -21,10 +21,6 @@ use crate::policy::signature;
 
 /// Behind the id of an arrival that is being removed.
 const EXPIRED: &str = ".expired";
-/// Markers of content that was seen: `seen/‹xx›/‹sha256›.json`.
-const SEEN: &str = "seen";
-const JSON: &str = ".json";
-
 /// Something whose time has passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resting {
@@ -47,14 +43,9 @@ enum Place {
     Files(Where, Vec<(String, Identity)>),
 }
 
-/// A folder.
+/// A folder that an institution sees of an exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Where {
-    /// What an institution sees of an exchange.
-    Of(Slug, Slug, Folder),
-    /// Markers whose names begin alike.
-    Seen(String),
-}
+struct Where(Slug, Slug, Folder);
 
 /// Which file a name means, and when it was last written: a receipt may be replaced while it is looked at.
 type Identity = (u64, i64, u64);
@@ -77,15 +68,14 @@ impl Spool {
     /// What has had its time, oldest first as far as its names tell, and no more than so much at once.
     pub fn find_due(&self, kind: Kind, is_due: IsDue<'_>, most: usize) -> Result<Vec<Resting>, SpoolError> {
         match kind {
-            // `serve` sees to those, which may have a session that goes on with them.
-            Kind::Partial => Ok(Vec::new()),
+            // `serve` sees to the ones, which may have a session that goes on with them; `seen` has its own way with the others.
+            Kind::Partial | Kind::Digest => Ok(Vec::new()),
             Kind::Refused => self.due_arrivals(State::Refused, is_due, most),
             Kind::Done => self.due_arrivals(State::Done, is_due, most),
             Kind::Result => self.due_files((&self.outbox, Folder::Out), kind, is_due, most),
             Kind::Receipt | Kind::HeadCopy => {
                 self.due_files((&self.receipts, Folder::Receipts), kind, is_due, most)
             }
-            Kind::Digest => self.due_markers(is_due, most),
         }
     }
 
@@ -224,7 +214,7 @@ impl Spool {
                         exchange: Some(exchange.clone()),
                         arrival: None,
                         place: Place::Files(
-                            Where::Of(institution.clone(), exchange.clone(), of),
+                            Where(institution.clone(), exchange.clone(), of),
                             files.map(|(name, facts)| (name, identity(&facts))).collect(),
                         ),
                     });
@@ -234,60 +224,18 @@ impl Spool {
         Ok(due)
     }
 
-    /// Of the whole zone.
-    fn due_markers(&self, is_due: IsDue<'_>, most: usize) -> Result<Vec<Resting>, SpoolError> {
-        let mut due = Vec::new();
-        let groups = match self.seen().and_then(|seen| seen.entries()) {
-            Err(Errno::NOENT) => return Ok(due),
-            other => other.attempt("list", || SEEN.to_owned())?,
-        };
-        for group in groups {
-            let Ok(folder) = self.seen().and_then(|seen| seen.directory(&group.name)) else { continue };
-            for name in names(&folder)?.into_iter().filter(|name| name.ends_with(JSON)) {
-                let Some(facts) = file_facts(&folder, &name) else { continue };
-                if !is_due(None, written(&facts)) {
-                    continue;
-                }
-                if due.len() >= most {
-                    return Ok(due);
-                }
-                let files = vec![(name, identity(&facts))];
-                due.push(Resting {
-                    kind: Kind::Digest,
-                    institution: None,
-                    exchange: None,
-                    arrival: None,
-                    place: Place::Files(Where::Seen(group.name.clone()), files),
-                });
-            }
-        }
-        Ok(due)
-    }
-
     fn folder_at(&self, place: &Where) -> Result<Directory, SpoolError> {
-        match place {
-            Where::Of(institution, exchange, Folder::Out) => self.outbox_of(institution, exchange),
-            Where::Of(institution, exchange, Folder::In | Folder::Receipts) => {
-                self.receipts_of(institution, exchange)
-            }
-            Where::Seen(group) => {
-                let opened = self.seen().and_then(|seen| seen.directory(group));
-                opened.attempt("open", || place.shown(""))
-            }
+        let Where(institution, exchange, folder) = place;
+        match folder {
+            Folder::Out => self.outbox_of(institution, exchange),
+            Folder::In | Folder::Receipts => self.receipts_of(institution, exchange),
         }
-    }
-
-    fn seen(&self) -> rustix::io::Result<Directory> {
-        Directory::open(&self.path)?.directory(SEEN)
     }
 }
 
 impl Where {
     fn shown(&self, name: &str) -> String {
-        match self {
-            Self::Of(_, exchange, folder) => format!("/{exchange}/{}/{name}", folder.as_str()),
-            Self::Seen(group) => format!("{SEEN}/{group}/{name}"),
-        }
+        format!("/{}/{}/{name}", self.1, self.2.as_str())
     }
 }
 

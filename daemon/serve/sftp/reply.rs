@@ -170,6 +170,8 @@ fn status_code(reason: &Reason) -> StatusCode {
         | Reason::JobDeferred
         | Reason::TriesExhausted
         | Reason::ArrivalUnreadable
+        | Reason::SameContentAgain { .. }
+        | Reason::SameContentElsewhere
         | Reason::NoLongerConfigured => StatusCode::PermissionDenied,
     }
 }
