@@ -157,6 +157,8 @@ pub struct Work {
     pub jobs: usize,
     /// Tries before an arrival is held.
     pub tries: u32,
+    /// How long another node's worker may give no sign of life before what it claimed is taken over.
+    pub lease: Duration,
 }
 
 /// What one peer may take, from LIMITS.

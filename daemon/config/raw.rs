@@ -90,6 +90,7 @@ pub struct Work {
     pub scan_every: Option<String>,
     pub jobs: Option<u64>,
     pub tries: Option<u64>,
+    pub lease: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,6 +1,8 @@
 //! Why something was refused or held. The reason is data; its code and its Dutch and English sentences are written
 //! here once, for status messages, receipts, the access log and metrics. No sentence holds an internal detail.
 
+mod replay;
+
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
@@ -268,32 +270,6 @@ impl Reason {
                 "no-longer-configured",
                 "Deze uitwisseling is niet meer ingesteld. De beheerder ziet het.",
                 "This exchange is no longer set up. The operator sees it.",
-            ),
-        }
-    }
-
-    fn wording_of_repetitions(&self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::SameContentAgain { is_held: false, .. } => (
-                "same-content-again",
-                "Dit is precies het bestand dat u al eerder stuurde; het wordt geen tweede keer verwerkt. Lees het ontvangstbewijs van die aankomst. \
-                 Moet de lijst opnieuw verwerkt worden, versleutel ze dan opnieuw.",
-                "This is exactly the file that you sent before; it is not processed again. Read the receipt of that arrival. To have \
-                 the list processed once more, encrypt it again.",
-            ),
-            Self::SameContentAgain { is_held: true, .. } => (
-                "same-content-again",
-                "Dit is precies het bestand dat u al eerder stuurde en dat werd tegengehouden. Het ontvangstbewijs van die aankomst zegt waarom; \
-                 stuur zo nodig een verbeterde lijst, opnieuw versleuteld.",
-                "This is exactly the file that you sent before and that is held. The receipt of that arrival says why; if need be, send a \
-                 corrected list, encrypted again.",
-            ),
-            _ => (
-                "same-content-elsewhere",
-                "Precies dit versleutelde bestand werd al eerder elders ingediend en wordt hier niet verwerkt. Versleutel uw lijst opnieuw, voor deze \
-                 uitwisseling, en stuur het nieuwe bestand. De beheerder ziet het.",
-                "Exactly this encrypted file was handed in elsewhere before and is not processed here. Encrypt your list again, for this \
-                 exchange, and send the new file. The operator sees it.",
             ),
         }
     }
