@@ -1,4 +1,4 @@
-//! Removes what has had its time and is `serve`'s to remove: unfinished uploads, its own log days, what a crash left half-made.
+//! Removes what has had its time and is `serve`'s to remove: unfinished uploads and its own log days. What a crash left half-made is `tidy`'s.
 //! What has had its time is `policy::retention`'s question, whether the clock may be believed `host::guard`'s.
 
 use std::sync::Arc;
@@ -79,9 +79,6 @@ impl Server {
         };
         if let Err(error) = self.spool.expire_partials(is_due, record) {
             tracing::error!(%error, "expired uploads could not be removed");
-        }
-        if let Err(error) = self.spool.sweep_unfinished(leave.now()) {
-            tracing::error!(%error, "what a crash left half-made could not be removed");
         }
     }
 }
