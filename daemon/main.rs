@@ -69,6 +69,9 @@ enum Command {
         #[arg(long, value_name = "NAME", conflicts_with = "session")]
         institution: Option<String>,
     },
+    /// The clock by which things are deleted: what is known of it, and confirming it after a jump.
+    #[command(subcommand)]
+    Clock(dropzone::cli::clock::Clock),
     /// Show what lies in the spool, what is held and why.
     Status {
         /// Print JSON, for programs.
@@ -111,6 +114,7 @@ fn main() -> ExitCode {
                 dropzone::cli::control::kick(&arguments.config, target)
             })
         }
+        Command::Clock(command) => dropzone::cli::clock::run(&arguments.config, command),
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };
     outcome.unwrap_or_else(|error| {

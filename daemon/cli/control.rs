@@ -13,7 +13,7 @@ use crate::config::{self, Config};
 use crate::host::control::{Answer, Ask, AskError, LiveSession, Request, Target, ask};
 
 /// sysexits: the daemon turned it down.
-const EX_DATAERR: u8 = 65;
+pub(super) const EX_DATAERR: u8 = 65;
 
 /// Checks the configuration, then has both daemons take it over. One that does not run will read it when it starts.
 pub fn reload(directory: &Path) -> anyhow::Result<ExitCode> {
@@ -67,7 +67,7 @@ pub fn kick(directory: &Path, target: Target) -> anyhow::Result<ExitCode> {
 }
 
 /// None, and its problems told, if the zone is not to be used: where the sockets are stands in it.
-fn load(directory: &Path) -> anyhow::Result<Option<Config>> {
+pub(super) fn load(directory: &Path) -> anyhow::Result<Option<Config>> {
     match config::load(directory) {
         Ok(config) => Ok(Some(config)),
         Err(errors) => {
@@ -77,7 +77,7 @@ fn load(directory: &Path) -> anyhow::Result<Option<Config>> {
     }
 }
 
-fn request(ask: Ask) -> Request {
+pub(super) fn request(ask: Ask) -> Request {
     // With a shared account, the log then still has a name, if only the one that is claimed.
     let name = ["SUDO_USER", "LOGNAME", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
     Request { ask, name }
@@ -96,7 +96,7 @@ fn turned_down(answer: Result<Answer, AskError>) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn tell_refusal(daemon: &str, answer: &Answer) -> std::io::Result<()> {
+pub(super) fn tell_refusal(daemon: &str, answer: &Answer) -> std::io::Result<()> {
     let mut err = std::io::stderr().lock();
     match answer {
         Answer::Refused(problems) => {

@@ -2,6 +2,7 @@
 //! sysexits.h.
 
 pub mod check;
+pub mod clock;
 pub mod control;
 pub mod daemon;
 pub mod demo;

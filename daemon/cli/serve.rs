@@ -27,6 +27,8 @@ fn exit_code(error: &ServeError) -> u8 {
         | ServeError::Socket(_)
         | ServeError::LogReplaced(_)
         | ServeError::Log(LogError::InUse { .. }) => EX_UNAVAILABLE,
-        ServeError::Spool(_) | ServeError::Log(_) | ServeError::Metrics(_) => EX_SOFTWARE,
+        ServeError::Spool(_) | ServeError::Guard(_) | ServeError::Log(_) | ServeError::Metrics(_) => {
+            EX_SOFTWARE
+        }
     }
 }

@@ -31,7 +31,9 @@ pub fn run(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
         }
     };
     let spool = Spool::open(&config.machine.spool, &[])?;
-    let status = Status::read(&spool, &config, Clock::system().now()).context("the spool cannot be read")?;
+    let mut status =
+        Status::read(&spool, &config, Clock::system().now()).context("the spool cannot be read")?;
+    status.clocks = super::clock::rows(&config, status.time)?;
     let mut out = std::io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut out, &status)?;
@@ -51,6 +53,7 @@ struct Status {
     arrivals: Vec<StateRow>,
     exchanges: Vec<ExchangeRow>,
     held: Vec<HeldRow>,
+    clocks: Vec<super::clock::Row>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -97,6 +100,7 @@ impl Status {
             arrivals: listed.iter().map(|(state, ids)| state_row(*state, ids, now)).collect(),
             held: held.take(HELD_SHOWN).map(|id| held_row(spool, id)).collect(),
             exchanges: exchange_rows(spool, config, &listed),
+            clocks: Vec::new(),
         })
     }
 }
@@ -176,6 +180,9 @@ fn print(out: &mut impl Write, status: &Status) -> anyhow::Result<()> {
     let free = bytesize::ByteSize(status.spool_free_bytes);
     writeln!(out, "node {}, {}, {free} free in the spool\n", status.node, time(Some(status.time)))?;
     writeln!(out, "{arrivals}\n\n{exchanges}")?;
+    for row in status.clocks.iter().filter(|row| row.waits) {
+        writeln!(out, "\nclock: {}", row.text(status.time))?;
+    }
     print_held(out, status)
 }
 

@@ -12,6 +12,7 @@ mod locate;
 mod machine;
 mod raw;
 mod reload;
+mod retention;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use crate::policy::admission::{Bounds, EarlyDrop};
 use crate::policy::agreement::{Exchange, Standing};
 use crate::policy::path::Slug;
 use crate::policy::penalties::PenaltyRules;
+use crate::policy::retention::Rules;
 
 /// A whole zone, checked.
 #[derive(Debug, Clone)]
@@ -44,6 +46,8 @@ pub struct Config {
     pub institutions: BTreeMap<Slug, Institution>,
     /// `exchanges/*.yaml`.
     pub exchanges: BTreeMap<Slug, Exchange>,
+    /// How long things are kept.
+    pub retention: Rules,
     /// What it was read from.
     pub files: Files,
     /// The text of `dropzone.yaml`.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use super::log::LogError;
 use super::socket::Socket;
 use crate::policy::record::printable;
 
@@ -52,6 +53,8 @@ pub enum Ask {
     Sessions,
     /// To cut sessions.
     Kick(Target),
+    /// To believe a clock that had jumped, for this reason.
+    ConfirmClock(String),
 }
 
 /// Which sessions.
@@ -74,6 +77,17 @@ pub enum Answer {
     Refused(Vec<String>),
     /// The sessions that are live, or that were cut.
     Sessions(Vec<LiveSession>),
+}
+
+impl Answer {
+    /// What came of confirming the clock, from the thread that did it.
+    pub fn confirmed(done: Result<Result<String, LogError>, tokio::task::JoinError>) -> Self {
+        match done {
+            Ok(Ok(told)) => Self::Done(told),
+            Ok(Err(error)) => Self::Refused(vec![error.to_string()]),
+            Err(_) => Self::Refused(vec!["it ended in a defect of this program".to_owned()]),
+        }
+    }
 }
 
 /// What came of a reload.

@@ -7,6 +7,7 @@ pub mod control;
 pub mod directory;
 pub mod evidence;
 pub mod files;
+pub mod guard;
 pub mod http;
 pub mod log;
 pub mod metrics;

@@ -51,8 +51,10 @@ pub enum Event {
     Job,
     /// A receipt was written.
     Receipt,
-    /// Log days were deleted because their time had passed.
+    /// Something was deleted because its time had passed: log days, arrivals, results, receipts, unfinished uploads.
     Expire,
+    /// An operator confirmed that a clock that had jumped is right.
+    Confirm,
     /// A day's head of the log was signed; failed: a log is not as it was sealed, or could not be sealed.
     Seal,
     /// The clock was set, or the machine slept; from here on times tell another story than the order of records.

@@ -4,8 +4,9 @@
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
 //! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
 //! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `receipts` what its sender reads,
-//! signed by `signer`; `takeover` what becomes of the arrivals of a process that is gone. Beside it, `ask`
-//! tells `serve` whether a file is for this zone, `reload` takes a changed configuration over, and `seal` signs how far the
+//! signed by `signer`; `takeover` what becomes of the arrivals of a process that is gone. Beside it, `ask` tells `serve`
+//! whether a file is for this zone, `reload` takes a changed configuration over, `retention` deletes what has had its time,
+//! and `seal` signs how far the
 //! access log has come.
 
 mod ask;
@@ -18,6 +19,7 @@ mod query_error;
 pub mod receipts;
 mod reload;
 mod replay;
+mod retention;
 mod scan;
 mod seal;
 pub mod signer;
@@ -43,9 +45,10 @@ use crate::config::Config;
 use crate::host::clock::Clock;
 use crate::host::control;
 use crate::host::files;
+use crate::host::guard::Guard;
 use crate::host::http;
 use crate::host::log::{AccessLog, LogError};
-use crate::host::metrics::{ReloadMetrics, WorkMetrics};
+use crate::host::metrics::{ReloadMetrics, RetentionMetrics, WorkMetrics};
 use crate::host::process::Hangup;
 use crate::host::socket::Socket;
 use crate::host::spool::{Heartbeat, Spool, SpoolError};
@@ -73,6 +76,10 @@ pub struct Workshop {
     memory: Memory,
     metrics: WorkMetrics,
     reloads: ReloadMetrics,
+    guard: Guard,
+    retention: RetentionMetrics,
+    /// An operator has confirmed the clock.
+    confirmed: tokio::sync::Notify,
     /// Held by the one reload at a time.
     reloading: tokio::sync::Mutex<()>,
     /// The last scan of the spool failed, or the last try could not be recorded.
@@ -124,6 +131,7 @@ pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = 
         () = ask::answer_questions(&workshop, socket) => {}
         () = control::serve(control, perform) => {}
         () = reload::follow(&workshop, hangup) => {}
+        () = retention::keep_up(&workshop) => {}
         () = async { monitoring.await; std::future::pending().await } => {}
     }
     systemd::stopping();
@@ -138,6 +146,8 @@ impl Workshop {
         let identities = read_identities(&machine.identities)?;
         let signer = Signer::read(&machine.signing_key)?;
         let spool = Spool::open(&machine.spool, &config.pairs())?;
+        // Before this process writes a record of its own, which would say that it is now.
+        let guard = Guard::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         spool.own_seen()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         // After the log was opened: from here on no other process of this node claims.
@@ -147,7 +157,8 @@ impl Workshop {
         tell_last_deliveries(&spool, &metrics)?;
         let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
         let config = tokio::sync::watch::Sender::new(Arc::new(config));
-        let (seals, memory, is_stuck, stranded, stop, reloading) = Default::default();
+        let retention = RetentionMetrics::new(metrics.registry())?;
+        let (seals, memory, is_stuck, stranded, stop, reloading, confirmed) = Default::default();
         let (neighbours, room) = Default::default();
         let workshop = Self {
             config,
@@ -162,6 +173,9 @@ impl Workshop {
             memory,
             metrics,
             reloads,
+            guard,
+            retention,
+            confirmed,
             reloading,
             is_stuck,
             stranded,

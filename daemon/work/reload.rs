@@ -66,8 +66,18 @@ impl Workshop {
 pub(super) async fn perform(workshop: Arc<Workshop>, ask: Ask, operator: Operator) -> Answer {
     match ask {
         Ask::Reload => workshop.reload(operator.to_string()).await.into(),
+        Ask::ConfirmClock(reason) => confirm_clock(workshop, operator, reason).await,
         Ask::Sessions | Ask::Kick(_) => Answer::Refused(vec!["sessions are serve's, not work's".to_owned()]),
     }
+}
+
+/// Deletions that waited begin at once.
+async fn confirm_clock(workshop: Arc<Workshop>, operator: Operator, reason: String) -> Answer {
+    let of = Arc::clone(&workshop);
+    let confirming = spawn_blocking(move || of.guard.confirm(&of.log, &operator.to_string(), &reason));
+    let answer = Answer::confirmed(confirming.await);
+    workshop.confirmed.notify_one();
+    answer
 }
 
 /// Reloads whenever SIGHUP says so. What comes of it stands in the program's log.

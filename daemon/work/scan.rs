@@ -24,8 +24,6 @@ const MEASURE: Duration = Duration::from_secs(1);
 /// How long jobs may take to put their arrivals back when the process stops.
 /// Less than `run` and the units give a daemon.
 const STOP_WAIT: Duration = Duration::from_secs(8);
-/// Between two looks for log days whose time has passed.
-const EXPIRY: Duration = Duration::from_secs(3600);
 /// Between two looks whether the log is to be sealed, and between two tries.
 const SEAL_LOOK: Duration = Duration::from_secs(30);
 
@@ -65,7 +63,6 @@ struct Floor {
     told: BTreeSet<ArrivalId>,
     scanned: Option<Instant>,
     measured: Option<Instant>,
-    expired: Option<Instant>,
     sealed: Option<Instant>,
     /// After a failure of log or spool, nothing is started before this.
     paused_until: Option<Instant>,
@@ -83,7 +80,6 @@ impl Floor {
             told: BTreeSet::new(),
             scanned: None,
             measured: None,
-            expired: None,
             sealed: None,
             paused_until: None,
             is_woken: true,
@@ -96,7 +92,6 @@ impl Floor {
         if self.is_woken && may_scan && !self.is_paused() {
             self.is_woken = false;
             self.scan().await;
-            self.expire_log();
             self.seal_log();
         }
         while self.running.len() < self.workshop.config().machine.work.jobs && !self.is_paused() {
@@ -204,25 +199,6 @@ impl Floor {
         self.sealed = Some(Instant::now());
         let workshop = Arc::clone(&self.workshop);
         tokio::task::spawn_blocking(move || workshop.seal_when_due());
-    }
-
-    fn expire_log(&mut self) {
-        if self.expired.is_some_and(|at| at.elapsed() < EXPIRY) {
-            return;
-        }
-        self.expired = Some(Instant::now());
-        let workshop = Arc::clone(&self.workshop);
-        tokio::task::spawn_blocking(move || {
-            match workshop.log.expire(workshop.config().machine.log.keep_days) {
-                Ok(days) if days.is_empty() => {}
-                Ok(days) => {
-                    tracing::info!(days = days.len(), "log days deleted because their time has passed")
-                }
-                Err(error) => {
-                    tracing::error!(%error, "old log days could not be deleted; trying again in an hour")
-                }
-            }
-        });
     }
 }
 

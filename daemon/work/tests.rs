@@ -22,6 +22,7 @@ use crate::policy::question::Unasked;
 use crate::policy::reason::Reason;
 use crate::policy::receipt::{Content, Receipt, Verdict};
 use crate::policy::record::Line;
+use crate::policy::retention::Rules;
 
 const JOIN: &str =
     "SELECT arrival.insz, j.category FROM arrival LEFT JOIN jobseekers j ON j.insz = arrival.insz
@@ -116,6 +117,7 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
     };
     Config {
         main: String::new(),
+        retention: Rules::default(),
         files: crate::config::Files::new(),
         directory: folder.to_owned(),
         machine: machine(folder),
@@ -196,6 +198,11 @@ impl Zone {
         arrival
     }
 
+    /// A list that was delivered to all its receivers.
+    pub(super) fn finish_one(&self) {
+        assert_eq!(self.work(&self.drop_list(b"insz\n1\n")), End::Done);
+    }
+
     pub(super) fn drop_list(&self, list: &[u8]) -> Arrival {
         self.publish("pillar-3", Some("enrich"), "list.csv.age", &self.encrypted(list))
     }
@@ -232,8 +239,9 @@ impl Zone {
         let mut lines = Vec::new();
         for entry in std::fs::read_dir(self.folder.path().join("log")).unwrap() {
             let path = entry.unwrap().path();
-            // The heads have a folder of their own.
-            let text = if path.is_dir() { String::new() } else { std::fs::read_to_string(path).unwrap() };
+            // Heads and what is known of the clock lie there too.
+            let is_log = path.extension().is_some_and(|ending| ending == "jsonl");
+            let text = if is_log { std::fs::read_to_string(path).unwrap() } else { String::new() };
             lines.extend(text.lines().map(|line| serde_json::from_str::<Line>(line).unwrap().record));
         }
         lines

@@ -33,6 +33,7 @@ mod receipts;
 mod record;
 mod refusals;
 mod replay;
+mod retention;
 mod revocation;
 mod smuggling;
 mod space;

@@ -2,7 +2,7 @@
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
 //! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `folders` what an
 //! institution sees of the results, `index` what it still has in progress, `seen` what was here before, `space` whether there
-//! is room, `orphans` what a crash left.
+//! is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
@@ -16,6 +16,7 @@
 //! ```
 
 mod claim;
+mod expire;
 mod folders;
 mod index;
 mod nodes;
@@ -36,6 +37,7 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 use rustix::io::Errno;
 
 pub use self::claim::{Claim, HoldNote};
+pub use self::expire::{Resting, Weight};
 pub use self::folders::{FileFacts, Stage};
 pub use self::index::Standing;
 pub use self::nodes::Heartbeat;

@@ -24,7 +24,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 
-use rustix::fs::{Timespec, Timestamps, futimens};
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,8 @@ use crate::policy::receipt::{Content, Delivery};
 
 const RESULT: &str = "result-";
 const RECEIPT: &str = "receipt-";
+const NOW: Timestamps = Timestamps { last_access: NOW_SPEC, last_modification: NOW_SPEC };
+const NOW_SPEC: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
 
 /// A result that its receiver has, and what its receipt says of the job that made it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +78,10 @@ impl Claim<'_> {
         let name = self.staged(receiver, ".age");
         self.remove(&name)?;
         let (active, at) = (self.active(), |file: &str| self.at(file));
-        self.fenced(active.link(&at(PAYLOAD), active, &at(&name)), "link", &name)
+        self.fenced(active.link(&at(PAYLOAD), active, &at(&name)), "link", &name)?;
+        // How long a result is kept counts from its delivery, and the link still has the time of its upload.
+        let file = self.fenced(active.file_to_write(&at(&name)), "open", &name)?;
+        futimens(file, &NOW).attempt("set the time of", || name)
     }
 
     /// Puts a staged result into the receiver's outbox, durably; `Exists` where there is one of that name.
