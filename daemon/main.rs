@@ -69,6 +69,10 @@ enum Command {
         #[arg(long, value_name = "NAME", conflicts_with = "session")]
         institution: Option<String>,
     },
+    /// Copy configuration, spool and access log into a new folder, while the zone runs. Keys are not copied.
+    Backup(dropzone::cli::backup::Backup),
+    /// Check a backup, or make a zone of it.
+    Restore(dropzone::cli::restore::Restore),
     /// Show what lies in the spool, what is held and why.
     Status {
         /// Print JSON, for programs.
@@ -111,6 +115,8 @@ fn main() -> ExitCode {
                 dropzone::cli::control::kick(&arguments.config, target)
             })
         }
+        Command::Backup(backup) => dropzone::cli::backup::run(&arguments.config, &backup),
+        Command::Restore(restore) => dropzone::cli::restore::run(&restore),
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };
     outcome.unwrap_or_else(|error| {
