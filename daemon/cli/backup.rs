@@ -72,7 +72,8 @@ pub fn run(zone: &Path, backup: &Backup) -> anyhow::Result<ExitCode> {
     keep_configuration(&config, &mut store)?;
     let copied = sources.copy_spool(&mut store, &mut |what, bytes| teller.tell(what, bytes))?;
     let last_head = sources.copy_log(&mut store, &mut |what, bytes| teller.tell(what, bytes))?;
-    store.close_top()?;
+    teller.tell("making it durable", store.bytes());
+    store.settle()?;
     let manifest = manifest(&config, &mut store, (begun, clock.now()), (&copied, last_head));
     let mut text = serde_json::to_vec_pretty(&manifest).context("the manifest")?;
     text.push(b'\n');

@@ -212,11 +212,20 @@ pub fn is_being_written(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(".new")
 }
 
-/// Whether a file of an arrival says nothing once its worker is gone: results that are staged, and the note of a delivery that
-/// is just being made. Whoever reads that note and finds nothing staged would take the delivery for made.
+/// Whether a file of an arrival says nothing once its worker is gone: what is staged there, and the mark that its job runs.
 pub fn is_of_the_moment(name: &str) -> bool {
-    name.starts_with("result-") || name == "delivering.json" || is_being_written(name)
+    let is_staged = name.starts_with("result-") && !name.ends_with(NOTE) || name.starts_with("receipt-");
+    is_staged || name == "begun" || is_being_written(name)
 }
+
+/// The files beside a note of a delivery that say that it has not been made: the result, and the result withdrawn. Without
+/// them it has, and whoever reads the note makes no second one. None for a file that is no such note.
+pub fn speaking_against(name: &str) -> Option<[String; 2]> {
+    let base = name.strip_suffix(NOTE).filter(|base| base.starts_with("result-"))?;
+    Some([format!("{base}.age"), format!("{base}.void")])
+}
+
+const NOTE: &str = ".json";
 
 #[cfg(test)]
 mod tests {
@@ -277,9 +286,12 @@ mod tests {
             ("arrival.json", false),
             ("tries.json", false),
             ("hold.json", false),
-            ("delivered.json", false),
-            ("delivering.json", true),
+            ("result-city.0badcafe.json", false),
+            ("result-city.0badcafe.age", true),
+            ("result-city.0badcafe.void", true),
             ("result-city.age", true),
+            ("receipt-0badcafe.json", true),
+            ("begun", true),
             (".0123456789abcdef.new", true),
         ] {
             assert_eq!(is_of_the_moment(name), is_left_out, "{name}");

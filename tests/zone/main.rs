@@ -13,6 +13,7 @@
 mod algorithms;
 mod asking;
 mod audit;
+mod backup;
 mod containment;
 mod delivery;
 mod evenhanded;

@@ -45,7 +45,6 @@ pub(super) fn copy(
             progress("the access log", store.bytes());
         }
     }
-    store.close(&shelf)?;
     Ok(last)
 }
 
@@ -100,12 +99,11 @@ fn heads(log: &Directory, shelf: &Shelf, store: &mut Store) -> Result<(), Backup
             for (name, _) in lasting(&month, &name)? {
                 store.copy(&target, &name, month.file(&name).attempt("open", || name.clone())?, u64::MAX)?;
             }
-            store.close(&target)?;
         } else if name != ".lock" {
             store.copy(&target, &name, folder.file(&name).attempt("open", || name.clone())?, u64::MAX)?;
         }
     }
-    store.close(&target)
+    Ok(())
 }
 
 /// By its file's name, which is its number.

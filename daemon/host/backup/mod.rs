@@ -9,6 +9,7 @@
 mod log;
 pub mod names;
 mod opened;
+mod reach;
 mod restore;
 mod spool;
 mod store;

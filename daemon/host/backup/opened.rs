@@ -10,10 +10,11 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use super::Progress;
+use super::reach::Reach;
 use crate::host::directory::Directory;
 use crate::host::files;
 use crate::policy::arrival::{Arrival, ArrivalId, State};
-use crate::policy::backup::{CHECKSUM, FORM, FileEntry, Inside, MANIFEST, Manifest, SPOOL};
+use crate::policy::backup::{CHECKSUM, FORM, FileEntry, MANIFEST, Manifest, SPOOL};
 use crate::policy::digest::sha256;
 use crate::policy::signature::{ENDING, Namespace, ZoneKey};
 
@@ -215,31 +216,6 @@ fn arrival(
             Some(what) => fault(&payload, format!("is not what arrival.json says: {what}")),
             None => Ok(()),
         },
-    }
-}
-
-/// Opens files by their paths, one name at a time, and keeps the last folder.
-pub(super) struct Reach<'a> {
-    root: &'a Directory,
-    last: Option<(String, Directory)>,
-}
-
-impl<'a> Reach<'a> {
-    pub(super) fn new(root: &'a Directory) -> Self {
-        Self { root, last: None }
-    }
-
-    pub(super) fn file(&mut self, path: &Inside) -> Result<std::fs::File, Errno> {
-        let (folder, name) = path.split();
-        let Some(folder) = folder else { return self.root.file(name) };
-        if self.last.as_ref().is_none_or(|(last, _)| last != folder) {
-            let mut opened: Option<Directory> = None;
-            for name in folder.split('/') {
-                opened = Some(opened.as_ref().unwrap_or(self.root).directory(name)?);
-            }
-            self.last = opened.map(|opened| (folder.to_owned(), opened));
-        }
-        self.last.as_ref().map_or(Err(Errno::NOENT), |(_, opened)| opened.file(name))
     }
 }
 

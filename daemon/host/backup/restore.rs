@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Gid, Mode, Timespec, Timestamps, Uid, fchmod, fchown, fsync, futimens, mkdirat};
 use rustix::io::Errno;
 
-use super::opened::{Opened, Reach, differs};
+use super::opened::{Opened, differs};
+use super::reach::{Reach, settle};
 use super::store::{StoreError, pour, sync_parent};
 use super::{Attempt, BackupError, Progress};
 use crate::host::directory::Directory;
@@ -69,7 +70,7 @@ pub fn restore(
     let mut bytes = 0;
     let (main, files): (Vec<_>, Vec<_>) =
         backup.manifest.files.iter().partition(|entry| entry.path.as_str() == MAIN);
-    for entry in files {
+    for entry in &files {
         putting.file(entry, &mut reach)?;
         bytes += entry.size;
         progress("files", bytes);
@@ -78,12 +79,20 @@ pub fn restore(
     for entry in backup.manifest.folders.iter().rev() {
         let path = putting.place(&entry.path)?;
         let folder = putting.open(&path).attempt("open", || path.as_str().to_owned())?;
-        fsync(&folder)
-            .and_then(|()| putting.dress(&folder, &entry.facts, FOLDER_BITS))
+        putting
+            .dress(&folder, &entry.facts, FOLDER_BITS)
             .attempt("set mode, owner and times of", || path.as_str().to_owned())?;
     }
+    progress("what is in memory", bytes);
+    let place = |path: &Inside| putting.place(path);
+    let placed: Vec<Inside> = files.iter().map(|entry| place(&entry.path)).collect::<Result<_, _>>()?;
+    let folders =
+        backup.manifest.folders.iter().map(|entry| place(&entry.path)).collect::<Result<Vec<_>, _>>()?;
+    settle(&putting.root, placed.iter(), folders.iter())?;
     for entry in main {
         putting.file(entry, &mut reach)?;
+        let written = putting.root.file(MAIN).and_then(fsync);
+        written.attempt("sync", || MAIN.to_owned())?;
     }
     fchmod(&putting.root, Mode::from_raw_mode(ZONE_MODE))
         .and_then(|()| putting.root.sync())
@@ -165,9 +174,7 @@ impl Putting<'_> {
         if let Some(what) = differs(entry, size, &sha256) {
             return Err(std::io::Error::other(what)).attempt("put back", shown);
         }
-        self.dress(&target, &entry.facts, FILE_BITS)
-            .and_then(|()| fsync(&target))
-            .attempt("set mode, owner and times of", shown)
+        self.dress(&target, &entry.facts, FILE_BITS).attempt("set mode, owner and times of", shown)
     }
 
     /// Owner, mode, times: in this order, because each undoes something of the one after it.

@@ -13,6 +13,7 @@ use crate::host::directory::Directory;
 use crate::policy::arrival::{ArrivalId, State};
 use crate::policy::backup::{
     AFTER_ARRIVALS, LEFT_OUT, SPOOL, arrival_of, comes_back_as, is_being_written, is_of_the_moment,
+    speaking_against,
 };
 
 /// Looks at the states, each of which copies what came since the last. What is still new then came after the backup began.
@@ -42,8 +43,7 @@ pub(super) fn copy(
     for name in AFTER_ARRIVALS.iter().filter(|name| tops.iter().any(|top| top == *name)) {
         taking.tree(spool, &shelf, name, DEPTH)?;
     }
-    let Taking { store, strangers, .. } = taking;
-    store.close(&shelf)?;
+    let Taking { strangers, .. } = taking;
     let mut left_out: Vec<String> = tops
         .iter()
         .filter(|name| LEFT_OUT.contains(&name.as_str()))
@@ -106,7 +106,6 @@ impl Taking<'_, '_> {
             let moving = std::io::Error::other("it moved on whenever it was to be copied; try again");
             return Err(moving).attempt("copy", || id.to_string());
         }
-        shelves.values().try_for_each(|shelf| self.store.close(shelf))?;
         Ok(counts)
     }
 
@@ -118,8 +117,8 @@ impl Taking<'_, '_> {
                 match arrival_of(*state, &name) {
                     // Seen again, it is further on.
                     Some(id) => drop(found.insert(id, (*state, name))),
-                    // A refusal that is being described.
-                    None if name.ends_with(".new") => {}
+                    // A refusal that is being described, or an arrival that is being removed.
+                    None if name.ends_with(".new") || name.ends_with(".expired") => {}
                     None => self.stranger(format!("{SPOOL}/{}/{name}, which is no arrival", state.as_str())),
                 }
             }
@@ -150,13 +149,17 @@ impl Taking<'_, '_> {
             if is_of_the_moment(&file) || kind == FileType::Directory {
                 continue;
             }
+            // The result is staged before the note is written, and withdrawn before the note is removed: in this order, what
+            // is not there now has left for its receiver, if the note still is there afterwards.
+            if speaking_against(&file).is_some_and(|files| files.iter().any(|file| held.stat(file).is_ok())) {
+                continue;
+            }
             if !self.file(&held, &target, &file)? && matches!(file.as_str(), "payload.age" | "arrival.json") {
                 // Its files are being removed one after the other: no half of it is kept.
                 self.store.discard(mark, shelf, &new_name)?;
                 return Ok(false);
             }
         }
-        self.store.close(&target)?;
         Ok(true)
     }
 
@@ -184,7 +187,7 @@ impl Taking<'_, '_> {
                 self.file(&folder, &target, &name)?;
             }
         }
-        self.store.close(&target)
+        Ok(())
     }
 
     /// Copies a file as it is now; says whether it was there.
@@ -221,4 +224,116 @@ pub(super) fn lasting(folder: &Directory, shown: &str) -> Result<Vec<(String, Fi
     second.retain(|(name, _)| (first.contains(name) || name.ends_with(".sig")) && !is_being_written(name));
     second.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(second)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::Sources;
+    use super::*;
+    use crate::policy::arrival::tests::arrival_named;
+
+    fn put(root: &Path, path: &str) {
+        let path = root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "x").unwrap();
+    }
+
+    fn copied(root: &Path) -> (BTreeSet<String>, Copied) {
+        let to = root.join("to");
+        let mut store = Store::begin(&to).unwrap();
+        let sources = Sources { spool: root.join("spool"), log: root.join("log") };
+        let copied = sources.copy_spool(&mut store, &mut |_, _| {}).unwrap();
+        store.settle().unwrap();
+        (store.files.into_iter().map(|entry| String::from(entry.path)).collect(), copied)
+    }
+
+    #[test]
+    fn an_arrival_in_work_comes_back_as_one_that_waits_with_what_it_has_delivered() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = arrival_named("list.age").id;
+        let at = |name: &str| format!("spool/active/{id}.zone-1.0badcafe/{name}");
+        for name in [
+            "payload.age",
+            "arrival.json",
+            "tries.json",
+            "begun",
+            ".0123.new",
+            "receipt-1.json",
+            "result-gone.1.json",
+            "result-staged.1.json",
+            "result-staged.1.age",
+            "result-withdrawn.1.json",
+            "result-withdrawn.1.void",
+            "result-unnoted.1.age",
+        ] {
+            put(folder.path(), &at(name));
+        }
+        let (files, copied) = copied(folder.path());
+        let kept = ["arrival.json", "payload.age", "result-gone.1.json", "tries.json"];
+        assert_eq!(files, kept.map(|name| format!("spool/incoming/{id}/{name}")).into());
+        assert_eq!(copied.arrivals, BTreeMap::from([(State::Incoming, 1)]));
+    }
+
+    #[test]
+    fn every_folder_of_a_spool_is_copied_but_those_of_the_moment_and_what_is_left_out_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = arrival_named("list.age").id;
+        for path in [
+            &format!("spool/done/{id}/payload.age"),
+            "spool/done/mine/notes.txt",
+            &format!("spool/refused/{id}.new/arrival.json"),
+            "spool/seen/ab/abcdef",
+            "spool/outbox/city/relay/list.age",
+            "spool/outbox/city/relay/.0123456789abcdef.new",
+            "spool/partial/agency.relay/list.age/payload.age",
+            "spool/nodes/zone-1.0badcafe",
+        ] {
+            put(folder.path(), path);
+        }
+        let (files, copied) = copied(folder.path());
+        let wanted = [
+            format!("spool/done/{id}/payload.age"),
+            "spool/outbox/city/relay/list.age".to_owned(),
+            "spool/seen/ab/abcdef".to_owned(),
+        ];
+        assert_eq!(files, wanted.into());
+        let mut left_out = copied.left_out;
+        left_out.sort();
+        assert_eq!(left_out, ["spool/done/mine, which is no arrival", "spool/nodes/", "spool/partial/"]);
+    }
+
+    #[test]
+    fn arrivals_that_keep_moving_are_copied_whole_and_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let ids: Vec<ArrivalId> = (0..50).map(|number| arrival_named(&format!("{number}.age")).id).collect();
+        for state in State::ALL {
+            std::fs::create_dir_all(folder.path().join("spool").join(state.as_str())).unwrap();
+        }
+        for id in &ids {
+            put(folder.path(), &format!("spool/incoming/{id}/payload.age"));
+            put(folder.path(), &format!("spool/incoming/{id}/arrival.json"));
+        }
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let (files, copied) = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let at = |state: State, id: &ArrivalId| {
+                    folder.path().join("spool").join(state.as_str()).join(id.to_string())
+                };
+                let round = [State::Incoming, State::Active, State::Deferred, State::Hold, State::Incoming];
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    for pair in round.windows(2) {
+                        ids.iter().for_each(|id| std::fs::rename(at(pair[0], id), at(pair[1], id)).unwrap());
+                        std::thread::sleep(std::time::Duration::from_millis(1));
+                    }
+                }
+            });
+            let copied = copied(folder.path());
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            copied
+        });
+        assert_eq!(copied.arrivals.values().sum::<u64>(), 50);
+        assert_eq!(files.len(), 100);
+    }
 }

@@ -1,14 +1,15 @@
-//! A backup while it grows: new files and folders that nobody else can read, each on the disk before it counts, and the list
+//! A backup while it grows: new files and folders that nobody else can read, and the list
 //! of them that becomes the manifest. What goes in, and in which order, is for `spool`, `log` and the command.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
-use rustix::fs::{Mode, fchmod, fstat, fsync, mkdirat};
+use rustix::fs::{Mode, fchmod, fstat, mkdirat};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
+use super::reach::settle;
 use super::{Attempt, BackupError, facts};
 use crate::host::directory::Directory;
 use crate::policy::backup::{FileEntry, FolderEntry, Inside};
@@ -120,7 +121,6 @@ impl Store {
         let target = shelf.directory.create(name).attempt("make", shown)?;
         fchmod(&target, OWN_FILE).attempt("set the mode of", shown)?;
         let (size, sha256) = pour(source.take(limit), &target).attempt("copy", shown)?;
-        fsync(&target).attempt("sync", shown)?;
         self.bytes = self.bytes.saturating_add(size);
         self.files.push(FileEntry { path, size, sha256, facts: facts(&stat) });
         Ok(())
@@ -142,7 +142,6 @@ impl Store {
             let like = source.directory(folder).attempt("open", || folder.to_owned())?;
             let shelf = self.shelf(folder, &like)?;
             let written = write_new(&shelf.directory, name, content).attempt("write", shown)?;
-            self.close(&shelf)?;
             (like.stat(name), written)
         } else {
             (source.stat(name), write_new(&self.root, name, content).attempt("write", shown)?)
@@ -159,20 +158,17 @@ impl Store {
             // Whole or not at all: where it is, everything else is.
             let temporary = format!(".{name}.new");
             write_new(&self.root, &temporary, content)?;
+            self.root.file(&temporary)?.sync_all()?;
             self.root.move_to(&temporary, &self.root, name)?;
             Ok(self.root.sync()?)
         };
         write().attempt("write", || name.to_owned())
     }
 
-    /// Makes the names in a folder durable.
-    pub fn close(&self, shelf: &Shelf) -> Result<(), BackupError> {
-        shelf.directory.sync().attempt("sync", || shelf.path.as_str().to_owned())
-    }
-
-    /// The same for the top.
-    pub fn close_top(&self) -> Result<(), BackupError> {
-        self.root.sync().attempt("sync", || "the backup".to_owned())
+    /// Makes all that is in it durable.
+    pub fn settle(&self) -> Result<(), BackupError> {
+        let (files, folders) = (self.files.iter(), self.folders.iter());
+        settle(&self.root, files.map(|entry| &entry.path), folders.map(|entry| &entry.path))
     }
 
     /// Where it stands.
@@ -205,9 +201,7 @@ fn inside(path: &str) -> Result<Inside, BackupError> {
 fn write_new(folder: &Directory, name: &str, content: &[u8]) -> std::io::Result<(u64, String)> {
     let target = folder.create(name)?;
     fchmod(&target, OWN_FILE)?;
-    let poured = pour(content, &target)?;
-    target.sync_all()?;
-    Ok(poured)
+    pour(content, &target)
 }
 
 /// Copies all that can be read; gives the number of bytes and their SHA-256.
