@@ -27,6 +27,11 @@ pub fn skip(why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
+/// Tells a number that was measured, in the same way.
+pub fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "MEASURED: {what}");
+}
+
 const SSH_PORT: u16 = 2222;
 const SERVE_METRICS_PORT: u16 = 9721;
 const WORK_METRICS_PORT: u16 = 9722;

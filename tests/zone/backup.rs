@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
@@ -104,9 +105,20 @@ fn a_zone_made_of_a_backup_delivers_what_was_waiting_and_can_prove_its_log() {
         modes(&zone.directory().with_file_name("old")),
         "modes are those of a zone"
     );
-    let due =
-        fs::metadata(zone.spool().join("deferred").join(&zone.arrivals("deferred")[0]).join("tries.json"));
-    assert!(due.unwrap().modified().unwrap() > std::time::SystemTime::UNIX_EPOCH);
+    let tries = |zone: PathBuf| {
+        let deferred = zone.join("spool/deferred");
+        deferred.join(&names(&deferred)[0]).join("tries.json")
+    };
+    let (due, was) = (tries(zone.directory()), tries(copy.clone()));
+    let manifest = manifest(&copy);
+    let was = was.strip_prefix(&copy).unwrap().to_str().unwrap();
+    let entry = manifest["files"].as_array().unwrap().iter().find(|entry| entry["path"] == was).unwrap();
+    assert_eq!(
+        fs::metadata(&due).unwrap().mtime(),
+        entry["mtime"].as_i64().unwrap(),
+        "it keeps its next try"
+    );
+    run(Command::new("touch").args(["-d", "2020-01-01"]).arg(due)).must_succeed();
     zone.start();
     zone.receipt("pillar-3", "deferred.csv.age", "delivered");
     assert_eq!(zone.results("agency", "pillar-3").len(), 2, "what was waiting, and what was there");
@@ -125,7 +137,6 @@ fn a_zone_made_of_a_backup_delivers_what_was_waiting_and_can_prove_its_log() {
 
 /// The modes of all folders that a zone begins with.
 fn modes(zone: &Path) -> BTreeMap<&'static str, u32> {
-    use std::os::unix::fs::MetadataExt;
     let mode = |name| fs::metadata(zone.join(name)).unwrap().mode() & 0o7777;
     let names = [".", "keys", "institutions", "exchanges", "spool", "spool/done", "log", "log/heads", "run"];
     let files = ["dropzone.yaml", "institutions/agency.yaml", "exchanges/relay.yaml"];
@@ -282,7 +293,8 @@ fn a_backup_that_was_killed_is_known_as_incomplete_and_harms_nothing() {
     assert_eq!(backup(&zone, &again)["arrivals"]["done"], 2001);
     verify(&zone, &again, &[]).must_succeed();
     fs::rename(zone.register().with_extension("away"), zone.register()).unwrap();
-    zone.receipt("pillar-3", "deferred.csv.age", "delivered");
+    zone.upload(AN, "/pillar-3/in/next.csv.age", &zone.encrypt(LIST));
+    zone.receipt("pillar-3", "next.csv.age", "delivered");
 }
 
 /// One file of each kind, by how its path begins and ends.

@@ -33,4 +33,5 @@ mod receipts;
 mod record;
 mod refusals;
 mod revocation;
+mod scale;
 mod smuggling;

@@ -132,9 +132,9 @@ mod tests {
             (format!("a\n{long}"), 2),
             (format!("{long}\n{long}"), 200_001),
         ] {
-            let path = folder.path().join("day");
-            std::fs::write(&path, &text).unwrap();
-            assert_eq!(whole_lines(&File::open(&path).unwrap()).unwrap(), length);
+            std::fs::write(folder.path().join("day"), &text).unwrap();
+            let day = Directory::open(folder.path()).unwrap().file("day").unwrap();
+            assert_eq!(whole_lines(&day).unwrap(), length);
         }
     }
 }

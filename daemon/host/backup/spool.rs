@@ -74,8 +74,8 @@ impl Taking<'_, '_> {
             }
         }
         let mut shelves = BTreeMap::new();
-        for (state, folder) in states.iter().filter(|(state, _)| comes_back_as(*state) == *state) {
-            shelves.insert(*state, self.store.shelf_in(shelf, state.as_str(), folder)?);
+        for (state, folder) in &states {
+            shelves.insert(*state, self.store.shelf_in(shelf, comes_back_as(*state).as_str(), folder)?);
         }
         let (mut counts, mut taken, mut owed) =
             (BTreeMap::new(), BTreeSet::new(), None::<BTreeSet<ArrivalId>>);
@@ -91,7 +91,7 @@ impl Taking<'_, '_> {
             for (id, (state, name)) in new {
                 let target = comes_back_as(state);
                 let (Some((_, folder)), Some(shelf)) =
-                    (states.iter().find(|(other, _)| *other == state), shelves.get(&target))
+                    (states.iter().find(|(other, _)| *other == state), shelves.get(&state))
                 else {
                     continue;
                 };
