@@ -87,7 +87,12 @@ impl Zone {
 
     /// A zone whose files can still be changed before it is started.
     pub fn lay_out() -> Self {
-        let folder = tempfile::Builder::new().prefix("dropzone-test-").tempdir().unwrap();
+        Self::lay_out_in(&std::env::temp_dir())
+    }
+
+    /// The same, in a folder of its own in this one.
+    pub fn lay_out_in(parent: &Path) -> Self {
+        let folder = tempfile::Builder::new().prefix("dropzone-test-").tempdir_in(parent).unwrap();
         let zone = Self { folder, address: own_address(), running: None, log_level: "info" };
         run(Command::new(env!("CARGO_BIN_EXE_dropzone")).arg("init").arg(zone.directory())).must_succeed();
         for folder in ["people", "here"] {
