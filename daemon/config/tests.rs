@@ -133,6 +133,7 @@ fn a_good_zone_becomes_checked_values() {
     assert_eq!(config.machine.limits.login_grace, Duration::from_secs(10));
     assert_eq!(config.machine.limits.idle, Limits::default().idle);
     assert_eq!(config.machine.work.tries, 10);
+    assert_eq!(config.machine.work.lease, std::time::Duration::from_secs(30));
     assert_eq!(config.machine.sockets.work, zone.path().join("run/work.sock"));
     assert_eq!(config.pairs().len(), 2);
     let agii = config.institutions.values().next().unwrap();
@@ -148,7 +149,7 @@ fn a_good_zone_becomes_checked_values() {
 /// File, text to replace, replacement, beginning of the error, and a part of it.
 type Mistake = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
-const MAIN_MISTAKES: [Mistake; 27] = [
+const MAIN_MISTAKES: [Mistake; 28] = [
     ("dropzone.yaml", "node: zone-1", "node: Zone 1", "dropzone.yaml:1: node:", "is not a name"),
     ("dropzone.yaml", "node: zone-1", "nod: zone-1", "dropzone.yaml:1:", "unknown field `nod`"),
     ("dropzone.yaml", "host-key: keys/host\n", "", "dropzone.yaml", "missing field `host-key`"),
@@ -201,6 +202,7 @@ const MAIN_MISTAKES: [Mistake; 27] = [
     ("dropzone.yaml", "8 MiB", "8", "dropzone.yaml:11: limits.unwritten-bytes:", "1.0 MiB to 1.0 GiB"),
     ("dropzone.yaml", "8 MiB", "8 apples", "dropzone.yaml:11: limits.unwritten-bytes:", "not a size"),
     ("dropzone.yaml", "node: zone-1", "work: {jobs: 0}", "dropzone.yaml:1: work.jobs:", "1 to 64"),
+    ("dropzone.yaml", "node: zone-1", "work: {lease: 999ms}", "dropzone.yaml:1: work.lease:", "1s to 1h"),
     ("dropzone.yaml", "  register:", "  Register:", "dropzone.yaml:10: databases.Register:", "is not a name"),
     ("dropzone.yaml", "node: zone-1", "node: a\nnode: b", "dropzone.yaml:", "duplicate"),
     ("dropzone.yaml", "node: zone-1", "node: [", "dropzone.yaml:", "Remedy"),
@@ -741,6 +743,7 @@ fn limits_penalties_and_proxies_are_as_documented_unless_a_zone_says_otherwise()
         [limits.unauthenticated_per_source, limits.sessions_per_source, limits.sessions_per_institution];
     assert_eq!(counts, [16, 64, 32]);
     assert_eq!(limits.unwritten_bytes_in_all, 256 << 20);
+    assert_eq!(limits.spool_reserve, 256 << 20);
     let seconds = |duration: Duration| duration.as_secs();
     let times = [penalties.crash, penalties.authentication_failure, penalties.unknown_user];
     assert_eq!(times.map(seconds), [90, 5, 5]);
@@ -750,12 +753,13 @@ fn limits_penalties_and_proxies_are_as_documented_unless_a_zone_says_otherwise()
     zone.replace(
         "dropzone.yaml",
         "8 MiB}",
-        "8 MiB, unauthenticated: \"1:2:3\", keepalive: 10s, keepalive-tries: 2, rekey-bytes: 2 MiB, rekey-after: 60s}\n\
+        "8 MiB, unauthenticated: \"1:2:3\", keepalive: 10s, keepalive-tries: 2, rekey-bytes: 2 MiB, rekey-after: 60s, spool-reserve: 0 B}\n\
          penalties: {enabled: false, no-authentication: 0s, exempt: [10.0.0.0/8]}\nproxy-protocol: {from: [192.0.2.7/32]}",
     );
     let machine = load(zone.path()).unwrap().machine;
     assert_eq!(machine.limits.unauthenticated, EarlyDrop::parse("1:2:3").unwrap());
     assert_eq!((machine.limits.keepalive_tries, machine.limits.rekey_bytes), (2, 2 << 20));
+    assert_eq!(machine.limits.spool_reserve, 0);
     assert_eq!((seconds(machine.limits.keepalive), seconds(machine.limits.rekey_after)), (10, 60));
     assert!(!machine.penalties.enabled && machine.penalties.no_authentication.is_zero());
     assert_eq!((machine.penalties.exempt.len(), machine.proxies.len()), (1, 1));
@@ -766,6 +770,7 @@ fn mistakes_in_limits_penalties_and_proxies_are_told_with_their_place() {
     for (text, place, told) in [
         ("limits: {unauthenticated: \"10:30\"}", "limits.unauthenticated:", "start:rate:full"),
         ("limits: {sessions-per-source: 0}", "limits.sessions-per-source:", "1 to 65536"),
+        ("limits: {spool-reserve: 1G}", "limits.spool-reserve:", "8 MiB or 1 GiB"),
         ("limits: {rekey-bytes: 2 GiB}", "limits.rekey-bytes:", "1.0 GiB"),
         ("penalties: {crash: 2}", "penalties.crash:", "15s or 5m"),
         ("penalties: {min: 5m, max: 1m}", "penalties.max:", "shorter than min"),

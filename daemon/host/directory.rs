@@ -1,6 +1,10 @@
 //! A folder held by its descriptor. Everything below it is reached one name at a time through `openat2` with
 //! `RESOLVE_BENEATH` and without following any symbolic link, so no name that a peer chose can lead elsewhere.
 //! Which names are allowed is `policy::path`'s question.
+//!
+//! One exception: what a claimed arrival gives away is named by two components, both of our own making, through the name of
+//! its folder (`host::spool::staging`). A descriptor of that folder, however it was opened, would survive the rename that takes
+//! the claim away; only the path does not, and that is the fence.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -52,13 +56,24 @@ impl Directory {
         Ok(Self(openat2(&self.0, name, flags, Mode::empty(), BENEATH)?))
     }
 
+    /// The same folder by another descriptor: each is told once of what could not be written since it was opened.
+    pub fn again(&self) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::openat(&self.0, ".", flags, Mode::empty())?))
+    }
+
     /// Opens a folder in this one, which is made if it is not there.
     pub fn make(&self, name: &str) -> Result<Self> {
-        match mkdirat(&self.0, name, DIRECTORY_MODE) {
+        self.make_with_mode(name, DIRECTORY_MODE)
+    }
+
+    /// The same, with another mode than the spool's folders have.
+    pub fn make_with_mode(&self, name: &str, mode: Mode) -> Result<Self> {
+        match mkdirat(&self.0, name, mode) {
             Ok(()) => {
                 let made = self.directory(name)?;
                 // mkdir clears the set-group-ID bit where the process asks for it itself.
-                rustix::fs::fchmod(&made.0, DIRECTORY_MODE)?;
+                rustix::fs::fchmod(&made.0, mode)?;
                 fsync(&self.0)?;
                 Ok(made)
             }

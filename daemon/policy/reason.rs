@@ -1,8 +1,12 @@
 //! Why something was refused or held. The reason is data; its code and its Dutch and English sentences are written
 //! here once, for status messages, receipts, the access log and metrics. No sentence holds an internal detail.
 
+mod replay;
+
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
+
+use super::arrival::ArrivalId;
 
 /// Why a peer, a request or an arrival was turned away. Serialised as `{"code": "too-large", "limit": 1048576}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,12 +80,23 @@ pub enum Reason {
     ArrivalUnreadable,
     /// The configuration no longer knows the exchange, the flow or the institution of this arrival.
     NoLongerConfigured,
+    /// The same encrypted file is here already, from the same institution in the same exchange.
+    SameContentAgain {
+        /// The arrival that it is the same as.
+        arrival: ArrivalId,
+        /// Whether that one is held, so that nothing comes of either for the time being.
+        is_held: bool,
+    },
+    /// The same encrypted file was handed in before by somebody else, or in another exchange.
+    SameContentElsewhere,
     /// More files and folders open at once than a session may have.
     TooManyOpen,
     /// More uploads that are not complete than an institution may have in an exchange.
     TooManyUnfinished,
     /// The server cannot store or log at the moment.
     Unavailable,
+    /// The spool has no room for uploads at the moment.
+    SpoolFull,
     /// Nobody can say at the moment whether the file is for this zone, and the flow does not take it unasked.
     CannotBeChecked,
     /// The operation is outside what a drop zone does.
@@ -106,7 +121,7 @@ impl Reason {
 
     /// Whether this machine is the cause, so that the same thing may be tried again later.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable | Self::CannotBeChecked)
+        matches!(self, Self::Unavailable | Self::CannotBeChecked | Self::SpoolFull)
     }
 
     /// Every code, to give metrics their full set of labels from the start.
@@ -133,6 +148,7 @@ impl Reason {
             | Self::TriesExhausted
             | Self::ArrivalUnreadable
             | Self::NoLongerConfigured => self.wording_of_jobs(),
+            Self::SameContentAgain { .. } | Self::SameContentElsewhere => self.wording_of_repetitions(),
             Self::NoSuchPath
             | Self::BadName
             | Self::FolderIsReadOnly
@@ -146,6 +162,7 @@ impl Reason {
             | Self::TooManyOpen
             | Self::TooManyUnfinished
             | Self::CannotBeChecked
+            | Self::SpoolFull
             | Self::Unavailable => self.wording_of_service(),
         }
     }
@@ -332,6 +349,11 @@ impl Reason {
                 "Dit bestand kan nu niet gecontroleerd worden. Er is niets mis mee; probeer het later opnieuw.",
                 "This file cannot be checked at the moment. Nothing is wrong with it; try again later.",
             ),
+            Self::SpoolFull => (
+                "spool-full",
+                "De server heeft op dit ogenblik geen plaats. Probeer het later opnieuw; wat al verstuurd was, blijft bewaard zodat u kunt hervatten.",
+                "The server has no room at the moment. Try again later; what was sent is kept where it is, so that you can resume.",
+            ),
             _ => (
                 "unavailable",
                 "De server kan dit nu niet bewaren. Probeer het later opnieuw.",
@@ -341,7 +363,7 @@ impl Reason {
     }
 
     fn one_of_each() -> Vec<Self> {
-        vec![
+        let mut all = vec![
             Self::NoSuchPath,
             Self::BadName,
             Self::FolderIsReadOnly,
@@ -370,12 +392,17 @@ impl Reason {
             Self::TriesExhausted,
             Self::ArrivalUnreadable,
             Self::NoLongerConfigured,
+            Self::SameContentElsewhere,
             Self::TooManyOpen,
             Self::TooManyUnfinished,
             Self::Unavailable,
+            Self::SpoolFull,
             Self::CannotBeChecked,
             Self::Unsupported,
-        ]
+        ];
+        let any = ArrivalId::parse("19700101T000000000Z-00000000-00000000.a.a");
+        all.extend(any.map(|arrival| Self::SameContentAgain { arrival, is_held: false }));
+        all
     }
 }
 
@@ -387,6 +414,7 @@ mod tests {
     fn the_code_in_json_is_the_code_in_the_log_and_no_two_reasons_share_one() {
         let all = Reason::one_of_each();
         let mut codes = Reason::codes();
+        assert!(codes.contains(&"same-content-again"));
         for reason in &all {
             let json = serde_json::to_value(reason).unwrap();
             assert_eq!(json["code"], reason.code());

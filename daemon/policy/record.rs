@@ -43,6 +43,8 @@ pub enum Event {
     Other,
     /// A worker claimed an arrival.
     Claim,
+    /// What a worker had claimed that is gone or does not move any more was taken from it.
+    Takeover,
     /// A result was put into an outbox.
     Deliver,
     /// An arrival's job ended: done, deferred or held.
@@ -57,6 +59,8 @@ pub enum Event {
     ClockJump,
     /// A process took a configuration over, or turned one down.
     Config,
+    /// Content is where it does not belong, or is not what it was; `detail` begins with the code of an `Incident`.
+    Incident,
     /// An operator cut a session.
     Kick,
     /// Connections that never asked to log in, all of a minute together.

@@ -8,13 +8,15 @@ use super::encrypt::{self, EncryptError};
 use super::join::{List, Source};
 use super::open::{self, OpenError};
 use super::query::{QueryError, Stop, go_on};
+use super::replay::Digesting;
 use super::{Workshop, record_of};
 use crate::config::{Config, Database};
 use crate::host::files::digest;
 use crate::host::log::LogError;
-use crate::host::spool::{Claim, SpoolError};
+use crate::host::spool::{Claim, Delivered, SpoolError};
 use crate::policy::agreement::{Exchange, Flow, Job, Query};
-use crate::policy::arrival::{Arrival, delivery_name};
+use crate::policy::arrival::{Arrival, ArrivalId, delivery_name};
+use crate::policy::incident::Incident;
 use crate::policy::job::Failure;
 use crate::policy::path::{Folder, Name, Slug};
 use crate::policy::reason::Reason;
@@ -39,6 +41,21 @@ pub struct Progress {
     pub deliveries: Vec<Delivery>,
 }
 
+impl Progress {
+    /// Goes on from what earlier tries have delivered.
+    pub fn take_up(&mut self, delivered: Vec<Delivered>) {
+        for Delivered { delivery, content, rows_in, rows_out } in delivered {
+            (self.content, self.rows_in, self.rows_out) = (content, rows_in, rows_out);
+            self.deliveries.push(delivery);
+        }
+    }
+
+    /// Whether a receiver has its result.
+    pub fn has_delivered(&self, to: &Slug) -> bool {
+        self.deliveries.iter().any(|delivery| &delivery.to == to)
+    }
+}
+
 /// What is to be done with an arrival.
 #[derive(Debug, Clone, Copy)]
 pub struct Order<'a> {
@@ -56,6 +73,19 @@ pub enum JobError {
     /// The configuration or the agreement does not have it.
     #[error("refused: {}", .0.code())]
     Refused(Reason),
+    /// The file does not belong here, or is not what was published.
+    #[error("incident {}: {detail}", incident.code())]
+    Incident {
+        /// Which kind.
+        incident: Incident,
+        /// What its sender hears.
+        reason: Reason,
+        /// What the operator hears beyond it.
+        detail: String,
+    },
+    /// It is the same as this earlier arrival; there is nothing to do.
+    #[error("the same as {0}")]
+    Repeated(ArrivalId),
     /// The file stays closed.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -92,13 +122,13 @@ impl JobError {
     /// Whether another try may help.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Refused(reason) | Self::Open(OpenError::Content(reason)) => {
-                Failure::Lasting(reason.clone())
-            }
+            Self::Refused(reason)
+            | Self::Incident { reason, .. }
+            | Self::Open(OpenError::Content(reason)) => Failure::Lasting(reason.clone()),
             Self::Query(error) => error.failure(),
             Self::Open(OpenError::Io(_)) | Self::Spool(_) | Self::Io(_) | Self::Log(_) => Failure::Passing,
             Self::Exhausted { .. } => Failure::Lasting(Reason::TriesExhausted),
-            Self::Open(OpenError::Memory { .. }) | Self::Setup(_) | Self::Panicked => {
+            Self::Open(OpenError::Memory { .. }) | Self::Setup(_) | Self::Panicked | Self::Repeated(_) => {
                 Failure::Lasting(Reason::JobFailed)
             }
         }
@@ -121,29 +151,31 @@ impl Workshop {
         order: Order<'_>,
         progress: &mut Progress,
     ) -> Result<(), JobError> {
+        // Who has a result gets no second one, also where it has been collected since.
+        let to: Vec<&Slug> = order.flow.to.iter().filter(|to| !progress.has_delivered(to)).collect();
         let staged = match &order.flow.job {
-            Job::Relay => self.relay(claim, arrival, order.flow)?,
-            Job::Query(query) => self.query(claim, arrival, order, query, progress)?,
+            Job::Relay => self.relay(claim, arrival, &to)?,
+            Job::Query(query) => self.query(claim, arrival, order, (query, &to), progress)?,
         };
         let name = delivery_name(arrival);
         for result in staged {
-            let delivery = self.deliver(claim, arrival, &name, result)?;
+            let delivery = self.deliver(claim, arrival, (&name, result), progress)?;
             progress.deliveries.push(delivery);
         }
+        // In the order of the flow, whichever try delivered them.
+        progress.deliveries.sort_by_key(|delivery| order.flow.to.iter().position(|to| *to == delivery.to));
         Ok(())
     }
 
-    fn relay(&self, claim: &Claim<'_>, arrival: &Arrival, flow: &Flow) -> Result<Vec<Staged>, JobError> {
+    fn relay(&self, claim: &Claim<'_>, arrival: &Arrival, to: &[&Slug]) -> Result<Vec<Staged>, JobError> {
         // Nobody here can open it, so its digest is the only proof that it is still what was dropped.
-        let (size, sha256) = digest(self.until_stop(claim.payload()?))?;
-        if size != arrival.size || arrival.sha256.as_ref().is_some_and(|told| *told != sha256) {
-            return Err(JobError::Refused(Reason::Damaged));
-        }
-        let stage = |to: &Slug| {
+        let found = Digesting::new(self.until_stop(claim.payload()?), arrival.size).finish()?;
+        self.admit(arrival, &found)?;
+        let stage = |to: &&Slug| {
             claim.stage_payload(to)?;
-            Ok(Staged { to: to.clone(), size, sha256: sha256.clone() })
+            Ok(Staged { to: (*to).clone(), size: found.size, sha256: found.sha256.clone() })
         };
-        flow.to.iter().map(stage).collect()
+        to.iter().map(stage).collect()
     }
 
     fn query(
@@ -151,18 +183,18 @@ impl Workshop {
         claim: &Claim<'_>,
         arrival: &Arrival,
         order: Order<'_>,
-        query: &Query,
+        (query, to): (&Query, &[&Slug]),
         progress: &mut Progress,
     ) -> Result<Vec<Staged>, JobError> {
-        let Order { config, flow, .. } = order;
+        let config = order.config;
         let payload = claim.payload()?;
-        let size = payload.metadata()?.len();
-        if size != arrival.size {
-            return Err(JobError::Refused(Reason::Damaged));
-        }
-        let opened = open::open(self.until_stop(payload), size, arrival.armored, &self.identities);
+        let size = payload.metadata()?.len().min(arrival.size);
+        // Read once: what is decrypted is what was digested, whatever `serve` writes into the file meanwhile.
+        let mut payload = Digesting::new(self.until_stop(payload), arrival.size);
+        let opened = open::open(&mut payload, size, arrival.armored, &self.identities);
         // A file that was not read to its end because the process stops is not damaged.
         go_on(&self.stop)?;
+        self.admit(arrival, &payload.finish()?)?;
         let plaintext = opened?;
         progress.content = Content::Verified;
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
@@ -173,17 +205,18 @@ impl Workshop {
         };
         let memory = self.memory.lease();
         let source = Source { query, register, mapped: memory.bytes(), stop: Arc::clone(&self.stop) };
-        let outputs = flow.to.iter().map(|to| {
-            let recipients = config.institutions.get(to).map(|institution| institution.recipients.as_slice());
+        let outputs = to.iter().map(|to| {
+            let recipients =
+                config.institutions.get(*to).map(|institution| institution.recipients.as_slice());
             let encryptor = encrypt::begin(recipients.unwrap_or_default()).map_err(QueryError::Encrypt)?;
             Ok((encryptor, claim.stage(to)?))
         });
         let outputs = outputs.collect::<Result<Vec<_>, JobError>>()?;
         let (rows, sealed) = encrypt::encrypt(outputs, |pipe| list.join(&source, pipe))?;
         progress.rows_out = Some(rows);
-        let staged = flow.to.iter().zip(sealed).map(|(to, sealed)| {
+        let staged = to.iter().zip(sealed).map(|(to, sealed)| {
             sealed.output.sync_all()?;
-            Ok(Staged { to: to.clone(), size: sealed.size, sha256: sealed.sha256 })
+            Ok(Staged { to: (*to).clone(), size: sealed.size, sha256: sealed.sha256 })
         });
         staged.collect()
     }
@@ -196,28 +229,41 @@ impl Workshop {
         &self,
         claim: &Claim<'_>,
         arrival: &Arrival,
-        name: &Name,
-        result: Staged,
+        (name, result): (&Name, Staged),
+        progress: &Progress,
     ) -> Result<Delivery, JobError> {
         let exchange = arrival.id.exchange();
-        let mut delivery =
+        let delivery =
             Delivery { to: result.to, name: name.clone(), size: result.size, sha256: result.sha256 };
-        // A crash between delivery and the end of the job: what lies there is the delivery, under another file key.
-        match self.spool.open_file(&delivery.to, exchange, Folder::Out, name) {
-            Ok(file) => (delivery.size, delivery.sha256) = digest(file)?,
-            Err(error) if error.is_not_found() => {}
+        let (content, rows_in, rows_out) = (progress.content, progress.rows_in, progress.rows_out);
+        let mut delivered = Delivered { delivery, content, rows_in, rows_out };
+        // A version of this program that left no notes delivered it, and what lies there is under another file key.
+        let there = match self.spool.open_file(&delivered.delivery.to, exchange, Folder::Out, name) {
+            Ok(file) => Some(digest(file)?),
+            Err(error) if error.is_not_found() => None,
             Err(error) => return Err(error.into()),
+        };
+        if let Some((size, sha256)) = &there {
+            (delivered.delivery.size, delivered.delivery.sha256) = (*size, sha256.clone());
+        }
+        // Only the move itself is safe from a claim that is lost now; this spares the log a record of what will not be.
+        if claim.is_lost() {
+            return Err(SpoolError::Lost(arrival.id.to_string()).into());
         }
         self.log.append(&Record {
             path: Some(format!("/{exchange}/{}/{name}", Folder::Out.as_str())),
-            bytes: Some(delivery.size),
-            sha256: Some(delivery.sha256.clone()),
-            detail: Some(format!("to {}", delivery.to)),
+            bytes: Some(delivered.delivery.size),
+            sha256: Some(delivered.delivery.sha256.clone()),
+            detail: Some(format!("to {}", delivered.delivery.to)),
             ..record_of(Event::Deliver, Outcome::Ok, arrival)
         })?;
-        claim.deliver(&delivery.to, name)?;
-        self.metrics.delivered(exchange, &delivery.to, self.clock.now());
-        Ok(delivery)
+        if there.is_some() {
+            claim.adopt(&delivered)?
+        } else {
+            claim.deliver(&delivered)?
+        }
+        self.metrics.delivered(exchange, &delivered.delivery.to, self.clock.now());
+        Ok(delivered.delivery)
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
 //! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
-//! list may be cut and `query_error` what went wrong; `receipts` what its sender reads, signed by `signer`. Beside it, `ask`
+//! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `receipts` what its sender reads,
+//! signed by `signer`; `takeover` what becomes of the arrivals of a process that is gone. Beside it, `ask`
 //! tells `serve` whether a file is for this zone, `reload` takes a changed configuration over, and `seal` signs how far the
 //! access log has come.
 
@@ -16,18 +17,20 @@ pub mod query;
 mod query_error;
 pub mod receipts;
 mod reload;
+mod replay;
 mod scan;
 mod seal;
 pub mod signer;
 mod split;
+mod takeover;
 pub mod turns;
 pub mod watch;
 pub mod worker;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use anyhow::Context;
 use zeroize::Zeroizing;
@@ -35,6 +38,7 @@ use zeroize::Zeroizing;
 use self::open::Identities;
 use self::seal::Seals;
 use self::signer::{SignError, Signer};
+use self::takeover::{Neighbours, Stranded};
 use crate::config::Config;
 use crate::host::clock::Clock;
 use crate::host::control;
@@ -44,7 +48,7 @@ use crate::host::log::{AccessLog, LogError};
 use crate::host::metrics::{ReloadMetrics, WorkMetrics};
 use crate::host::process::Hangup;
 use crate::host::socket::Socket;
-use crate::host::spool::{Spool, SpoolError};
+use crate::host::spool::{Heartbeat, Spool, SpoolError};
 use crate::host::systemd;
 use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::path::Slug;
@@ -59,6 +63,8 @@ const LEAST_MAPPED: u64 = 8 << 20;
 pub struct Workshop {
     config: tokio::sync::watch::Sender<Arc<Config>>,
     spool: Spool,
+    heartbeat: Heartbeat,
+    neighbours: Mutex<Neighbours>,
     log: AccessLog,
     clock: Clock,
     identities: Identities,
@@ -72,7 +78,9 @@ pub struct Workshop {
     /// The last scan of the spool failed, or the last try could not be recorded.
     is_stuck: AtomicBool,
     /// Arrivals that this process claimed, and left in `active` because it could move them nowhere.
-    stranded: Mutex<BTreeSet<ArrivalId>>,
+    stranded: Mutex<Stranded>,
+    /// Held for writing by the job of an arrival that may end the process, for reading by all others.
+    room: RwLock<()>,
     stop: Arc<AtomicBool>,
 }
 
@@ -93,7 +101,7 @@ pub enum Unfinished {
     Sign(#[from] SignError),
 }
 
-/// Runs until `shutdown`: opens everything, recovers what a crash left, and works. Fails only at start.
+/// Runs until `shutdown`: opens everything, and works; its first look takes on what a crash left. Fails only at start.
 pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let opening = tokio::task::spawn_blocking(move || Workshop::open(config, Clock::system()));
     let workshop = Arc::new(opening.await.context("opening the workshop")??);
@@ -124,29 +132,28 @@ pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = 
 }
 
 impl Workshop {
-    /// Opens spool, log and keys, and puts back what a crash left in `active`. Blocks.
+    /// Opens spool, log and keys, and joins those who claim. Blocks.
     pub fn open(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let machine = &config.machine;
         let identities = read_identities(&machine.identities)?;
         let signer = Signer::read(&machine.signing_key)?;
         let spool = Spool::open(&machine.spool, &config.pairs())?;
+        spool.own_seen()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
-        let recovered = spool.recover()?;
-        for id in recovered.ids {
-            tracing::info!(arrival = %id, "put back after an unfinished job");
-        }
-        for (id, error) in recovered.failures {
-            tracing::error!(arrival = %id, %error, "not put back as it should be after an unfinished job; see in the spool");
-        }
+        // After the log was opened: from here on no other process of this node claims.
+        let heartbeat = spool.join(&machine.node, machine.work.lease)?;
         let metrics = WorkMetrics::new(config.exchanges.values(), &clock)?;
         metrics.watch_log(&log)?;
         tell_last_deliveries(&spool, &metrics)?;
         let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
         let config = tokio::sync::watch::Sender::new(Arc::new(config));
         let (seals, memory, is_stuck, stranded, stop, reloading) = Default::default();
+        let (neighbours, room) = Default::default();
         let workshop = Self {
             config,
             spool,
+            heartbeat,
+            neighbours,
             log,
             clock,
             identities,
@@ -158,6 +165,7 @@ impl Workshop {
             reloading,
             is_stuck,
             stranded,
+            room,
             stop,
         };
         workshop.publish_key()?;
@@ -190,10 +198,16 @@ impl Workshop {
 
 /// Monitoring asks for how long nothing was delivered, and a restart is no delivery.
 fn tell_last_deliveries(spool: &Spool, metrics: &WorkMetrics) -> Result<(), SpoolError> {
-    // Oldest first, so the newest of each exchange stays.
     let done = spool.list(State::Done)?;
-    let last: BTreeMap<&Slug, &ArrivalId> = done.iter().map(|id| (id.exchange(), id)).collect();
-    for (exchange, id) in last {
+    let mut last: BTreeMap<&Slug, Option<&ArrivalId>> = BTreeMap::new();
+    // Newest first. Nothing was delivered of one that is the same as an earlier arrival.
+    for id in done.iter().rev() {
+        let found = last.entry(id.exchange()).or_default();
+        if found.is_none() && !spool.is_repetition(State::Done, id) {
+            *found = Some(id);
+        }
+    }
+    for (exchange, id) in last.into_iter().filter_map(|(exchange, id)| Some((exchange, id?))) {
         // Its folder changed last when the results left it.
         if let Ok(at) = spool.since(State::Done, id) {
             metrics.delivered_before(exchange, at);

@@ -17,10 +17,11 @@ use super::{Unfinished, Workshop};
 use crate::host::metrics::JobResult;
 use crate::policy::arrival::{ArrivalId, State};
 
-/// Between two scans while arrivals wait anyway: at least this, and so many times what the last one took. A listing of many
-/// thousands is not free, and no job is started meanwhile.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+/// Between two scans while arrivals wait anyway: so many times what the last listing took, at least and at most. A listing of
+/// many thousands is not free, and no job is started meanwhile.
 const PAUSE_SHARE: u32 = 10;
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// Between two counts of what lies in the spool, where `done` may hold very much: likewise.
 const MEASURE: Duration = Duration::from_secs(1);
 const MEASURE_SHARE: u32 = 50;
@@ -69,7 +70,7 @@ struct Floor {
     /// Refusals that have their receipt.
     told: BTreeSet<ArrivalId>,
     scanned: Option<Instant>,
-    /// How long the last scan took.
+    /// How long the last listing of what waits took.
     scan_took: Duration,
     measured: Option<Instant>,
     /// How long the last count took.
@@ -103,9 +104,7 @@ impl Floor {
 
     async fn look_round(&mut self) {
         let since_scan = self.scanned.map(|at| at.elapsed());
-        // Where nothing waits there is nothing that a scan could hold up but the next one.
-        let pause = if self.turns.is_empty() { self.scan_took } else { self.pause_between() };
-        let may_scan = since_scan.is_none_or(|since| since >= pause);
+        let may_scan = since_scan.is_none_or(|since| since >= self.pause_between());
         if self.is_woken && may_scan && !self.is_paused() {
             self.is_woken = false;
             self.scan().await;
@@ -122,13 +121,19 @@ impl Floor {
     fn next_scan(&self) -> Instant {
         let now = Instant::now();
         let every = self.workshop.config().machine.work.scan_every;
-        let pause = if self.is_woken { self.pause_between() } else { every.max(self.pause_between()) };
-        let due = self.scanned.map_or(now, |at| at + pause);
+        let pause = self.pause_between();
+        let due = self.scanned.map_or(now, |at| at + if self.is_woken { pause } else { every.max(pause) });
         self.paused_until.map_or(due, |until| due.max(until))
     }
 
     fn pause_between(&self) -> Duration {
-        SHORTEST_PAUSE.max(self.scan_took.saturating_mul(PAUSE_SHARE))
+        // Where nothing waits there is nothing that a scan could hold up but the next one.
+        let long = if self.turns.is_empty() {
+            self.scan_took
+        } else {
+            SHORTEST_PAUSE.max(self.scan_took.saturating_mul(PAUSE_SHARE))
+        };
+        long.min(LONGEST_PAUSE)
     }
 
     fn is_paused(&self) -> bool {
@@ -147,21 +152,23 @@ impl Floor {
         if measure {
             self.measured = Some(Instant::now());
         }
-        let begin = Instant::now();
         let scanned = tokio::task::spawn_blocking(move || {
-            let took = measure.then(|| workshop.measure());
+            let measured = measure.then(|| workshop.measure());
             workshop.put_back_stranded();
-            let waiting = workshop.waiting();
+            let neighbours = workshop.look_after_neighbours();
+            let begin = Instant::now();
+            let waiting = neighbours.and_then(|()| workshop.waiting());
+            let took = (measured, begin.elapsed());
             let (told, refusals) = workshop.tell_refusals(told);
             (waiting.and_then(|waiting| refusals.map(|more| (waiting, more))), told, took)
         });
         let scanned = scanned.await;
         self.scanned = Some(Instant::now());
         match scanned {
-            Ok((result, told, measured)) => {
+            Ok((result, told, (measured, took))) => {
                 self.told = told;
                 self.measure_took = measured.unwrap_or(self.measure_took);
-                self.scan_took = begin.elapsed().saturating_sub(measured.unwrap_or_default());
+                self.scan_took = took;
                 match result {
                     Ok((found, more)) => {
                         self.is_woken |= more;
@@ -269,11 +276,13 @@ impl Workshop {
     fn count(&self, id: &ArrivalId, kind: &'static str, end: &End, took: Duration) {
         let result = match end {
             End::Done => JobResult::Done,
+            End::Repeated => JobResult::Repeated,
             End::Deferred => JobResult::Deferred,
             End::Held(reason) => {
                 self.metrics.held(reason);
                 JobResult::Held
             }
+            End::Lost => JobResult::Lost,
             End::Gone | End::Stopped => return,
         };
         self.metrics.job(id.exchange(), kind, result, took);

@@ -49,10 +49,39 @@ fn flow(name: &str, job: Job, to: &[&str]) -> Flow {
     };
     Flow {
         name: slug(name),
-        from: vec![slug("agii")],
+        from: vec![slug("agii"), slug("atlas")],
         accept,
         job,
         to: to.iter().map(|name| slug(name)).collect(),
+    }
+}
+
+fn quick_work() -> Work {
+    Work { scan_every: Duration::from_millis(200), jobs: 2, tries: 2, lease: Duration::from_secs(30) }
+}
+
+fn machine(folder: &Path) -> Machine {
+    let at = "127.0.0.1:0".parse().unwrap();
+    Machine {
+        node: slug("test"),
+        listen: Vec::new(),
+        host_key: folder.join("host"),
+        identities: vec![folder.join("zone.agekey")],
+        signing_key: folder.join("sign"),
+        spool: folder.join("spool"),
+        log: Log { directory: folder.join("log"), keep_days: 31, heads_to: HeadsTo::default() },
+        metrics: MetricsListen { serve: at, work: at },
+        sockets: Sockets {
+            serve: folder.join("serve.sock"),
+            work: folder.join("work.sock"),
+            work_control: folder.join("control.sock"),
+        },
+        databases: BTreeMap::from([(slug("register"), Database::Sqlite(folder.join("register.db")))]),
+        work: quick_work(),
+        limits: Limits::default(),
+        algorithms: crate::config::Algorithms::Compat,
+        penalties: PenaltyRules::default(),
+        proxies: Vec::new(),
     }
 }
 
@@ -85,37 +114,15 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
             flow("hand-on", Job::Relay, &["atlas"]),
         ],
     };
-    let at = "127.0.0.1:0".parse().unwrap();
     Config {
         main: String::new(),
         files: crate::config::Files::new(),
         directory: folder.to_owned(),
-        machine: Machine {
-            node: slug("test"),
-            listen: Vec::new(),
-            host_key: folder.join("host"),
-            identities: vec![folder.join("zone.agekey")],
-            signing_key: folder.join("sign"),
-            spool: folder.join("spool"),
-            log: Log { directory: folder.join("log"), keep_days: 31, heads_to: HeadsTo::default() },
-            metrics: MetricsListen { serve: at, work: at },
-            sockets: Sockets {
-                serve: folder.join("serve.sock"),
-                work: folder.join("work.sock"),
-                work_control: folder.join("control.sock"),
-            },
-            databases: BTreeMap::from([(slug("register"), Database::Sqlite(folder.join("register.db")))]),
-            work: Work { scan_every: Duration::from_millis(200), jobs: 2, tries: 2 },
-            limits: Limits::default(),
-            algorithms: crate::config::Algorithms::Compat,
-            penalties: PenaltyRules::default(),
-            proxies: Vec::new(),
-        },
+        machine: machine(folder),
         institutions: ["agii", "atlas"].iter().map(|name| (slug(name), institution(name))).collect(),
-        exchanges: BTreeMap::from([
-            (slug("pillar-3"), exchange("pillar-3", date(2028, 3, 2))),
-            (slug("over"), exchange("over", date(2026, 11, 20))),
-        ]),
+        exchanges: [("pillar-3", 2028), ("pillar-4", 2028), ("over", 2026)]
+            .map(|(name, year)| (slug(name), exchange(name, date(year, 11, 20))))
+            .into(),
     }
 }
 
@@ -155,7 +162,7 @@ impl Zone {
         (self.folder, self.workshop)
     }
 
-    fn arrival(&self, exchange: &str, flow: Option<&str>, name: &str, payload: &[u8]) -> Arrival {
+    pub(super) fn arrival(&self, exchange: &str, flow: Option<&str>, name: &str, payload: &[u8]) -> Arrival {
         let name = Name::parse(name).unwrap();
         let now: Timestamp = NOW.parse().unwrap();
         Arrival {
@@ -174,10 +181,13 @@ impl Zone {
         }
     }
 
-    fn publish(&self, exchange: &str, flow: Option<&str>, name: &str, payload: &[u8]) -> Arrival {
-        let arrival = self.arrival(exchange, flow, name, payload);
+    pub(super) fn publish(&self, exchange: &str, flow: Option<&str>, name: &str, payload: &[u8]) -> Arrival {
+        self.publish_as(self.arrival(exchange, flow, name, payload), payload)
+    }
+
+    pub(super) fn publish_as(&self, arrival: Arrival, payload: &[u8]) -> Arrival {
         let spool = &self.workshop.spool;
-        let partial =
+        let mut partial =
             spool.create_partial(arrival.id.institution(), arrival.id.exchange(), &arrival.name).unwrap();
         partial.write_at(payload, 0).unwrap();
         let mut inspector = Inspector::default();
@@ -190,11 +200,11 @@ impl Zone {
         self.publish("pillar-3", Some("enrich"), "list.csv.age", &self.encrypted(list))
     }
 
-    fn encrypted(&self, list: &[u8]) -> Vec<u8> {
+    pub(super) fn encrypted(&self, list: &[u8]) -> Vec<u8> {
         age::encrypt(&self.zone_key.to_public(), list).unwrap()
     }
 
-    fn work(&self, arrival: &Arrival) -> End {
+    pub(super) fn work(&self, arrival: &Arrival) -> End {
         self.work_from(State::Incoming, arrival)
     }
 
@@ -211,13 +221,14 @@ impl Zone {
         bytes
     }
 
-    fn receipt(&self, arrival: &Arrival) -> Receipt {
+    pub(super) fn receipt(&self, arrival: &Arrival) -> Receipt {
         let name = receipt_name(arrival);
-        let path = self.folder.path().join("spool/receipts/agii").join(arrival.id.exchange().as_str());
+        let receipts = self.folder.path().join("spool/receipts").join(arrival.id.institution().as_str());
+        let path = receipts.join(arrival.id.exchange().as_str());
         serde_json::from_slice(&std::fs::read(path.join(name.as_str())).unwrap()).unwrap()
     }
 
-    fn events(&self) -> Vec<(Event, Outcome, Option<String>)> {
+    pub(super) fn records(&self) -> Vec<Record> {
         let mut lines = Vec::new();
         for entry in std::fs::read_dir(self.folder.path().join("log")).unwrap() {
             let path = entry.unwrap().path();
@@ -225,10 +236,14 @@ impl Zone {
             let text = if path.is_dir() { String::new() } else { std::fs::read_to_string(path).unwrap() };
             lines.extend(text.lines().map(|line| serde_json::from_str::<Line>(line).unwrap().record));
         }
-        lines.into_iter().map(|record| (record.event, record.outcome, record.reason)).collect()
+        lines
     }
 
-    fn state_of(&self, arrival: &Arrival) -> State {
+    fn events(&self) -> Vec<(Event, Outcome, Option<String>)> {
+        self.records().into_iter().map(|record| (record.event, record.outcome, record.reason)).collect()
+    }
+
+    pub(super) fn state_of(&self, arrival: &Arrival) -> State {
         let holds = |state: &State| self.workshop.spool.list(*state).unwrap().contains(&arrival.id);
         State::ALL.into_iter().find(holds).unwrap()
     }
@@ -370,9 +385,10 @@ fn what_is_left_in_active_is_put_back_by_the_next_scan_and_not_by_the_next_start
 fn a_list_that_ends_the_process_every_time_is_held_after_the_agreed_tries() {
     let zone = Zone::new();
     let arrival = zone.drop_list(b"insz\n1\n");
-    for _ in 0..2 {
-        drop(zone.workshop.spool.claim(State::Incoming, &arrival.id).unwrap().unwrap());
-        assert_eq!(zone.workshop.spool.recover().unwrap().ids, std::slice::from_ref(&arrival.id));
+    // The first time others may have run beside it, so it is only suspected.
+    for _ in 0..3 {
+        zone.workshop.spool.claim(State::Incoming, &arrival.id).unwrap().unwrap().begin().unwrap();
+        zone.workshop.spool.put_back(&arrival.id).unwrap();
     }
     assert_eq!(zone.work(&arrival), End::Held(Reason::TriesExhausted));
     let receipt = zone.receipt(&arrival);
@@ -410,7 +426,13 @@ fn a_held_arrival_that_an_operator_moves_back_starts_anew() {
         .map(|entry| entry.unwrap().file_name())
         .collect();
     left.sort();
-    assert_eq!(left, ["arrival.json", "payload.age"]);
+    let [_, _, notes @ ..] = &left[..] else { panic!("{left:?}") };
+    assert_eq!((&left[0], &left[1]), (&"arrival.json".into(), &"payload.age".into()));
+    let is_note = |name: &std::ffi::OsString, to: &str| {
+        name.to_str()
+            .is_some_and(|name| name.starts_with(&format!("result-{to}.")) && name.ends_with(".json"))
+    };
+    assert!(matches!(notes, [one, other] if is_note(one, "agii") && is_note(other, "atlas")), "{notes:?}");
 }
 
 #[test]
@@ -423,10 +445,129 @@ fn one_arrival_that_cannot_be_recovered_does_not_keep_the_others_from_it() {
     let unfinished = zone.workshop.spool.refused_path().join("a.new");
     std::fs::create_dir(&unfinished).unwrap();
     std::fs::create_dir(zone.workshop.spool.incoming_path().join(stuck.id.to_string())).unwrap();
-    let recovered = zone.workshop.spool.recover().unwrap();
-    assert_eq!(recovered.ids, [other.id]);
-    assert!(matches!(&recovered.failures[..], [(id, SpoolError::Exists(_))] if *id == stuck.id));
+    for arrival in [&stuck, &other] {
+        zone.workshop.strand(arrival.id.clone());
+    }
+    zone.workshop.put_back_stranded();
+    assert_eq!(zone.workshop.spool.list(State::Active).unwrap(), std::slice::from_ref(&stuck.id));
+    assert!(zone.workshop.spool.list(State::Incoming).unwrap().contains(&other.id));
     assert!(unfinished.exists(), "the refusal that `serve` may be writing is not touched");
+}
+
+#[test]
+fn what_a_process_that_is_gone_had_claimed_is_taken_over_and_recorded() {
+    let zone = Zone::new();
+    let names = ["a", "b", "c", "d"].map(|name| {
+        let arrival =
+            zone.publish("pillar-3", Some("enrich"), &format!("{name}.age"), &zone.encrypted(b"insz\n1\n"));
+        arrival.id.to_string()
+    });
+    let spool = zone.folder.path().join("spool");
+    let nodes = ["", ".test.00000001", ".elsewhere.00000002", ".elsewhere.00000003"];
+    for (name, node) in names.iter().zip(nodes) {
+        std::fs::rename(
+            spool.join("incoming").join(name),
+            spool.join("active").join(format!("{name}{node}")),
+        )
+        .unwrap();
+    }
+    for node in ["test.00000001", "elsewhere.00000003", "test.00000004"] {
+        std::fs::write(spool.join("nodes").join(node), "1 3600000\n").unwrap();
+    }
+    zone.workshop.look_after_neighbours().unwrap();
+    let left = zone.workshop.spool.list(State::Active).unwrap();
+    assert_eq!(
+        left.iter().map(ArrivalId::to_string).collect::<Vec<_>>(),
+        [&names[3][..]],
+        "its process may live"
+    );
+    let takeovers =
+        zone.events().into_iter().filter(|event| (event.0, event.1) == (Event::Takeover, Outcome::Ok));
+    assert_eq!(takeovers.count(), 3);
+    let is_there = |node: &str| spool.join("nodes").join(node).exists();
+    assert!(
+        !is_there("test.00000004") && is_there("elsewhere.00000003"),
+        "who is certainly dead is forgotten"
+    );
+}
+
+#[test]
+fn a_takeover_that_cannot_be_recorded_waits() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    let other = Spool::open(&zone.folder.path().join("spool"), &[]).unwrap();
+    drop(other.claim(State::Incoming, &arrival.id).unwrap().unwrap());
+    let (log, away) = (zone.folder.path().join("log"), zone.folder.path().join("log-away"));
+    std::fs::rename(&log, &away).unwrap();
+    std::fs::write(&log, "in the way").unwrap();
+    // Another day, another file.
+    zone.workshop.clock.set("2026-11-22T12:00:00Z".parse().unwrap());
+    zone.workshop.look_after_neighbours().unwrap();
+    assert_eq!(zone.state_of(&arrival), State::Active, "no record, no move");
+    std::fs::remove_file(&log).unwrap();
+    std::fs::rename(&away, &log).unwrap();
+    zone.workshop.put_back_stranded();
+    assert_eq!(zone.state_of(&arrival), State::Incoming);
+    assert_eq!(zone.events().iter().filter(|event| event.0 == Event::Takeover).count(), 1);
+}
+
+#[test]
+fn a_list_that_may_have_ended_the_process_runs_alone() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    zone.workshop.spool.claim(State::Incoming, &arrival.id).unwrap().unwrap().begin().unwrap();
+    zone.workshop.spool.put_back(&arrival.id).unwrap();
+    let beside = zone.workshop.room.read().unwrap();
+    let (done, ended) = std::sync::mpsc::sync_channel(1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| done.send(zone.work(&arrival)).unwrap());
+        assert!(ended.recv_timeout(Duration::from_millis(300)).is_err(), "it waits until it is alone");
+        drop(beside);
+        assert_eq!(ended.recv_timeout(Duration::from_secs(30)).unwrap(), End::Done);
+    });
+    assert_eq!(zone.receipt(&arrival).job.unwrap().tries, 1, "being suspected is no try");
+}
+
+#[test]
+fn who_has_a_result_and_collected_it_gets_no_second_one_from_the_next_try() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    // The second receiver's outbox cannot be written to.
+    let outbox = zone.folder.path().join("spool/outbox/atlas/pillar-3");
+    std::fs::remove_dir(&outbox).unwrap();
+    std::fs::write(&outbox, "in the way").unwrap();
+    assert_eq!(zone.work(&arrival), End::Deferred);
+    let first = zone.receipt(&arrival).deliveries;
+    assert_eq!(first.len(), 1);
+    zone.workshop.spool.collect(&slug("agii"), &slug("pillar-3"), &first[0].name).unwrap();
+    std::fs::remove_file(&outbox).unwrap();
+    assert_eq!(zone.work_from(State::Deferred, &arrival), End::Done);
+    let last = zone.receipt(&arrival);
+    assert_eq!((&last.deliveries[0], last.deliveries.len()), (&first[0], 2));
+    let again = zone.workshop.spool.files(&slug("agii"), &slug("pillar-3"), Folder::Out).unwrap();
+    assert_eq!(again, [], "it has been collected");
+    assert_eq!(last.deliveries[1].size, zone.result("atlas", &arrival).len() as u64);
+}
+
+#[test]
+fn what_was_delivered_before_a_crash_is_ended_without_another_job_also_when_the_agreement_is_over() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    let in_the_way = zone.folder.path().join("spool/done").join(arrival.id.to_string());
+    std::fs::create_dir(&in_the_way).unwrap();
+    let waiting = Waiting { state: State::Incoming, id: arrival.id.clone() };
+    assert!(zone.workshop.work_on(&waiting).is_err());
+    let before = zone.receipt(&arrival);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    std::fs::remove_file(zone.folder.path().join("register.db")).unwrap();
+    zone.workshop.clock.set("2029-01-01T12:00:00Z".parse().unwrap());
+    assert_eq!(zone.work(&arrival), End::Done);
+    let after = zone.receipt(&arrival);
+    assert_eq!(
+        (after.verdict, &after.deliveries, after.content),
+        (Verdict::Delivered, &before.deliveries, Content::Verified)
+    );
+    assert_eq!(after.job.unwrap().rows_out, before.job.unwrap().rows_out);
 }
 
 #[test]
@@ -436,6 +577,15 @@ fn monitoring_still_knows_after_a_restart_when_something_was_delivered_last() {
     let arrival = zone.drop_list(b"insz\n1\n");
     assert_eq!(zone.work(&arrival), End::Done);
     let since = zone.workshop.spool.since(State::Done, &arrival.id).unwrap();
+    // Of the same file again nothing is delivered; it is finished an hour later.
+    let payload =
+        std::fs::read(zone.folder.path().join(format!("spool/done/{}/payload.age", arrival.id))).unwrap();
+    let again = zone.publish("pillar-3", Some("enrich"), "again.csv.age", &payload);
+    assert_eq!(zone.work(&again), End::Repeated);
+    let later = rustix::fs::Timespec { tv_sec: since.as_second() + 3600, tv_nsec: 0 };
+    let times = rustix::fs::Timestamps { last_access: later, last_modification: later };
+    let folder = zone.folder.path().join(format!("spool/done/{}", again.id));
+    rustix::fs::utimensat(rustix::fs::CWD, folder, &times, rustix::fs::AtFlags::empty()).unwrap();
     let Zone { folder, receiver_key, workshop, .. } = zone;
     drop(workshop);
     let clock = Clock::fixed(NOW.parse().unwrap());

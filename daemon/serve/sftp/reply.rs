@@ -144,6 +144,7 @@ fn status_code(reason: &Reason) -> StatusCode {
         | Reason::TooManyOpen
         | Reason::TooManyUnfinished
         | Reason::Unavailable
+        | Reason::SpoolFull
         | Reason::CannotBeChecked
         | Reason::CutShort
         | Reason::WritesOutOfOrder => StatusCode::Failure,
@@ -170,6 +171,8 @@ fn status_code(reason: &Reason) -> StatusCode {
         | Reason::JobDeferred
         | Reason::TriesExhausted
         | Reason::ArrivalUnreadable
+        | Reason::SameContentAgain { .. }
+        | Reason::SameContentElsewhere
         | Reason::NoLongerConfigured => StatusCode::PermissionDenied,
     }
 }
