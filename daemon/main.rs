@@ -72,6 +72,10 @@ enum Command {
     /// The clock by which things are deleted: what is known of it, and confirming it after a jump.
     #[command(subcommand)]
     Clock(dropzone::cli::clock::Clock),
+    /// Copy configuration, spool and access log into a new folder, while the zone runs. Keys are not copied.
+    Backup(dropzone::cli::backup::Backup),
+    /// Check a backup, or make a zone of it.
+    Restore(dropzone::cli::restore::Restore),
     /// Show what lies in the spool, what is held and why.
     Status {
         /// Print JSON, for programs.
@@ -115,6 +119,8 @@ fn main() -> ExitCode {
             })
         }
         Command::Clock(command) => dropzone::cli::clock::run(&arguments.config, command),
+        Command::Backup(backup) => dropzone::cli::backup::run(&arguments.config, &backup),
+        Command::Restore(restore) => dropzone::cli::restore::run(&restore),
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };
     outcome.unwrap_or_else(|error| {

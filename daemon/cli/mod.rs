@@ -1,6 +1,7 @@
 //! One file per subcommand. Each reads what it needs, says what it did, and returns the exit code; the codes are those of
 //! sysexits.h.
 
+pub mod backup;
 pub mod check;
 pub mod clock;
 pub mod control;
@@ -8,6 +9,7 @@ pub mod daemon;
 pub mod demo;
 pub mod init;
 pub mod log;
+pub mod restore;
 pub mod run;
 pub mod secrets;
 pub mod serve;

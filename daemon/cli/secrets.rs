@@ -6,8 +6,11 @@ use std::path::Path;
 use age::x25519;
 use ssh_key::PrivateKey;
 
-use crate::config::{ConfigError, Database, Key, Loaded, Note};
+use crate::config::{Config, ConfigError, Database, Key, Loaded, Note};
+use crate::host::evidence::read_text;
 use crate::host::files::{FileError, examine_file, read_secret};
+use crate::policy::backup::NeededKey;
+use crate::policy::signature::ZoneKey;
 
 const MAIN: &str = "dropzone.yaml";
 
@@ -40,6 +43,44 @@ pub fn examine(loaded: &Loaded) -> Examined {
         }
     }
     examined
+}
+
+/// The secrets that the zone names, each with its public half as far as this user can know it: from the secret itself, or
+/// from the `.pub` beside it.
+pub fn needed(config: &Config) -> Vec<NeededKey> {
+    let machine = &config.machine;
+    let shown = |path: &Path| path.strip_prefix(&config.directory).unwrap_or(path).display().to_string();
+    let key = |key: &str, path: &Path| NeededKey {
+        key: key.to_owned(),
+        path: shown(path),
+        public: fingerprint(path).or_else(|| ZoneKey::parse(&beside(path)?).map(|key| key.fingerprint())),
+    };
+    let identity = |path: &std::path::PathBuf| NeededKey {
+        key: "identities".to_owned(),
+        path: shown(path),
+        public: recipients(path).or_else(|| beside(path).map(|text| text.trim().to_owned())),
+    };
+    let keys = [key("host-key", &machine.host_key), key("signing-key", &machine.signing_key)];
+    keys.into_iter().chain(machine.identities.iter().map(identity)).collect()
+}
+
+fn fingerprint(path: &Path) -> Option<String> {
+    let key = PrivateKey::from_openssh(&*read_secret(path).ok()?).ok()?;
+    Some(key.fingerprint(ssh_key::HashAlg::Sha256).to_string())
+}
+
+fn recipients(path: &Path) -> Option<String> {
+    let content = read_secret(path).ok()?;
+    let lines = std::str::from_utf8(&content).ok()?.lines().map(str::trim);
+    let public = |line: &str| Some(line.parse::<x25519::Identity>().ok()?.to_public().to_string());
+    let all: Vec<String> = lines.filter_map(public).collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+fn beside(path: &Path) -> Option<String> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".pub");
+    read_text(Path::new(&name)).ok()
 }
 
 impl Examined {

@@ -161,6 +161,23 @@ impl Directory {
         fsync(&self.0)
     }
 
+    /// Facts about an entry of a folder in this one. For reading only: should the folder be a link, it is followed, and what
+    /// is told is no more than a size and times.
+    pub fn stat_within(&self, folder: &str, name: &str) -> Result<Stat> {
+        statat(&self.0, format!("{folder}/{name}"), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Shows the name of every entry but `.` and `..`, in no order, without keeping any.
+    pub fn each_name(&self, mut each: impl FnMut(&str)) -> Result<()> {
+        for entry in rustix::fs::Dir::read_from(&self.0)? {
+            match entry?.file_name().to_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(name) => each(name),
+            }
+        }
+        Ok(())
+    }
+
     /// All entries but `.` and `..`, in no order.
     pub fn entries(&self) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();

@@ -44,6 +44,11 @@ pub fn prepare() -> Result<(), ProcessError> {
     Ok(())
 }
 
+/// The number of the user that started this program.
+pub fn user() -> u32 {
+    rustix::process::getuid().as_raw()
+}
+
 /// The two daemons may run as two users of one group.
 pub fn share_with_group_only() {
     rustix::process::umask(Mode::from_raw_mode(0o007));

@@ -71,9 +71,7 @@ impl ArrivalId {
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let (stamp, institution, exchange) = (parts.next()?, parts.next()?, parts.next()?);
-        let is_stamp = stamp.len() == 37
-            && stamp.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b'T' | b'Z' | b'-'));
-        if parts.next().is_some() || !is_stamp {
+        if parts.next().is_some() || !is_stamp(stamp) {
             return None;
         }
         Some(Self {
@@ -83,6 +81,19 @@ impl ArrivalId {
         })
     }
 
+    /// Whether a folder's name begins as that of an arrival, and nothing about it says that it is half made or half removed.
+    pub fn begins(name: &str) -> bool {
+        let is_whole = !name.ends_with(".new") && !name.ends_with(".expired") && !name.ends_with(".discard");
+        is_whole && name.split_once('.').is_some_and(|(stamp, _)| is_stamp(stamp))
+    }
+
+    /// When the arrival of a folder's name was received.
+    pub fn time_of(name: &str) -> Option<Timestamp> {
+        let digits = name.split('Z').next()?;
+        let (seconds, milliseconds) = digits.split_at_checked(digits.len().checked_sub(3)?)?;
+        format!("{seconds}.{milliseconds}Z").parse().ok()
+    }
+
     /// The part that is unique within an exchange: names of results and receipts derive from it.
     pub fn stamp(&self) -> &str {
         &self.stamp
@@ -90,9 +101,7 @@ impl ArrivalId {
 
     /// When it was received, as its stamp says.
     pub fn received(&self) -> Option<Timestamp> {
-        let digits = self.stamp.split('Z').next()?;
-        let (seconds, milliseconds) = digits.split_at_checked(digits.len().checked_sub(3)?)?;
-        format!("{seconds}.{milliseconds}Z").parse().ok()
+        Self::time_of(&self.stamp)
     }
 
     /// Whose arrival it is.
@@ -110,6 +119,10 @@ impl ArrivalId {
     pub fn name_digest(&self) -> &str {
         self.stamp.split('-').nth(1).unwrap_or_default()
     }
+}
+
+fn is_stamp(text: &str) -> bool {
+    text.len() == 37 && text.bytes().all(|b| b.is_ascii_hexdigit() || matches!(b, b'T' | b'Z' | b'-'))
 }
 
 /// What the id of an arrival of this name holds of the name's digest.

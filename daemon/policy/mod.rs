@@ -5,6 +5,7 @@ pub mod account;
 pub mod admission;
 pub mod agreement;
 pub mod arrival;
+pub mod backup;
 pub mod chain;
 pub mod digest;
 pub mod envelope;

@@ -67,6 +67,8 @@ pub enum Event {
     Kick,
     /// Connections that never asked to log in, all of a minute together.
     Probes,
+    /// The zone was copied into a backup, or came back from one.
+    Backup,
 }
 
 /// How it ended.

@@ -1,28 +1,31 @@
-//! What a signature of this zone means: SSHSIG (OpenSSH's PROTOCOL.sshsig), made with one ed25519 key in two namespaces, so
+//! What a signature of this zone means: SSHSIG (OpenSSH's PROTOCOL.sshsig), made with one ed25519 key in three namespaces, so
 //! that stock `ssh-keygen -Y verify` checks it. Making one is `work`'s business, which alone holds the private key.
 
 use std::fmt;
 
 use ssh_key::{HashAlg, PublicKey, SshSig};
 
-/// What a signature is for. One made for the other purpose does not count.
+/// What a signature is for. One made for another purpose does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Namespace {
     /// Under a receipt.
     Receipt,
     /// Under a head of the access log.
     LogHead,
+    /// Under the manifest of a backup.
+    Backup,
 }
 
 impl Namespace {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Receipt, Self::LogHead];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Receipt, Self::LogHead, Self::Backup];
 
     /// As `ssh-keygen -n` wants it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Receipt => "receipt@dropzone",
             Self::LogHead => "log-head@dropzone",
+            Self::Backup => "backup@dropzone",
         }
     }
 }

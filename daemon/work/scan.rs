@@ -17,10 +17,16 @@ use super::{Unfinished, Workshop};
 use crate::host::metrics::JobResult;
 use crate::policy::arrival::{ArrivalId, State};
 
-/// Between two scans while arrivals wait anyway: a listing of many thousands is not free.
+/// Between two scans while arrivals wait anyway: so many times what the last listing took, at least and at most. A listing of
+/// many thousands is not free, and no job is started meanwhile.
+const PAUSE_SHARE: u32 = 10;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
-/// Between two counts of what lies in the spool, where `done` may hold very much.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Between two counts of what lies in the spool, where `done` may hold very much: likewise.
 const MEASURE: Duration = Duration::from_secs(1);
+const MEASURE_SHARE: u32 = 50;
+/// Refusals that one scan writes receipts of; the next goes on.
+const REFUSALS: usize = 1_000;
 /// How long jobs may take to put their arrivals back when the process stops.
 /// Less than `run` and the units give a daemon.
 const STOP_WAIT: Duration = Duration::from_secs(8);
@@ -62,7 +68,11 @@ struct Floor {
     /// Refusals that have their receipt.
     told: BTreeSet<ArrivalId>,
     scanned: Option<Instant>,
+    /// How long the last listing of what waits took.
+    scan_took: Duration,
     measured: Option<Instant>,
+    /// How long the last count took.
+    measure_took: Duration,
     sealed: Option<Instant>,
     /// After a failure of log or spool, nothing is started before this.
     paused_until: Option<Instant>,
@@ -79,7 +89,9 @@ impl Floor {
             arrivals: HashMap::new(),
             told: BTreeSet::new(),
             scanned: None,
+            scan_took: Duration::ZERO,
             measured: None,
+            measure_took: Duration::ZERO,
             sealed: None,
             paused_until: None,
             is_woken: true,
@@ -88,7 +100,7 @@ impl Floor {
 
     async fn look_round(&mut self) {
         let since_scan = self.scanned.map(|at| at.elapsed());
-        let may_scan = self.turns.is_empty() || since_scan.is_none_or(|since| since >= SHORTEST_PAUSE);
+        let may_scan = since_scan.is_none_or(|since| since >= self.pause_between());
         if self.is_woken && may_scan && !self.is_paused() {
             self.is_woken = false;
             self.scan().await;
@@ -104,8 +116,19 @@ impl Floor {
     fn next_scan(&self) -> Instant {
         let now = Instant::now();
         let every = self.workshop.config().machine.work.scan_every;
-        let due = self.scanned.map_or(now, |at| at + if self.is_woken { SHORTEST_PAUSE } else { every });
+        let pause = self.pause_between();
+        let due = self.scanned.map_or(now, |at| at + if self.is_woken { pause } else { every.max(pause) });
         self.paused_until.map_or(due, |until| due.max(until))
+    }
+
+    fn pause_between(&self) -> Duration {
+        // Where nothing waits there is nothing that a scan could hold up but the next one.
+        let long = if self.turns.is_empty() {
+            self.scan_took
+        } else {
+            SHORTEST_PAUSE.max(self.scan_took.saturating_mul(PAUSE_SHARE))
+        };
+        long.min(LONGEST_PAUSE)
     }
 
     fn is_paused(&self) -> bool {
@@ -119,26 +142,31 @@ impl Floor {
 
     async fn scan(&mut self) {
         let (workshop, told) = (Arc::clone(&self.workshop), std::mem::take(&mut self.told));
-        let measure = self.measured.is_none_or(|at| at.elapsed() >= MEASURE);
+        let every = MEASURE.max(self.measure_took.saturating_mul(MEASURE_SHARE));
+        let measure = self.measured.is_none_or(|at| at.elapsed() >= every);
         if measure {
             self.measured = Some(Instant::now());
         }
         let scanned = tokio::task::spawn_blocking(move || {
-            if measure {
-                workshop.measure();
-            }
+            let measured = measure.then(|| workshop.measure());
             workshop.put_back_stranded();
             let neighbours = workshop.look_after_neighbours();
+            let begin = Instant::now();
             let waiting = neighbours.and_then(|()| workshop.waiting());
+            let took = (measured, begin.elapsed());
             let (told, refusals) = workshop.tell_refusals(told);
-            (waiting.and_then(|waiting| refusals.map(|()| waiting)), told)
+            (waiting.and_then(|waiting| refusals.map(|more| (waiting, more))), told, took)
         });
+        let scanned = scanned.await;
         self.scanned = Some(Instant::now());
-        match scanned.await {
-            Ok((result, told)) => {
+        match scanned {
+            Ok((result, told, (measured, took))) => {
                 self.told = told;
+                self.measure_took = measured.unwrap_or(self.measure_took);
+                self.scan_took = took;
                 match result {
-                    Ok(found) => {
+                    Ok((found, more)) => {
+                        self.is_woken |= more;
                         self.workshop.is_stuck.store(false, Ordering::Relaxed);
                         self.turns.refill(found, &self.running);
                     }
@@ -203,14 +231,14 @@ impl Floor {
 }
 
 impl Workshop {
-    /// Shows monitoring what lies in the spool. What cannot be read now stays as it was shown.
-    fn measure(&self) {
-        let mut oldest = None;
+    /// Shows monitoring what lies in the spool; says how long that took. What cannot be read now stays as it was shown.
+    fn measure(&self) -> Duration {
+        let (begin, mut oldest) = (Instant::now(), None);
         for state in State::ALL {
-            let Ok(ids) = self.spool.list(state) else { continue };
-            self.metrics.arrivals(state, ids.len());
+            let Ok((count, first)) = self.spool.census(state) else { continue };
+            self.metrics.arrivals(state, count);
             if matches!(state, State::Incoming | State::Active | State::Deferred) {
-                oldest = oldest.into_iter().chain(ids.first().and_then(ArrivalId::received)).min();
+                oldest = oldest.into_iter().chain(first).min();
             }
         }
         let age = oldest.map_or(jiff::SignedDuration::ZERO, |oldest| self.clock.now().duration_since(oldest));
@@ -218,6 +246,7 @@ impl Workshop {
         if let Ok(bytes) = self.spool.free_bytes() {
             self.metrics.spool_free(bytes);
         }
+        begin.elapsed()
     }
 
     fn count(&self, id: &ArrivalId, kind: &'static str, end: &End, took: Duration) {
@@ -245,15 +274,21 @@ impl Workshop {
         Ok(waiting)
     }
 
-    /// Writes the receipts that refused uploads lack. Gives back those that have theirs.
-    fn tell_refusals(&self, told: BTreeSet<ArrivalId>) -> (BTreeSet<ArrivalId>, Result<(), Unfinished>) {
+    /// Writes the receipts that refused uploads lack, so many at a time. Gives back those that have theirs, and says whether
+    /// there are more.
+    fn tell_refusals(&self, told: BTreeSet<ArrivalId>) -> (BTreeSet<ArrivalId>, Result<bool, Unfinished>) {
         let refused = match self.spool.list(State::Refused) {
             Ok(refused) => refused,
             Err(error) => return (told, Err(error.into())),
         };
-        let mut now_told = BTreeSet::new();
+        let (mut now_told, mut left) = (BTreeSet::new(), REFUSALS);
         for id in refused {
             if !told.contains(&id) {
+                let Some(fewer) = left.checked_sub(1) else {
+                    now_told.extend(told);
+                    return (now_told, Ok(true));
+                };
+                left = fewer;
                 let written = match self.spool.arrival(State::Refused, &id) {
                     Ok(arrival) => self.write_refusal(&arrival),
                     Err(error) => {
@@ -268,7 +303,7 @@ impl Workshop {
             }
             now_told.insert(id);
         }
-        (now_told, Ok(()))
+        (now_told, Ok(false))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Which arrival is next: the institutions take turns, so that one with a thousand lists cannot keep another's single one
 //! waiting; within an institution the oldest comes first. Taking it is `host::spool`'s business.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::policy::arrival::{ArrivalId, State};
 use crate::policy::path::Slug;
@@ -15,10 +15,12 @@ pub struct Waiting {
     pub id: ArrivalId,
 }
 
-/// The arrivals of the last scan, and whose turn it is.
+/// The arrivals of the last scan, and whose turn it is. What a turn costs depends on the number of institutions, not of arrivals.
 #[derive(Debug, Default)]
 pub struct Turns {
-    waiting: Vec<Waiting>,
+    /// Oldest first; none of them is empty.
+    waiting: BTreeMap<Slug, VecDeque<Waiting>>,
+    count: usize,
     served: BTreeMap<Slug, u64>,
     turn: u64,
 }
@@ -26,42 +28,47 @@ pub struct Turns {
 impl Turns {
     /// Replaces what waits by what a scan found, oldest first; `running` are left out.
     pub fn refill(&mut self, found: Vec<Waiting>, running: &BTreeSet<ArrivalId>) {
-        self.waiting = found;
-        self.waiting.retain(|waiting| !running.contains(&waiting.id));
-        let has_arrivals: BTreeSet<&Slug> =
-            self.waiting.iter().map(|waiting| waiting.id.institution()).collect();
-        self.served.retain(|institution, _| has_arrivals.contains(institution));
-    }
-
-    /// The next one: of the institution with the fewest jobs running, then of the one whose last turn is longest ago.
-    pub fn next(&mut self, running: &BTreeSet<ArrivalId>) -> Option<Waiting> {
-        let mut best: Option<(usize, (usize, u64))> = None;
-        let mut seen = BTreeSet::new();
-        for (at, waiting) in self.waiting.iter().enumerate() {
+        self.waiting.clear();
+        self.count = 0;
+        for waiting in found.into_iter().filter(|waiting| !running.contains(&waiting.id)) {
+            self.count += 1;
             let institution = waiting.id.institution();
-            if !seen.insert(institution) {
-                continue;
-            }
-            let busy = running.iter().filter(|id| id.institution() == institution).count();
-            let rank = (busy, self.served.get(institution).copied().unwrap_or(0));
-            if best.is_none_or(|(_, least)| rank < least) {
-                best = Some((at, rank));
+            match self.waiting.get_mut(institution) {
+                Some(queue) => queue.push_back(waiting),
+                None => drop(self.waiting.insert(institution.clone(), VecDeque::from([waiting]))),
             }
         }
-        let next = self.waiting.remove(best?.0);
+        self.served.retain(|institution, _| self.waiting.contains_key(institution));
+    }
+
+    /// The next one: of the institution with the fewest jobs running, then of the one whose last turn is longest ago, then of
+    /// the one whose oldest arrival is the oldest.
+    pub fn next(&mut self, running: &BTreeSet<ArrivalId>) -> Option<Waiting> {
+        let rank = |(institution, queue): &(&Slug, &VecDeque<Waiting>)| {
+            let busy = running.iter().filter(|id| id.institution() == *institution).count();
+            let served = self.served.get(*institution).copied().unwrap_or(0);
+            (busy, served, queue.front().map(|waiting| waiting.id.clone()))
+        };
+        let institution = self.waiting.iter().min_by_key(rank)?.0.clone();
+        let queue = self.waiting.get_mut(&institution)?;
+        let next = queue.pop_front()?;
+        if queue.is_empty() {
+            self.waiting.remove(&institution);
+        }
+        self.count -= 1;
         self.turn += 1;
-        self.served.insert(next.id.institution().clone(), self.turn);
+        self.served.insert(institution, self.turn);
         Some(next)
     }
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.count
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.count == 0
     }
 }
 
@@ -97,5 +104,40 @@ mod tests {
         assert_eq!(turns.next(&running), Some(arrival(2, "few")));
         assert_eq!(turns.next(&running), Some(arrival(1, "many")));
         assert!(turns.next(&running).is_none() && turns.is_empty());
+    }
+
+    /// The rule, by looking at all of them for each turn.
+    fn by_the_rule(found: &[Waiting], running: &BTreeSet<ArrivalId>, turns: usize) -> Vec<Waiting> {
+        let (mut left, mut served, mut order) = (found.to_vec(), BTreeMap::new(), Vec::new());
+        left.retain(|waiting| !running.contains(&waiting.id));
+        for turn in 1..=turns {
+            let of = |waiting: &Waiting| waiting.id.institution().clone();
+            let rank = |waiting: &Waiting| {
+                let busy = running.iter().filter(|id| id.institution() == waiting.id.institution()).count();
+                (busy, served.get(&of(waiting)).copied().unwrap_or(0), waiting.id.clone())
+            };
+            let Some(best) = left.iter().min_by_key(|waiting| rank(waiting)).cloned() else { break };
+            left.retain(|waiting| *waiting != best);
+            served.insert(of(&best), turn);
+            order.push(best);
+        }
+        order
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn queues_keep_the_order_that_the_rule_gives(
+            whose in proptest::collection::vec(0_usize..5, 0..40),
+            runs in proptest::collection::vec(0_usize..40, 0..5),
+        ) {
+            let names = ["a", "b", "c", "d", "e"];
+            let found: Vec<_> = whose.iter().zip(0..).map(|(who, second)| arrival(second, names[*who])).collect();
+            let running = runs.iter().filter_map(|at| found.get(*at)).map(|waiting| waiting.id.clone()).collect();
+            let mut turns = Turns::default();
+            turns.refill(found.clone(), &running);
+            let order: Vec<_> = std::iter::from_fn(|| turns.next(&running)).collect();
+            proptest::prop_assert_eq!(order, by_the_rule(&found, &running, 100));
+            proptest::prop_assert!(turns.is_empty());
+        }
     }
 }

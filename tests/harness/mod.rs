@@ -28,6 +28,11 @@ pub fn skip(why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
 }
 
+/// Tells a number that was measured, in the same way.
+pub fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "MEASURED: {what}");
+}
+
 const SSH_PORT: u16 = 2222;
 const SERVE_METRICS_PORT: u16 = 9721;
 const WORK_METRICS_PORT: u16 = 9722;
@@ -83,7 +88,12 @@ impl Zone {
 
     /// A zone whose files can still be changed before it is started.
     pub fn lay_out() -> Self {
-        let folder = tempfile::Builder::new().prefix("dropzone-test-").tempdir().unwrap();
+        Self::lay_out_in(&std::env::temp_dir())
+    }
+
+    /// The same, in a folder of its own in this one.
+    pub fn lay_out_in(parent: &Path) -> Self {
+        let folder = tempfile::Builder::new().prefix("dropzone-test-").tempdir_in(parent).unwrap();
         let zone = Self { folder, address: own_address(), running: None, log_level: "info" };
         run(Command::new(env!("CARGO_BIN_EXE_dropzone")).arg("init").arg(zone.directory())).must_succeed();
         for folder in ["people", "here"] {

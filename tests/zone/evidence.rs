@@ -68,6 +68,13 @@ fn forge(log: &Path) {
     run(sign.args(["-Y", "sign", "-n", "log-head@dropzone", "-f"]).arg(key).arg(head)).must_succeed();
 }
 
+/// Each gets the other's content.
+fn exchange(one: &Path, other: &Path) {
+    let (first, second) = (fs::read(one).unwrap(), fs::read(other).unwrap());
+    fs::write(one, second).unwrap();
+    fs::write(other, first).unwrap();
+}
+
 fn rewrite_all(lines: &mut [String]) {
     let mut prev = "0".repeat(64);
     for line in lines {
@@ -144,6 +151,61 @@ const TAMPERINGS: &[(&str, Tampering, &str)] = &[
         "00000001.json: its signature does not fit",
     ),
     ("a head signed by another", forge, "00000001.json: its signature was made with another key"),
+    (
+        "a head's signature deleted",
+        |log| fs::remove_file(heads(log)[0].with_extension("json.sig")).unwrap(),
+        "00000001.json: has no signature beside it",
+    ),
+    (
+        "a head's signature taken from another",
+        |log| {
+            let signature = |at: usize| heads(log)[at].with_extension("json.sig");
+            fs::copy(signature(1), signature(0)).unwrap();
+        },
+        "00000001.json: its signature does not fit",
+    ),
+    (
+        "two heads exchanged, with their signatures",
+        |log| {
+            let [one, other] = [0, 1].map(|at| heads(log)[at].clone());
+            exchange(&one, &other);
+            exchange(&one.with_extension("json.sig"), &other.with_extension("json.sig"));
+        },
+        "00000001.json: is head 2, under the name of another",
+    ),
+    (
+        "a day under the name of another day",
+        |log| fs::rename(serve_file(log), log.join("2026-01-02.serve.test.jsonl")).unwrap(),
+        ".serve.test.jsonl: the file is missing",
+    ),
+    (
+        "a day under the name of another node",
+        |log| {
+            let other = serve_file(log).to_str().unwrap().replace(".test.", ".other.");
+            fs::rename(serve_file(log), other).unwrap();
+        },
+        ".serve.test.jsonl: the file is missing",
+    ),
+    (
+        "the files of two processes exchanged",
+        |log| {
+            let other = serve_file(log).to_str().unwrap().replace(".serve.", ".work.");
+            exchange(&serve_file(log), Path::new(&other));
+        },
+        ".serve.test.jsonl, line 1, record 1: record",
+    ),
+    (
+        "a day of nobody's put beside the others",
+        |log| {
+            fs::copy(serve_file(log), log.join("2026-01-02.serve.test.jsonl")).unwrap();
+        },
+        "2026-01-02.serve.test.jsonl: no head knows this file",
+    ),
+    (
+        "the first line dropped",
+        |log| edit(&serve_file(log), |l| drop(l.remove(0))),
+        ".serve.test.jsonl, line 1, record 1: record 1 is missing before record 2",
+    ),
     ("all heads deleted", |log| fs::remove_dir_all(log.join("heads")).unwrap(), "heads: there are no heads"),
     (
         "the whole chain rewritten",

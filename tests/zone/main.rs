@@ -13,6 +13,7 @@
 mod algorithms;
 mod asking;
 mod audit;
+mod backup;
 mod containment;
 mod delivery;
 mod durability;
@@ -35,5 +36,6 @@ mod refusals;
 mod replay;
 mod retention;
 mod revocation;
+mod scale;
 mod smuggling;
 mod space;

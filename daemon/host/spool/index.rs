@@ -17,7 +17,7 @@ use crate::policy::path::{Name, Slug};
 /// change may change once more without showing it.
 const STEP: Duration = Duration::from_secs(2);
 /// Descriptions kept in memory, about 300 bytes each.
-const DESCRIBED_MAX: usize = 50_000;
+const DESCRIBED_MAX: usize = 150_000;
 /// Arrivals remembered beyond their end, of all institutions together, and for how long: a client that lost the answer tries
 /// again within a day.
 const RECENT_MAX: usize = 10_000;

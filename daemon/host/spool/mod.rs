@@ -240,6 +240,22 @@ impl Spool {
         Ok(ids)
     }
 
+    /// How many arrivals are in a state, and when the oldest of them was received. Cheaper than a list.
+    pub fn census(&self, state: State) -> Result<(usize, Option<Timestamp>), SpoolError> {
+        let (mut count, mut oldest) = (0, None::<String>);
+        let look = |name: &str| {
+            if ArrivalId::begins(name) {
+                count += 1;
+                // Names sort by time.
+                if oldest.as_deref().is_none_or(|oldest| name < oldest) {
+                    oldest = Some(name.to_owned());
+                }
+            }
+        };
+        self.state(state).each_name(look).attempt("list", || state.as_str().to_owned())?;
+        Ok((count, oldest.and_then(|name| ArrivalId::time_of(&name))))
+    }
+
     /// The deferred arrivals whose next try, the mtime of their `tries.json`, has come; also those that lost the file.
     pub fn due(&self, now: Timestamp) -> Result<Vec<ArrivalId>, SpoolError> {
         let is_due = |id: &ArrivalId| self.next_try(id).is_none_or(|next| next <= now);
@@ -248,8 +264,9 @@ impl Spool {
 
     /// When a deferred arrival is tried again.
     pub fn next_try(&self, id: &ArrivalId) -> Option<Timestamp> {
-        let folder = self.state(State::Deferred).directory(&id.to_string()).ok()?;
-        Timestamp::from_second(folder.stat(claim::TRIES).ok()?.st_mtime).ok()
+        // One system call, because it is asked of every deferred arrival at every scan.
+        let facts = self.state(State::Deferred).stat_within(&id.to_string(), claim::TRIES);
+        Timestamp::from_second(facts.ok()?.st_mtime).ok()
     }
 
     /// The description of an arrival.
