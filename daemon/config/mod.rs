@@ -30,6 +30,7 @@ pub use self::reload::{Files, Successor, digest, successor, taken_over, turned_d
 use crate::policy::account::Institution;
 use crate::policy::admission::{Bounds, EarlyDrop};
 use crate::policy::agreement::{Exchange, Standing};
+use crate::policy::job::JobLimits;
 use crate::policy::path::Slug;
 use crate::policy::penalties::PenaltyRules;
 
@@ -153,6 +154,8 @@ pub struct Work {
     pub jobs: usize,
     /// Tries before an arrival is held.
     pub tries: u32,
+    /// What one job may take.
+    pub job: JobLimits,
 }
 
 /// What one peer may take, from LIMITS.

@@ -19,6 +19,8 @@ pub enum Verdict {
     Held,
     /// Refused by the gate; nothing of it was kept.
     Refused,
+    /// Accepted, held, and then discarded by the operator; nothing of it was kept.
+    Discarded,
 }
 
 /// How far this zone could look into the file.
@@ -29,7 +31,7 @@ pub enum Content {
     Verified,
     /// Only the outer form of age was checked: the file was relayed end to end, or was never opened.
     StructureOnly,
-    /// It was refused; nothing of it was kept.
+    /// It was refused or discarded; nothing of it was kept.
     NotKept,
 }
 
@@ -165,7 +167,10 @@ impl Receipt {
             received: arrival.received,
             finished: None,
             verdict,
-            content: if verdict == Verdict::Refused { Content::NotKept } else { Content::StructureOnly },
+            content: match verdict {
+                Verdict::Refused | Verdict::Discarded => Content::NotKept,
+                Verdict::InProgress | Verdict::Delivered | Verdict::Held => Content::StructureOnly,
+            },
             reason: arrival.refused.as_ref().map(Explanation::from),
             job: None,
             deliveries: Vec::new(),

@@ -1,14 +1,12 @@
 //! Makes the results of one arrival and delivers them: all of them lie complete beside the arrival before the first goes
 //! out. What happens when a step fails is `worker`'s question.
 
-use std::io::Read;
-use std::sync::Arc;
-
 use super::encrypt::{self, EncryptError};
 use super::join::{List, Source};
 use super::open::{self, OpenError};
-use super::query::{QueryError, Stop, go_on};
-use super::{Workshop, record_of};
+use super::query::QueryError;
+use super::stop::{Interrupted, Stop};
+use super::{Lease, Workshop, record_of};
 use crate::config::{Config, Database};
 use crate::host::files::digest;
 use crate::host::log::LogError;
@@ -98,9 +96,10 @@ impl JobError {
             Self::Query(error) => error.failure(),
             Self::Open(OpenError::Io(_)) | Self::Spool(_) | Self::Io(_) | Self::Log(_) => Failure::Passing,
             Self::Exhausted { .. } => Failure::Lasting(Reason::TriesExhausted),
-            Self::Open(OpenError::Memory { .. }) | Self::Setup(_) | Self::Panicked => {
-                Failure::Lasting(Reason::JobFailed)
+            Self::Open(OpenError::Memory { .. } | OpenError::TooLarge { .. }) => {
+                Failure::Lasting(Reason::JobMemory)
             }
+            Self::Setup(_) | Self::Panicked => Failure::Lasting(Reason::JobFailed),
         }
     }
 }
@@ -121,9 +120,10 @@ impl Workshop {
         order: Order<'_>,
         progress: &mut Progress,
     ) -> Result<(), JobError> {
+        let stop = Stop::after(&self.stop, order.config.machine.work.job.time);
         let staged = match &order.flow.job {
-            Job::Relay => self.relay(claim, arrival, order.flow)?,
-            Job::Query(query) => self.query(claim, arrival, order, query, progress)?,
+            Job::Relay => relay(claim, arrival, order.flow, &stop)?,
+            Job::Query(query) => self.query((claim, &stop), arrival, order, query, progress)?,
         };
         let name = delivery_name(arrival);
         for result in staged {
@@ -133,22 +133,9 @@ impl Workshop {
         Ok(())
     }
 
-    fn relay(&self, claim: &Claim<'_>, arrival: &Arrival, flow: &Flow) -> Result<Vec<Staged>, JobError> {
-        // Nobody here can open it, so its digest is the only proof that it is still what was dropped.
-        let (size, sha256) = digest(self.until_stop(claim.payload()?))?;
-        if size != arrival.size || arrival.sha256.as_ref().is_some_and(|told| *told != sha256) {
-            return Err(JobError::Refused(Reason::Damaged));
-        }
-        let stage = |to: &Slug| {
-            claim.stage_payload(to)?;
-            Ok(Staged { to: to.clone(), size, sha256: sha256.clone() })
-        };
-        flow.to.iter().map(stage).collect()
-    }
-
     fn query(
         &self,
-        claim: &Claim<'_>,
+        (claim, stop): (&Claim<'_>, &Stop),
         arrival: &Arrival,
         order: Order<'_>,
         query: &Query,
@@ -160,36 +147,35 @@ impl Workshop {
         if size != arrival.size {
             return Err(JobError::Refused(Reason::Damaged));
         }
-        let opened = open::open(self.until_stop(payload), size, arrival.armored, &self.identities);
-        // A file that was not read to its end because the process stops is not damaged.
-        go_on(&self.stop)?;
+        let limits = config.machine.work.job;
+        open::fits(size, arrival.armored, limits.memory)?;
+        let opened = open::open(stop.reading(payload), size, arrival.armored, &self.identities);
+        // A file that was not read to its end because the job is over is not damaged.
+        stop.go_on()?;
         let plaintext = opened?;
         progress.content = Content::Verified;
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
-        let list = List::measure(&table, &self.stop)?;
+        let list = List::measure(&table, stop)?;
         progress.rows_in = Some(list.rows());
         let Some(Database::Sqlite(register)) = config.machine.databases.get(&query.database) else {
             return Err(JobError::Setup(format!("database {} is not in dropzone.yaml", query.database)));
         };
         let memory = self.memory.lease();
-        let source = Source { query, register, mapped: memory.bytes(), stop: Arc::clone(&self.stop) };
+        let source = Source { query, register, mapped: memory.bytes(), stop: stop.clone() };
         let outputs = flow.to.iter().map(|to| {
             let recipients = config.institutions.get(to).map(|institution| institution.recipients.as_slice());
             let encryptor = encrypt::begin(recipients.unwrap_or_default()).map_err(QueryError::Encrypt)?;
             Ok((encryptor, claim.stage(to)?))
         });
         let outputs = outputs.collect::<Result<Vec<_>, JobError>>()?;
-        let (rows, sealed) = encrypt::encrypt(outputs, |pipe| list.join(&source, pipe))?;
+        let (rows, sealed) = encrypt::encrypt(outputs, limits.result_size, |pipe| list.join(&source, pipe))
+            .map_err(|error| blame(error, &memory, limits.memory))?;
         progress.rows_out = Some(rows);
         let staged = flow.to.iter().zip(sealed).map(|(to, sealed)| {
             sealed.output.sync_all()?;
             Ok(Staged { to: to.clone(), size: sealed.size, sha256: sealed.sha256 })
         });
         staged.collect()
-    }
-
-    fn until_stop<R: Read>(&self, inner: R) -> UntilStop<'_, R> {
-        UntilStop { inner, stop: &self.stop }
     }
 
     fn deliver(
@@ -221,16 +207,32 @@ impl Workshop {
     }
 }
 
-/// Reads until the process stops.
-struct UntilStop<'a, R> {
-    inner: R,
-    stop: &'a Stop,
+fn relay(claim: &Claim<'_>, arrival: &Arrival, flow: &Flow, stop: &Stop) -> Result<Vec<Staged>, JobError> {
+    // Nobody here can open it, so its digest is the only proof that it is still what was dropped.
+    let (size, sha256) = digest(stop.reading(claim.payload()?)).map_err(|error| ended(stop, error))?;
+    if size != arrival.size || arrival.sha256.as_ref().is_some_and(|told| *told != sha256) {
+        return Err(JobError::Refused(Reason::Damaged));
+    }
+    let stage = |to: &Slug| {
+        claim.stage_payload(to)?;
+        Ok(Staged { to: to.clone(), size, sha256: sha256.clone() })
+    };
+    flow.to.iter().map(stage).collect()
 }
 
-impl<R: Read> Read for UntilStop<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        go_on(self.stop).map_err(std::io::Error::other)?;
-        self.inner.read(buffer)
+/// A file that could not be read because the job is over is not at fault.
+fn ended(stop: &Stop, error: std::io::Error) -> JobError {
+    stop.cause().map_or(JobError::Io(error), JobError::from)
+}
+
+/// The bound on memory is the process's. Who meets it while other jobs ran may have met what they took, and is tried again.
+fn blame(error: QueryError, memory: &Lease<'_>, limit: u64) -> QueryError {
+    if error.is_out_of_memory() && memory.was_alone() { QueryError::Memory { limit } } else { error }
+}
+
+impl From<Interrupted> for JobError {
+    fn from(why: Interrupted) -> Self {
+        Self::Query(why.into())
     }
 }
 

@@ -3,7 +3,7 @@
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
 //! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
-//! list may be cut and `query_error` what went wrong; `receipts` what its sender reads, signed by `signer`. Beside it, `ask`
+//! list may be cut and `query_error` what went wrong; `stop` when a job ends before it is done; `receipts` what its sender reads, signed by `signer`. Beside it, `ask`
 //! tells `serve` whether a file is for this zone, `reload` takes a changed configuration over, and `seal` signs how far the
 //! access log has come.
 
@@ -20,6 +20,7 @@ mod scan;
 mod seal;
 pub mod signer;
 mod split;
+mod stop;
 pub mod turns;
 pub mod watch;
 pub mod worker;
@@ -129,6 +130,7 @@ impl Workshop {
         let machine = &config.machine;
         let identities = read_identities(&machine.identities)?;
         let signer = Signer::read(&machine.signing_key)?;
+        query::bound_memory(machine.work.job.memory.saturating_mul(machine.work.jobs as u64))?;
         let spool = Spool::open(&machine.spool, &config.pairs())?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         let recovered = spool.recover()?;
@@ -231,14 +233,20 @@ fn record_of(event: Event, outcome: Outcome, arrival: &Arrival) -> Record {
 #[derive(Debug, Default)]
 struct Memory {
     leased: AtomicU64,
+    /// Leases so far, and those that were given back.
+    begun: AtomicU64,
+    ended: AtomicU64,
 }
 
 impl Memory {
     fn lease(&self) -> Lease<'_> {
         let share = |leased: u64| MAPPED.saturating_sub(leased).max(LEAST_MAPPED);
         let add = |leased: u64| Some(leased + share(leased));
-        let before = self.leased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or(MAPPED);
-        Lease { memory: self, bytes: share(before) }
+        // Read first: one that ends between the two counts as one that ran beside this.
+        let ended = self.ended.load(Ordering::SeqCst);
+        let before = self.begun.fetch_add(1, Ordering::SeqCst);
+        let leased = self.leased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or(MAPPED);
+        Lease { memory: self, bytes: share(leased), begun: before + 1, began_alone: ended == before }
     }
 }
 
@@ -246,17 +254,26 @@ impl Memory {
 struct Lease<'a> {
     memory: &'a Memory,
     bytes: u64,
+    /// How many leases there were with it.
+    begun: u64,
+    began_alone: bool,
 }
 
 impl Lease<'_> {
     fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Whether no other job had a share at any time since this one has.
+    fn was_alone(&self) -> bool {
+        self.began_alone && self.memory.begun.load(Ordering::SeqCst) == self.begun
+    }
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         self.memory.leased.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory.ended.fetch_add(1, Ordering::SeqCst);
     }
 }
 

@@ -99,8 +99,9 @@ impl Floor {
             self.expire_log();
             self.seal_log();
         }
-        while self.running.len() < self.workshop.config().machine.work.jobs && !self.is_paused() {
-            let Some(next) = self.turns.next(&self.running) else { break };
+        let jobs = self.workshop.config().machine.work.jobs;
+        while self.running.len() < jobs && !self.is_paused() {
+            let Some(next) = self.turns.next(&self.running, jobs) else { break };
             self.start(next);
         }
     }

@@ -33,8 +33,10 @@ impl Turns {
         self.served.retain(|institution, _| has_arrivals.contains(institution));
     }
 
-    /// The next one: of the institution with the fewest jobs running, then of the one whose last turn is longest ago.
-    pub fn next(&mut self, running: &BTreeSet<ArrivalId>) -> Option<Waiting> {
+    /// The next one: of the institution with the fewest jobs running, then of the one whose last turn is longest ago. Where
+    /// several `jobs` may run at a time, no institution has all of them: its slow ones must not keep the others waiting.
+    pub fn next(&mut self, running: &BTreeSet<ArrivalId>, jobs: usize) -> Option<Waiting> {
+        let most = jobs.saturating_sub(1).max(1);
         let mut best: Option<(usize, (usize, u64))> = None;
         let mut seen = BTreeSet::new();
         for (at, waiting) in self.waiting.iter().enumerate() {
@@ -43,6 +45,9 @@ impl Turns {
                 continue;
             }
             let busy = running.iter().filter(|id| id.institution() == institution).count();
+            if busy >= most {
+                continue;
+            }
             let rank = (busy, self.served.get(institution).copied().unwrap_or(0));
             if best.is_none_or(|(_, least)| rank < least) {
                 best = Some((at, rank));
@@ -82,7 +87,7 @@ mod tests {
         let mut turns = Turns::default();
         let found: Vec<_> = (0..4).map(|second| arrival(second, "many")).chain([arrival(9, "few")]).collect();
         turns.refill(found, &BTreeSet::new());
-        let order: Vec<_> = std::iter::from_fn(|| turns.next(&BTreeSet::new()))
+        let order: Vec<_> = std::iter::from_fn(|| turns.next(&BTreeSet::new(), 2))
             .map(|next| next.id.institution().to_string())
             .collect();
         assert_eq!(order, ["many", "few", "many", "many", "many"]);
@@ -94,8 +99,22 @@ mod tests {
         let running = BTreeSet::from([arrival(0, "many").id]);
         turns.refill(vec![arrival(0, "many"), arrival(1, "many"), arrival(2, "few")], &running);
         assert_eq!(turns.len(), 2, "what runs does not wait");
-        assert_eq!(turns.next(&running), Some(arrival(2, "few")));
-        assert_eq!(turns.next(&running), Some(arrival(1, "many")));
-        assert!(turns.next(&running).is_none() && turns.is_empty());
+        assert_eq!(turns.next(&running, 3), Some(arrival(2, "few")));
+        assert_eq!(turns.next(&running, 3), Some(arrival(1, "many")));
+        assert!(turns.next(&running, 3).is_none() && turns.is_empty());
+    }
+
+    #[test]
+    fn one_job_is_always_kept_for_another_institution() {
+        let mut turns = Turns::default();
+        let running = BTreeSet::from([arrival(0, "many").id]);
+        let found = vec![arrival(1, "many"), arrival(2, "many"), arrival(3, "few")];
+        turns.refill(found.clone(), &running);
+        assert_eq!(turns.next(&running, 2), Some(arrival(3, "few")));
+        assert_eq!(turns.next(&running, 2), None, "the second of two is not for the same");
+        assert_eq!(turns.len(), 2, "they still wait");
+        assert_eq!(turns.next(&running, 3), Some(arrival(1, "many")));
+        turns.refill(found[..2].to_vec(), &BTreeSet::new());
+        assert_eq!(turns.next(&BTreeSet::new(), 1), Some(arrival(1, "many")), "where one may run, it runs");
     }
 }

@@ -9,9 +9,9 @@ use super::receipts::{Standing, receipt};
 use super::turns::Waiting;
 use super::{Unfinished, Workshop, record_of};
 use crate::config::Config;
-use crate::host::spool::{Claim, SpoolError};
+use crate::host::spool::{Claim, SpoolError, random};
 use crate::policy::arrival::{Arrival, ArrivalId, State};
-use crate::policy::job::{Next, after_failure};
+use crate::policy::job::{Next, Tries, after_failure};
 use crate::policy::path::Slug;
 use crate::policy::reason::Reason;
 use crate::policy::receipt::{Content, Verdict};
@@ -133,7 +133,8 @@ impl Workshop {
         progress: &Progress,
         error: &JobError,
     ) -> Result<End, Unfinished> {
-        let next = after_failure(progress.tries, self.config().machine.work.tries, error.failure());
+        let tries = Tries { made: progress.tries, limit: self.config().machine.work.tries };
+        let next = after_failure(tries, error.failure(), random());
         let now = self.clock.now();
         let (verdict, reason, finished) = match &next {
             Next::Retry { .. } => (Verdict::InProgress, Reason::JobDeferred, None),

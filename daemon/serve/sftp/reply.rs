@@ -169,6 +169,10 @@ fn status_code(reason: &Reason) -> StatusCode {
         | Reason::JobFailed
         | Reason::JobDeferred
         | Reason::TriesExhausted
+        | Reason::JobTooLong
+        | Reason::ResultTooLarge
+        | Reason::JobMemory
+        | Reason::Discarded
         | Reason::ArrivalUnreadable
         | Reason::NoLongerConfigured => StatusCode::PermissionDenied,
     }
