@@ -16,6 +16,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
 use super::socket::Socket;
+use crate::policy::arrival::ArrivalId;
 use crate::policy::record::printable;
 
 /// Requests at a time.
@@ -52,6 +53,32 @@ pub enum Ask {
     Sessions,
     /// To cut sessions.
     Kick(Target),
+    /// To change the course of an arrival.
+    Arrival(Change),
+}
+
+/// What is to become of an arrival that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Change {
+    /// What.
+    pub course: Course,
+    /// Which arrival.
+    pub arrival: ArrivalId,
+    /// Why, in the operator's words.
+    pub reason: String,
+}
+
+/// Which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Course {
+    /// A held one is worked on again.
+    Release,
+    /// A held one is removed.
+    Discard,
+    /// A deferred one is tried now; a held one is released.
+    Retry,
 }
 
 /// Which sessions.

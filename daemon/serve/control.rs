@@ -15,6 +15,7 @@ pub async fn perform(server: Arc<Server>, ask: Ask, operator: Operator) -> Answe
             Answer::Sessions(server.sessions.find(None).iter().map(|entry| entry.told()).collect())
         }
         Ask::Kick(target) => kick(&server, &target, &operator).await,
+        Ask::Arrival(_) => Answer::Refused(vec!["arrivals are work's, not serve's".to_owned()]),
     }
 }
 

@@ -3,13 +3,14 @@
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
 //! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
-//! list may be cut and `query_error` what went wrong; `stop` when a job ends before it is done; `receipts` what its sender reads, signed by `signer`. Beside it, `ask`
-//! tells `serve` whether a file is for this zone, `reload` takes a changed configuration over, and `seal` signs how far the
-//! access log has come.
+//! list may be cut and `query_error` what went wrong; `stop` when a job ends before it is done; `receipts` what its sender
+//! reads, signed by `signer`. Beside it, `ask` tells `serve` whether a file is for this zone, `held` does what operators decide
+//! about arrivals that wait, `reload` takes a changed configuration over, and `seal` signs how far the access log has come.
 
 mod ask;
 pub mod deliver;
 pub mod encrypt;
+mod held;
 pub mod join;
 pub mod open;
 pub mod query;
@@ -68,6 +69,8 @@ pub struct Workshop {
     memory: Memory,
     metrics: WorkMetrics,
     reloads: ReloadMetrics,
+    /// Held by the one discard at a time.
+    discarding: Mutex<()>,
     /// Held by the one reload at a time.
     reloading: tokio::sync::Mutex<()>,
     /// The last scan of the spool failed, or the last try could not be recorded.
@@ -145,7 +148,7 @@ impl Workshop {
         tell_last_deliveries(&spool, &metrics)?;
         let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
         let config = tokio::sync::watch::Sender::new(Arc::new(config));
-        let (seals, memory, is_stuck, stranded, stop, reloading) = Default::default();
+        let (seals, memory, is_stuck, stranded, stop, reloading, discarding) = Default::default();
         let workshop = Self {
             config,
             spool,
@@ -157,6 +160,7 @@ impl Workshop {
             memory,
             metrics,
             reloads,
+            discarding,
             reloading,
             is_stuck,
             stranded,

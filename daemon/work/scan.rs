@@ -134,6 +134,7 @@ impl Floor {
                 workshop.measure();
             }
             workshop.put_back_stranded();
+            workshop.finish_discards();
             let waiting = workshop.waiting();
             let (told, refusals) = workshop.tell_refusals(told);
             (waiting.and_then(|waiting| refusals.map(|()| waiting)), told)

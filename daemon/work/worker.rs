@@ -215,7 +215,7 @@ impl Workshop {
 }
 
 /// Whether reading a description again would fail again.
-fn is_lasting(error: &SpoolError) -> bool {
+pub(super) fn is_lasting(error: &SpoolError) -> bool {
     error.is_not_found() || matches!(error, SpoolError::Unreadable { .. })
 }
 

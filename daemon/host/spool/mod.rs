@@ -1,18 +1,20 @@
 //! The spool: the one interface between `serve` and `work`. One arrival is one folder, the folder it lies in is its state,
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
-//! an arrival, `claim` what a worker does with one, `folders` what an institution sees of the results, `index` what it
+//! an arrival, `claim` what a worker does with one, `held` what an operator does, `folders` what an institution sees of the results, `index` what it
 //! still has in progress.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
 //! incoming | active | deferred | hold | done/‹id›/        payload.age, arrival.json (+ tries.json, hold.json)
-//! refused/‹id›/                                           arrival.json, no payload
+//! hold/‹id›.discard/                                      a held arrival on its way to `refused`
+//! refused/‹id›/                                           arrival.json, no payload (+ hold.json, discard.json)
 //! outbox/‹institution›/‹exchange›/‹name›                  results to collect
 //! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival, and its signature
 //! ```
 
 mod claim;
 mod folders;
+mod held;
 mod index;
 mod partial;
 mod publish;
@@ -26,6 +28,7 @@ use rustix::io::Errno;
 
 pub use self::claim::{Claim, HoldNote, Recovered};
 pub use self::folders::{FileFacts, Stage};
+pub use self::held::{DiscardNote, Discarding};
 pub use self::index::Standing;
 pub use self::partial::Partial;
 use super::directory::Directory;
