@@ -69,6 +69,11 @@ enum Command {
         #[arg(long, value_name = "NAME", conflicts_with = "session")]
         institution: Option<String>,
     },
+    /// Look at held arrivals, and decide what becomes of them.
+    #[command(subcommand)]
+    Hold(dropzone::cli::hold::Hold),
+    /// Have a deferred arrival tried at once; a held one is released.
+    Retry(dropzone::cli::hold::Decision),
     /// Show what lies in the spool, what is held and why.
     Status {
         /// Print JSON, for programs.
@@ -111,6 +116,8 @@ fn main() -> ExitCode {
                 dropzone::cli::control::kick(&arguments.config, target)
             })
         }
+        Command::Hold(command) => dropzone::cli::hold::run(&arguments.config, &command),
+        Command::Retry(decision) => dropzone::cli::hold::retry(&arguments.config, &decision),
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };
     outcome.unwrap_or_else(|error| {

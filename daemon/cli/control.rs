@@ -13,7 +13,7 @@ use crate::config::{self, Config};
 use crate::host::control::{Answer, Ask, AskError, LiveSession, Request, Target, ask};
 
 /// sysexits: the daemon turned it down.
-const EX_DATAERR: u8 = 65;
+pub(super) const EX_DATAERR: u8 = 65;
 
 /// Checks the configuration, then has both daemons take it over. One that does not run will read it when it starts.
 pub fn reload(directory: &Path) -> anyhow::Result<ExitCode> {
@@ -47,7 +47,7 @@ pub fn sessions(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let Some(config) = load(directory)? else { return Ok(ExitCode::from(check::EX_CONFIG)) };
     match ask(&config.machine.sockets.serve, &request(Ask::Sessions)) {
         Ok(Answer::Sessions(sessions)) => show(&sessions, json).map(|()| ExitCode::SUCCESS),
-        answer => turned_down(answer),
+        answer => turned_down("serve", answer),
     }
 }
 
@@ -62,12 +62,12 @@ pub fn kick(directory: &Path, target: Target) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        answer => turned_down(answer),
+        answer => turned_down("serve", answer),
     }
 }
 
 /// None, and its problems told, if the zone is not to be used: where the sockets are stands in it.
-fn load(directory: &Path) -> anyhow::Result<Option<Config>> {
+pub(super) fn load(directory: &Path) -> anyhow::Result<Option<Config>> {
     match config::load(directory) {
         Ok(config) => Ok(Some(config)),
         Err(errors) => {
@@ -77,20 +77,21 @@ fn load(directory: &Path) -> anyhow::Result<Option<Config>> {
     }
 }
 
-fn request(ask: Ask) -> Request {
+pub(super) fn request(ask: Ask) -> Request {
     // With a shared account, the log then still has a name, if only the one that is claimed.
     let name = ["SUDO_USER", "LOGNAME", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
     Request { ask, name }
 }
 
-fn turned_down(answer: Result<Answer, AskError>) -> anyhow::Result<ExitCode> {
+/// Tells why a daemon did not do it.
+pub(super) fn turned_down(daemon: &str, answer: Result<Answer, AskError>) -> anyhow::Result<ExitCode> {
     match answer {
         Ok(answer) => {
-            tell_refusal("serve", &answer)?;
+            tell_refusal(daemon, &answer)?;
             Ok(ExitCode::from(EX_DATAERR))
         }
         Err(error) => {
-            writeln!(std::io::stderr().lock(), "serve: {error}")?;
+            writeln!(std::io::stderr().lock(), "{daemon}: {error}")?;
             Ok(ExitCode::from(EX_UNAVAILABLE))
         }
     }

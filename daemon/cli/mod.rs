@@ -5,6 +5,7 @@ pub mod check;
 pub mod control;
 pub mod daemon;
 pub mod demo;
+pub mod hold;
 pub mod init;
 pub mod log;
 pub mod run;
