@@ -192,3 +192,127 @@ fn record(event: Event, outcome: Outcome, decision: &Decision<'_>, arrival: Opti
         ..arrival.map_or_else(bare, |arrival| record_of(event, outcome, arrival))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Zone;
+    use super::super::turns::Waiting;
+    use super::*;
+    use crate::policy::receipt::Content;
+
+    fn asked(course: Course, arrival: &Arrival) -> Change {
+        Change { course, arrival: arrival.id.clone(), reason: " it was a test\n".into() }
+    }
+
+    fn operator() -> Operator {
+        Operator::new(0, Some("alice"))
+    }
+
+    /// A list that cannot be joined, held.
+    fn held(zone: &Zone) -> Arrival {
+        let arrival = zone.drop_list(b"name\nx\n");
+        zone.work(&arrival);
+        assert_eq!(zone.state_of(&arrival), State::Hold);
+        arrival
+    }
+
+    #[test]
+    fn a_released_arrival_is_worked_on_again_with_all_its_tries() {
+        let zone = Zone::new();
+        let arrival = held(&zone);
+        let told = zone.workshop.change(&asked(Course::Release, &arrival), &operator()).unwrap();
+        assert!(told.contains("released"), "{told}");
+        assert_eq!(zone.state_of(&arrival), State::Incoming);
+        zone.work(&arrival);
+        assert_eq!(zone.receipt(&arrival).job.unwrap().tries, 1);
+        let again = zone.workshop.change(&asked(Course::Release, &arrival), &operator());
+        assert!(again.is_ok(), "it is held again");
+        let gone = zone.workshop.change(&asked(Course::Release, &arrival), &operator()).unwrap_err();
+        assert!(gone.contains("is not held"), "{gone}");
+    }
+
+    #[test]
+    fn a_discarded_arrival_leaves_a_signed_receipt_and_no_payload() {
+        let zone = Zone::new();
+        let arrival = held(&zone);
+        zone.workshop.change(&asked(Course::Discard, &arrival), &operator()).unwrap();
+        assert_eq!(zone.state_of(&arrival), State::Refused);
+        let receipt = zone.receipt(&arrival);
+        assert_eq!((receipt.verdict, receipt.content), (Verdict::Discarded, Content::NotKept));
+        assert_eq!(receipt.reason.unwrap().code, "discarded");
+        assert_eq!(receipt.job.unwrap().rows_in, Some(1), "what the receipt before said of the job stays");
+        assert!(zone.workshop.receipt_before(&arrival).is_some(), "its signature fits");
+        let folder = zone.workshop.spool.refused_path().join(arrival.id.to_string());
+        assert!(folder.join("discard.json").exists() && !folder.join("payload.age").exists());
+        let written = zone.events().iter().filter(|event| event.0 == Event::Receipt).count();
+        zone.workshop.write_refusal(&arrival).unwrap();
+        let now = zone.events().iter().filter(|event| event.0 == Event::Receipt).count();
+        assert_eq!(written, now, "no refusal is told of it");
+    }
+
+    #[test]
+    fn a_discard_that_a_crash_cut_short_is_carried_through_by_the_next_scan_with_the_same_receipt() {
+        let zone = Zone::new();
+        let arrival = held(&zone);
+        let at = "2026-11-20T12:00:00Z".parse().unwrap();
+        let note = DiscardNote { operator: "uid 0".into(), reason: "x".into(), at };
+        let discarding = zone.workshop.spool.begin_discard(&arrival.id, &note).unwrap().unwrap();
+        zone.workshop.write_discarded(&arrival, &discarding).unwrap();
+        let before = zone.receipt(&arrival);
+        drop(discarding);
+        zone.workshop.finish_discards();
+        assert_eq!(zone.state_of(&arrival), State::Refused);
+        assert_eq!(zone.receipt(&arrival), before);
+        assert_eq!(before.finished, Some(at));
+    }
+
+    #[test]
+    fn what_an_operator_decides_is_recorded_first_and_otherwise_not_done() {
+        let zone = Zone::new();
+        let arrival = held(&zone);
+        zone.workshop.change(&asked(Course::Release, &arrival), &operator()).unwrap();
+        let last = zone.events().pop().unwrap();
+        assert_eq!((last.0, last.1), (Event::Release, Outcome::Ok));
+        zone.work(&arrival);
+        let before = zone.events().len();
+        for reason in ["", " \n\u{7}"] {
+            let change = Change { reason: reason.into(), ..asked(Course::Discard, &arrival) };
+            zone.workshop.change(&change, &operator()).unwrap_err();
+        }
+        assert_eq!((zone.state_of(&arrival), zone.events().len()), (State::Hold, before));
+        let (folder, workshop) = zone.into_parts();
+        // A folder in the file's place: nothing can be recorded any more.
+        std::fs::rename(folder.path().join("log"), folder.path().join("gone")).unwrap();
+        for course in [Course::Release, Course::Discard, Course::Retry] {
+            workshop.change(&asked(course, &arrival), &operator()).unwrap_err();
+        }
+        assert_eq!(workshop.spool.list(State::Hold).unwrap(), [arrival.id]);
+    }
+
+    #[test]
+    fn a_deferred_arrival_is_tried_at_once_with_the_tries_it_had() {
+        let zone = Zone::new();
+        let arrival = zone.drop_list(b"insz\n1\n");
+        let claim = zone.workshop.spool.claim(State::Incoming, &arrival.id).unwrap().unwrap();
+        claim.defer("2100-01-01T00:00:00Z".parse().unwrap(), 1).unwrap();
+        assert_eq!(zone.workshop.spool.due(zone.workshop.clock.now()).unwrap(), []);
+        zone.workshop.change(&asked(Course::Discard, &arrival), &operator()).unwrap_err();
+        zone.workshop.change(&asked(Course::Retry, &arrival), &operator()).unwrap();
+        let waiting = Waiting { state: State::Incoming, id: arrival.id.clone() };
+        assert_eq!(zone.workshop.waiting().unwrap(), [waiting]);
+        zone.work(&arrival);
+        assert_eq!(zone.receipt(&arrival).job.unwrap().tries, 2);
+        zone.workshop.change(&asked(Course::Retry, &arrival), &operator()).unwrap_err();
+    }
+
+    #[test]
+    fn an_arrival_without_a_description_can_be_discarded_too() {
+        let zone = Zone::new();
+        let arrival = zone.drop_list(b"insz\n1\n");
+        let path = zone.workshop.spool.incoming_path().join(arrival.id.to_string()).join("arrival.json");
+        std::fs::write(path, "{").unwrap();
+        zone.work(&arrival);
+        zone.workshop.change(&asked(Course::Discard, &arrival), &operator()).unwrap();
+        assert_eq!(zone.state_of(&arrival), State::Refused);
+    }
+}

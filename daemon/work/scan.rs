@@ -259,7 +259,7 @@ impl Workshop {
     }
 
     /// What may be claimed, oldest first.
-    fn waiting(&self) -> Result<Vec<Waiting>, Unfinished> {
+    pub(super) fn waiting(&self) -> Result<Vec<Waiting>, Unfinished> {
         let of = |state: State| move |id: ArrivalId| Waiting { state, id };
         let incoming = self.spool.list(State::Incoming)?.into_iter().map(of(State::Incoming));
         let due = self.spool.due(self.clock.now())?.into_iter().map(of(State::Deferred));

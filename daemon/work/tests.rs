@@ -199,11 +199,11 @@ impl Zone {
         age::encrypt(&self.zone_key.to_public(), list).unwrap()
     }
 
-    fn work(&self, arrival: &Arrival) -> End {
+    pub(super) fn work(&self, arrival: &Arrival) -> End {
         self.work_from(State::Incoming, arrival)
     }
 
-    fn work_from(&self, state: State, arrival: &Arrival) -> End {
+    pub(super) fn work_from(&self, state: State, arrival: &Arrival) -> End {
         self.workshop.work_on(&Waiting { state, id: arrival.id.clone() }).unwrap().end
     }
 
@@ -216,13 +216,13 @@ impl Zone {
         bytes
     }
 
-    fn receipt(&self, arrival: &Arrival) -> Receipt {
+    pub(super) fn receipt(&self, arrival: &Arrival) -> Receipt {
         let name = receipt_name(arrival);
         let path = self.folder.path().join("spool/receipts/agii").join(arrival.id.exchange().as_str());
         serde_json::from_slice(&std::fs::read(path.join(name.as_str())).unwrap()).unwrap()
     }
 
-    fn events(&self) -> Vec<(Event, Outcome, Option<String>)> {
+    pub(super) fn events(&self) -> Vec<(Event, Outcome, Option<String>)> {
         let mut lines = Vec::new();
         for entry in std::fs::read_dir(self.folder.path().join("log")).unwrap() {
             let path = entry.unwrap().path();
@@ -233,7 +233,7 @@ impl Zone {
         lines.into_iter().map(|record| (record.event, record.outcome, record.reason)).collect()
     }
 
-    fn state_of(&self, arrival: &Arrival) -> State {
+    pub(super) fn state_of(&self, arrival: &Arrival) -> State {
         let holds = |state: &State| self.workshop.spool.list(*state).unwrap().contains(&arrival.id);
         State::ALL.into_iter().find(holds).unwrap()
     }
