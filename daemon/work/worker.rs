@@ -97,9 +97,7 @@ impl Workshop {
             Unfinished::Json(error) => JobError::Setup(error),
             Unfinished::Sign(error) => JobError::Setup(error.to_string()),
         })?;
-        // A defect that one list brings to light must not keep the others waiting. What the job had is dropped with it.
-        catch_unwind(AssertUnwindSafe(|| self.perform(claim, arrival, order, progress)))
-            .unwrap_or(Err(JobError::Panicked))
+        caught(|| self.perform(claim, arrival, order, progress))
     }
 
     /// What the configuration says is to be done with an arrival today.
@@ -214,6 +212,11 @@ impl Workshop {
     }
 }
 
+/// A defect that one list brings to light must not keep the others waiting. What the job had is dropped with it.
+fn caught(job: impl FnOnce() -> Result<(), JobError>) -> Result<(), JobError> {
+    catch_unwind(AssertUnwindSafe(job)).unwrap_or(Err(JobError::Panicked))
+}
+
 /// Whether reading a description again would fail again.
 pub(super) fn is_lasting(error: &SpoolError) -> bool {
     error.is_not_found() || matches!(error, SpoolError::Unreadable { .. })
@@ -221,4 +224,17 @@ pub(super) fn is_lasting(error: &SpoolError) -> bool {
 
 fn rows(progress: &Progress) -> Option<String> {
     Some(format!("rows in {}, rows out {}, tries {}", progress.rows_in?, progress.rows_out?, progress.tries))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::job::Failure;
+
+    #[test]
+    fn a_job_that_panics_is_held_and_says_where_to_look() {
+        let error = caught(|| panic!("a defect that a list brings to light")).unwrap_err();
+        assert_eq!(error.failure(), Failure::Lasting(Reason::JobFailed));
+        assert!(error.to_string().contains("program log"), "{error}");
+    }
 }

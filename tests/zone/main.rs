@@ -17,10 +17,12 @@ mod containment;
 mod delivery;
 mod evenhanded;
 mod evidence;
+mod faults;
 mod gate;
 mod habits;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod hold;
 mod isolation;
 mod jobs;
 mod limits;
