@@ -121,7 +121,20 @@ fn main() -> ExitCode {
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };
     outcome.unwrap_or_else(|error| {
+        if is_broken_pipe(&error) {
+            return ExitCode::SUCCESS;
+        }
         let _ = writeln!(std::io::stderr().lock(), "dropzone: {error:#}");
         ExitCode::from(EX_IOERR)
     })
+}
+
+/// Whoever read the output has seen enough, as in `dropzone status | head`: no error, and nothing to say.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let json = cause.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
+        io.or(json)
+    };
+    error.chain().filter_map(kind).any(|kind| kind == std::io::ErrorKind::BrokenPipe)
 }

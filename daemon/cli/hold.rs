@@ -272,6 +272,12 @@ impl Held {
         line("tries", &self.tries.map_or("unknown".to_owned(), |tries| tries.to_string()))?;
         line("receipt", self.receipt.as_deref().unwrap_or("none"))?;
         let (program, id) = (program(directory), &self.id);
+        if self.reason == Some(Reason::SameContentElsewhere) {
+            writeln!(
+                out,
+                "\nThis is an incident. Released, it counts as the first of its content from then on, wherever that came from."
+            )?;
+        }
         writeln!(out, "\nWhen its cause is mended, have it worked on again:")?;
         writeln!(out, "  {program} hold release {id} --reason \"…\"")?;
         writeln!(out, "When nothing can mend it, remove its payload for good; its receipt then says so:")?;

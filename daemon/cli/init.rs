@@ -31,13 +31,13 @@ pub const IDENTITY: &str = "keys/zone.agekey";
 /// The key for signing receipts and log heads, below the zone's folder.
 pub const SIGNING_KEY: &str = "keys/signing_ed25519";
 
-/// The folders of a zone, and their modes. Two users in one group share spool, log and sockets; in the log (sticky) each removes
-/// only what is its own.
+/// The folders of a zone, and their modes. Two users in one group share spool, log and sockets; in the log and at the top of the
+/// spool (sticky) each removes only what is its own.
 const FOLDERS: [(&str, u32); 6] = [
     ("institutions", 0o750),
     ("exchanges", 0o750),
     ("keys", 0o700),
-    ("spool", 0o2770),
+    ("spool", 0o3770),
     ("log", 0o3770),
     ("run", 0o2770),
 ];
@@ -218,7 +218,7 @@ mod tests {
             ("keys/zone.agekey.pub", 0o644),
             ("dropzone.yaml", 0o640),
             ("institutions/agii.yaml", 0o640),
-            ("spool", 0o2770),
+            ("spool", 0o3770),
             ("log", 0o3770),
             ("run", 0o2770),
         ] {

@@ -54,11 +54,16 @@ impl Directory {
 
     /// Opens a folder in this one, which is made if it is not there.
     pub fn make(&self, name: &str) -> Result<Self> {
-        match mkdirat(&self.0, name, DIRECTORY_MODE) {
+        self.make_with_mode(name, DIRECTORY_MODE)
+    }
+
+    /// The same, with another mode than the spool's folders have.
+    pub fn make_with_mode(&self, name: &str, mode: Mode) -> Result<Self> {
+        match mkdirat(&self.0, name, mode) {
             Ok(()) => {
                 let made = self.directory(name)?;
                 // mkdir clears the set-group-ID bit where the process asks for it itself.
-                rustix::fs::fchmod(&made.0, DIRECTORY_MODE)?;
+                rustix::fs::fchmod(&made.0, mode)?;
                 fsync(&self.0)?;
                 Ok(made)
             }

@@ -6,6 +6,8 @@ mod jobs;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use super::arrival::ArrivalId;
+
 /// Why a peer, a request or an arrival was turned away. Serialised as `{"code": "too-large", "limit": 1048576}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "code", rename_all = "kebab-case")]
@@ -86,6 +88,15 @@ pub enum Reason {
     ArrivalUnreadable,
     /// The configuration no longer knows the exchange, the flow or the institution of this arrival.
     NoLongerConfigured,
+    /// The same encrypted file is here already, from the same institution in the same exchange.
+    SameContentAgain {
+        /// The arrival that it is the same as.
+        arrival: ArrivalId,
+        /// Whether that one is held, so that nothing comes of either for the time being.
+        is_held: bool,
+    },
+    /// The same encrypted file was handed in before by somebody else, or in another exchange.
+    SameContentElsewhere,
     /// More files and folders open at once than a session may have.
     TooManyOpen,
     /// More uploads that are not complete than an institution may have in an exchange.
@@ -146,6 +157,7 @@ impl Reason {
             Self::JobTooLong | Self::ResultTooLarge | Self::JobMemory | Self::Discarded => {
                 jobs::wording_of_ends(self)
             }
+            Self::SameContentAgain { .. } | Self::SameContentElsewhere => self.wording_of_repetitions(),
             Self::NoSuchPath
             | Self::BadName
             | Self::FolderIsReadOnly
@@ -233,6 +245,32 @@ impl Reason {
         }
     }
 
+    fn wording_of_repetitions(&self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::SameContentAgain { is_held: false, .. } => (
+                "same-content-again",
+                "Dit is precies het bestand dat u al eerder stuurde; het wordt geen tweede keer verwerkt. Lees het ontvangstbewijs van die aankomst. \
+                 Moet de lijst opnieuw verwerkt worden, versleutel ze dan opnieuw.",
+                "This is exactly the file that you sent before; it is not processed again. Read the receipt of that arrival. To have \
+                 the list processed once more, encrypt it again.",
+            ),
+            Self::SameContentAgain { is_held: true, .. } => (
+                "same-content-again",
+                "Dit is precies het bestand dat u al eerder stuurde en dat werd tegengehouden. Het ontvangstbewijs van die aankomst zegt waarom; \
+                 stuur zo nodig een verbeterde lijst, opnieuw versleuteld.",
+                "This is exactly the file that you sent before and that is held. The receipt of that arrival says why; if need be, send a \
+                 corrected list, encrypted again.",
+            ),
+            _ => (
+                "same-content-elsewhere",
+                "Precies dit versleutelde bestand werd al eerder elders ingediend en wordt hier niet verwerkt. Versleutel uw lijst opnieuw, voor deze \
+                 uitwisseling, en stuur het nieuwe bestand. De beheerder ziet het.",
+                "Exactly this encrypted file was handed in elsewhere before and is not processed here. Encrypt your list again, for this \
+                 exchange, and send the new file. The operator sees it.",
+            ),
+        }
+    }
+
     fn wording_of_requests(&self) -> (&'static str, &'static str, &'static str) {
         match self {
             Self::NoSuchPath => (
@@ -314,7 +352,7 @@ impl Reason {
     }
 
     fn one_of_each() -> Vec<Self> {
-        vec![
+        let mut all = vec![
             Self::NoSuchPath,
             Self::BadName,
             Self::FolderIsReadOnly,
@@ -347,12 +385,16 @@ impl Reason {
             Self::Discarded,
             Self::ArrivalUnreadable,
             Self::NoLongerConfigured,
+            Self::SameContentElsewhere,
             Self::TooManyOpen,
             Self::TooManyUnfinished,
             Self::Unavailable,
             Self::CannotBeChecked,
             Self::Unsupported,
-        ]
+        ];
+        let any = ArrivalId::parse("19700101T000000000Z-00000000-00000000.a.a");
+        all.extend(any.map(|arrival| Self::SameContentAgain { arrival, is_held: false }));
+        all
     }
 }
 
@@ -364,6 +406,7 @@ mod tests {
     fn the_code_in_json_is_the_code_in_the_log_and_no_two_reasons_share_one() {
         let all = Reason::one_of_each();
         let mut codes = Reason::codes();
+        assert!(codes.contains(&"same-content-again"));
         for reason in &all {
             let json = serde_json::to_value(reason).unwrap();
             assert_eq!(json["code"], reason.code());

@@ -15,6 +15,8 @@ pub enum Verdict {
     InProgress,
     /// Accepted, its result is delivered.
     Delivered,
+    /// Accepted, and the same file as an earlier arrival, whose receipt says what came of both.
+    Repeated,
     /// Accepted by the gate and held afterwards: an operator looks, or it was not what it seemed.
     Held,
     /// Refused by the gate; nothing of it was kept.
@@ -54,6 +56,9 @@ pub struct Explanation {
     /// Line of the decrypted list, where one is meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row: Option<u64>,
+    /// The earlier arrival with the same content, where one is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrival: Option<ArrivalId>,
     /// Dutch.
     pub nl: String,
     /// English.
@@ -63,9 +68,12 @@ pub struct Explanation {
 impl From<&Reason> for Explanation {
     fn from(reason: &Reason) -> Self {
         let row = if let Reason::NotATable { row } = reason { Some(*row) } else { None };
+        let same =
+            if let Reason::SameContentAgain { arrival, .. } = reason { Some(arrival.clone()) } else { None };
         Self {
             code: reason.code().to_owned(),
             row,
+            arrival: same,
             nl: reason.dutch().to_owned(),
             en: reason.english().to_owned(),
         }
@@ -169,7 +177,9 @@ impl Receipt {
             verdict,
             content: match verdict {
                 Verdict::Refused | Verdict::Discarded => Content::NotKept,
-                Verdict::InProgress | Verdict::Delivered | Verdict::Held => Content::StructureOnly,
+                Verdict::InProgress | Verdict::Delivered | Verdict::Repeated | Verdict::Held => {
+                    Content::StructureOnly
+                }
             },
             reason: arrival.refused.as_ref().map(Explanation::from),
             job: None,

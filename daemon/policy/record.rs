@@ -57,6 +57,8 @@ pub enum Event {
     ClockJump,
     /// A process took a configuration over, or turned one down.
     Config,
+    /// Content is where it does not belong, or is not what it was; `detail` begins with the code of an `Incident`.
+    Incident,
     /// An operator cut a session.
     Kick,
     /// An operator had a held arrival worked on again.

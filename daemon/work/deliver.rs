@@ -5,6 +5,7 @@ use super::encrypt::{self, EncryptError};
 use super::join::{List, Source};
 use super::open::{self, OpenError};
 use super::query::QueryError;
+use super::replay::Digesting;
 use super::stop::{Interrupted, Stop};
 use super::{Lease, Workshop, record_of};
 use crate::config::{Config, Database};
@@ -12,7 +13,8 @@ use crate::host::files::digest;
 use crate::host::log::LogError;
 use crate::host::spool::{Claim, SpoolError};
 use crate::policy::agreement::{Exchange, Flow, Job, Query};
-use crate::policy::arrival::{Arrival, delivery_name};
+use crate::policy::arrival::{Arrival, ArrivalId, delivery_name};
+use crate::policy::incident::Incident;
 use crate::policy::job::Failure;
 use crate::policy::path::{Folder, Name, Slug};
 use crate::policy::reason::Reason;
@@ -54,6 +56,19 @@ pub enum JobError {
     /// The configuration or the agreement does not have it.
     #[error("refused: {}", .0.code())]
     Refused(Reason),
+    /// The file does not belong here, or is not what was published.
+    #[error("incident {}: {detail}", incident.code())]
+    Incident {
+        /// Which kind.
+        incident: Incident,
+        /// What its sender hears.
+        reason: Reason,
+        /// What the operator hears beyond it.
+        detail: String,
+    },
+    /// It is the same as this earlier arrival; there is nothing to do.
+    #[error("the same as {0}")]
+    Repeated(ArrivalId),
     /// The file stays closed.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -90,16 +105,16 @@ impl JobError {
     /// Whether another try may help.
     pub fn failure(&self) -> Failure {
         match self {
-            Self::Refused(reason) | Self::Open(OpenError::Content(reason)) => {
-                Failure::Lasting(reason.clone())
-            }
+            Self::Refused(reason)
+            | Self::Incident { reason, .. }
+            | Self::Open(OpenError::Content(reason)) => Failure::Lasting(reason.clone()),
             Self::Query(error) => error.failure(),
             Self::Open(OpenError::Io(_)) | Self::Spool(_) | Self::Io(_) | Self::Log(_) => Failure::Passing,
             Self::Exhausted { .. } => Failure::Lasting(Reason::TriesExhausted),
             Self::Open(OpenError::Memory { .. } | OpenError::TooLarge { .. }) => {
                 Failure::Lasting(Reason::JobMemory)
             }
-            Self::Setup(_) | Self::Panicked => Failure::Lasting(Reason::JobFailed),
+            Self::Setup(_) | Self::Panicked | Self::Repeated(_) => Failure::Lasting(Reason::JobFailed),
         }
     }
 }
@@ -122,7 +137,7 @@ impl Workshop {
     ) -> Result<(), JobError> {
         let stop = Stop::after(&self.stop, order.config.machine.work.job.time);
         let staged = match &order.flow.job {
-            Job::Relay => relay(claim, arrival, order.flow, &stop)?,
+            Job::Relay => self.relay((claim, &stop), arrival, order.flow)?,
             Job::Query(query) => self.query((claim, &stop), arrival, order, query, progress)?,
         };
         let name = delivery_name(arrival);
@@ -131,6 +146,25 @@ impl Workshop {
             progress.deliveries.push(delivery);
         }
         Ok(())
+    }
+
+    fn relay(
+        &self,
+        (claim, stop): (&Claim<'_>, &Stop),
+        arrival: &Arrival,
+        flow: &Flow,
+    ) -> Result<Vec<Staged>, JobError> {
+        // Nobody here can open it, so its digest is the only proof that it is still what was dropped.
+        let found = Digesting::new(stop.reading(claim.payload()?), arrival.size).finish();
+        // A file that was not read to its end because the job is over is not damaged.
+        stop.go_on()?;
+        let found = found?;
+        self.admit(arrival, &found)?;
+        let stage = |to: &Slug| {
+            claim.stage_payload(to)?;
+            Ok(Staged { to: to.clone(), size: found.size, sha256: found.sha256.clone() })
+        };
+        flow.to.iter().map(stage).collect()
     }
 
     fn query(
@@ -143,15 +177,17 @@ impl Workshop {
     ) -> Result<Vec<Staged>, JobError> {
         let Order { config, flow, .. } = order;
         let payload = claim.payload()?;
-        let size = payload.metadata()?.len();
-        if size != arrival.size {
-            return Err(JobError::Refused(Reason::Damaged));
-        }
+        let size = payload.metadata()?.len().min(arrival.size);
         let limits = config.machine.work.job;
         open::fits(size, arrival.armored, limits.memory)?;
-        let opened = open::open(stop.reading(payload), size, arrival.armored, &self.identities);
+        // Read once: what is decrypted is what was digested, whatever `serve` writes into the file meanwhile.
+        let mut payload = Digesting::new(stop.reading(payload), arrival.size);
+        let opened = open::open(&mut payload, size, arrival.armored, &self.identities);
         // A file that was not read to its end because the job is over is not damaged.
         stop.go_on()?;
+        let found = payload.finish();
+        stop.go_on()?;
+        self.admit(arrival, &found?)?;
         let plaintext = opened?;
         progress.content = Content::Verified;
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
@@ -205,24 +241,6 @@ impl Workshop {
         self.metrics.delivered(exchange, &delivery.to, self.clock.now());
         Ok(delivery)
     }
-}
-
-fn relay(claim: &Claim<'_>, arrival: &Arrival, flow: &Flow, stop: &Stop) -> Result<Vec<Staged>, JobError> {
-    // Nobody here can open it, so its digest is the only proof that it is still what was dropped.
-    let (size, sha256) = digest(stop.reading(claim.payload()?)).map_err(|error| ended(stop, error))?;
-    if size != arrival.size || arrival.sha256.as_ref().is_some_and(|told| *told != sha256) {
-        return Err(JobError::Refused(Reason::Damaged));
-    }
-    let stage = |to: &Slug| {
-        claim.stage_payload(to)?;
-        Ok(Staged { to: to.clone(), size, sha256: sha256.clone() })
-    };
-    flow.to.iter().map(stage).collect()
-}
-
-/// A file that could not be read because the job is over is not at fault.
-fn ended(stop: &Stop, error: std::io::Error) -> JobError {
-    stop.cause().map_or(JobError::Io(error), JobError::from)
 }
 
 /// The bound on memory is the process's. Who meets it while other jobs ran may have met what they took, and is tried again.

@@ -60,6 +60,11 @@ impl Workshop {
 
     fn release(&self, decision: &Decision<'_>) -> Result<&'static str, Unfinished> {
         self.decide(Event::Release, State::Hold, decision)?;
+        let note = self.spool.hold_note(decision.id).ok();
+        if note.is_some_and(|note| note.reason == Reason::SameContentElsewhere) {
+            // Otherwise it would only be held again.
+            self.spool.allow_seen(&self.spool.arrival(State::Hold, decision.id)?, self.clock.now())?;
+        }
         let released = self.spool.release(decision.id);
         self.settle(Event::Release, decision, released.map(|was_held| was_held.then_some(())))?;
         Ok("released; it is worked on next, and its tries count anew")
@@ -136,7 +141,10 @@ impl Workshop {
     /// Receipt first: while the payload is there, the sender has not been told that it is gone.
     fn carry_through(&self, discarding: &Discarding<'_>) -> Result<(), Unfinished> {
         match discarding.arrival() {
-            Ok(arrival) => self.write_discarded(&arrival, discarding)?,
+            Ok(arrival) => {
+                self.write_discarded(&arrival, discarding)?;
+                self.spool.forget_seen(&arrival)?;
+            }
             // Without its description nobody knows its name, so there is no receipt.
             Err(error) if is_lasting(&error) => {
                 tracing::warn!(arrival = %discarding.id(), %error, "discarded without a receipt");
@@ -197,6 +205,7 @@ fn record(event: Event, outcome: Outcome, decision: &Decision<'_>, arrival: Opti
 mod tests {
     use super::super::tests::Zone;
     use super::super::turns::Waiting;
+    use super::super::worker::End;
     use super::*;
     use crate::policy::receipt::Content;
 
@@ -248,6 +257,38 @@ mod tests {
         zone.workshop.write_refusal(&arrival).unwrap();
         let now = zone.events().iter().filter(|event| event.0 == Event::Receipt).count();
         assert_eq!(written, now, "no refusal is told of it");
+    }
+
+    #[test]
+    fn the_same_file_may_be_sent_again_once_it_is_discarded() {
+        let zone = Zone::new();
+        let payload = zone.encrypted(b"insz\n1\n");
+        let first = zone.publish("pillar-3", Some("enrich"), "a.age", &payload);
+        let register = zone.path().join("register.db");
+        let away = zone.path().join("away");
+        std::fs::rename(&register, &away).unwrap();
+        zone.work(&first);
+        zone.work_from(State::Deferred, &first);
+        assert_eq!(zone.state_of(&first), State::Hold);
+        std::fs::rename(&away, &register).unwrap();
+        zone.workshop.change(&asked(Course::Discard, &first), &operator()).unwrap();
+        let second = zone.publish("pillar-3", Some("enrich"), "b.age", &payload);
+        assert_eq!(zone.work(&second), End::Done);
+    }
+
+    #[test]
+    fn a_file_that_was_seen_elsewhere_is_worked_on_when_its_operator_releases_it() {
+        let zone = Zone::new();
+        let payload = zone.encrypted(b"insz\n1\n");
+        let mut stolen = zone.arrival("pillar-3", Some("enrich"), "stolen.age", &payload);
+        stolen.id = ArrivalId::parse(&stolen.id.to_string().replace(".agii.", ".atlas.")).unwrap();
+        stolen.by.institution = stolen.id.institution().clone();
+        let stolen = zone.publish_as(stolen, &payload);
+        assert_eq!(zone.work(&stolen), End::Done, "nobody was before it");
+        let ours = zone.publish("pillar-3", Some("enrich"), "ours.age", &payload);
+        assert_eq!(zone.work(&ours), End::Held(Reason::SameContentElsewhere));
+        zone.workshop.change(&asked(Course::Release, &ours), &operator()).unwrap();
+        assert_eq!(zone.work(&ours), End::Done);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
 //! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
-//! list may be cut and `query_error` what went wrong; `stop` when a job ends before it is done; `receipts` what its sender
-//! reads, signed by `signer`. Beside it, `ask` tells `serve` whether a file is for this zone, `held` does what operators decide
-//! about arrivals that wait, `reload` takes a changed configuration over, and `seal` signs how far the access log has come.
+//! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
+//! is done; `receipts` what its sender reads, signed by `signer`. Beside it, `ask` tells `serve` whether a file is for this
+//! zone, `held` does what operators decide about arrivals that wait, `reload` takes a changed configuration over, and `seal`
+//! signs how far the access log has come.
 
 mod ask;
 pub mod deliver;
@@ -17,6 +18,7 @@ pub mod query;
 mod query_error;
 pub mod receipts;
 mod reload;
+mod replay;
 mod scan;
 mod seal;
 pub mod signer;
@@ -135,6 +137,7 @@ impl Workshop {
         let signer = Signer::read(&machine.signing_key)?;
         query::bound_memory(machine.work.job.memory.saturating_mul(machine.work.jobs as u64))?;
         let spool = Spool::open(&machine.spool, &config.pairs())?;
+        spool.own_seen()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         let recovered = spool.recover()?;
         for id in recovered.ids {

@@ -47,6 +47,15 @@ pub fn receipt(arrival: &Arrival, agreement: &str, standing: &Standing<'_>, prog
     }
 }
 
+/// The receipt of an arrival that is the same as an earlier one.
+pub fn repetition(arrival: &Arrival, agreement: &str, reason: &Reason, at: Timestamp) -> Receipt {
+    Receipt {
+        finished: Some(at),
+        reason: Some(Explanation::from(reason)),
+        ..Receipt::of(arrival, agreement, Verdict::Repeated)
+    }
+}
+
 impl Workshop {
     /// Writes a receipt in place of the one before.
     pub(super) fn write_receipt(&self, arrival: &Arrival, receipt: &Receipt) -> Result<(), Unfinished> {

@@ -248,6 +248,7 @@ impl Workshop {
     fn count(&self, id: &ArrivalId, kind: &'static str, end: &End, took: Duration) {
         let result = match end {
             End::Done => JobResult::Done,
+            End::Repeated => JobResult::Repeated,
             End::Deferred => JobResult::Deferred,
             End::Held(reason) => {
                 self.metrics.held(reason);

@@ -50,10 +50,18 @@ fn flow(name: &str, job: Job, to: &[&str]) -> Flow {
     };
     Flow {
         name: slug(name),
-        from: vec![slug("agii")],
+        from: vec![slug("agii"), slug("atlas")],
         accept,
         job,
         to: to.iter().map(|name| slug(name)).collect(),
+    }
+}
+
+fn sockets(folder: &Path) -> Sockets {
+    Sockets {
+        serve: folder.join("serve.sock"),
+        work: folder.join("work.sock"),
+        work_control: folder.join("control.sock"),
     }
 }
 
@@ -104,11 +112,7 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
             spool: folder.join("spool"),
             log: Log { directory: folder.join("log"), keep_days: 31, heads_to: HeadsTo::default() },
             metrics: MetricsListen { serve: at, work: at },
-            sockets: Sockets {
-                serve: folder.join("serve.sock"),
-                work: folder.join("work.sock"),
-                work_control: folder.join("control.sock"),
-            },
+            sockets: sockets(folder),
             databases: BTreeMap::from([(slug("register"), Database::Sqlite(folder.join("register.db")))]),
             work: work(),
             limits: Limits::default(),
@@ -119,6 +123,7 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
         institutions: ["agii", "atlas"].iter().map(|name| (slug(name), institution(name))).collect(),
         exchanges: BTreeMap::from([
             (slug("pillar-3"), exchange("pillar-3", date(2028, 3, 2))),
+            (slug("pillar-4"), exchange("pillar-4", date(2028, 3, 2))),
             (slug("over"), exchange("over", date(2026, 11, 20))),
         ]),
     }
@@ -156,11 +161,15 @@ impl Zone {
         file[..file.len() - 32].to_vec()
     }
 
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(super) fn into_parts(self) -> (tempfile::TempDir, Workshop) {
         (self.folder, self.workshop)
     }
 
-    fn arrival(&self, exchange: &str, flow: Option<&str>, name: &str, payload: &[u8]) -> Arrival {
+    pub(super) fn arrival(&self, exchange: &str, flow: Option<&str>, name: &str, payload: &[u8]) -> Arrival {
         let name = Name::parse(name).unwrap();
         let now: Timestamp = NOW.parse().unwrap();
         Arrival {
@@ -179,8 +188,11 @@ impl Zone {
         }
     }
 
-    fn publish(&self, exchange: &str, flow: Option<&str>, name: &str, payload: &[u8]) -> Arrival {
-        let arrival = self.arrival(exchange, flow, name, payload);
+    pub(super) fn publish(&self, exchange: &str, flow: Option<&str>, name: &str, payload: &[u8]) -> Arrival {
+        self.publish_as(self.arrival(exchange, flow, name, payload), payload)
+    }
+
+    pub(super) fn publish_as(&self, arrival: Arrival, payload: &[u8]) -> Arrival {
         let spool = &self.workshop.spool;
         let partial =
             spool.create_partial(arrival.id.institution(), arrival.id.exchange(), &arrival.name).unwrap();
@@ -195,7 +207,7 @@ impl Zone {
         self.publish("pillar-3", Some("enrich"), "list.csv.age", &self.encrypted(list))
     }
 
-    fn encrypted(&self, list: &[u8]) -> Vec<u8> {
+    pub(super) fn encrypted(&self, list: &[u8]) -> Vec<u8> {
         age::encrypt(&self.zone_key.to_public(), list).unwrap()
     }
 
@@ -218,11 +230,12 @@ impl Zone {
 
     pub(super) fn receipt(&self, arrival: &Arrival) -> Receipt {
         let name = receipt_name(arrival);
-        let path = self.folder.path().join("spool/receipts/agii").join(arrival.id.exchange().as_str());
+        let receipts = self.folder.path().join("spool/receipts").join(arrival.id.institution().as_str());
+        let path = receipts.join(arrival.id.exchange().as_str());
         serde_json::from_slice(&std::fs::read(path.join(name.as_str())).unwrap()).unwrap()
     }
 
-    pub(super) fn events(&self) -> Vec<(Event, Outcome, Option<String>)> {
+    pub(super) fn records(&self) -> Vec<Record> {
         let mut lines = Vec::new();
         for entry in std::fs::read_dir(self.folder.path().join("log")).unwrap() {
             let path = entry.unwrap().path();
@@ -230,7 +243,11 @@ impl Zone {
             let text = if path.is_dir() { String::new() } else { std::fs::read_to_string(path).unwrap() };
             lines.extend(text.lines().map(|line| serde_json::from_str::<Line>(line).unwrap().record));
         }
-        lines.into_iter().map(|record| (record.event, record.outcome, record.reason)).collect()
+        lines
+    }
+
+    pub(super) fn events(&self) -> Vec<(Event, Outcome, Option<String>)> {
+        self.records().into_iter().map(|record| (record.event, record.outcome, record.reason)).collect()
     }
 
     pub(super) fn state_of(&self, arrival: &Arrival) -> State {

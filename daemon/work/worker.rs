@@ -22,6 +22,8 @@ use crate::policy::record::{Event, Outcome, Record};
 pub enum End {
     /// Delivered to all receivers.
     Done,
+    /// The same as an earlier arrival; there was no job.
+    Repeated,
     /// Will be tried again.
     Deferred,
     /// An operator must look.
@@ -72,6 +74,7 @@ impl Workshop {
                 claim.release().map(|()| End::Stopped).map_err(Unfinished::from)
             }
             Err(JobError::Log(error)) => Err(error.into()),
+            Err(JobError::Repeated(first)) => self.end_repetition(&claim, &arrival, first),
             Err(error) => self.give_up(&claim, &arrival, &progress, &error),
         };
         match end {

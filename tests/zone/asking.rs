@@ -124,21 +124,20 @@ print(json.dumps([told[0], taken, content.index(b'\n--- ') + 49])); sys.stdout.f
 #[test]
 fn an_upload_is_asked_about_once_and_a_relayed_one_never() {
     let zone = mixed_zone();
-    let ours = zone.encrypt(LIST);
+    // Each file is another: the same one again would be the same arrival.
     for (at, path) in
         ["/pillar-3/in/a.csv.age", "/pillar-3/in/b.csv.age", "/mixed/in/c.csv.age"].iter().enumerate()
     {
-        zone.upload(AN, path, &ours);
+        zone.upload(AN, path, &zone.encrypt(LIST));
         assert_eq!(answers(&zone, "opens"), (at + 1) as f64, "{path}");
     }
-    zone.put_here("d", &ours);
+    zone.put_here("d", zone.encrypt(LIST));
     zone.sftp(AN, "put d /mixed/in/d.csv.age.part\nrename /mixed/in/d.csv.age.part /mixed/in/d.csv.age")
         .must_succeed();
     assert_eq!(answers(&zone, "opens"), 4.0, "the answer under the temporary name is good enough");
-    let foreign = for_the_city(&zone, LIST);
-    zone.upload(AN, "/relay/in/a.age", &foreign);
-    zone.upload(AN, "/mixed/in/a.age", &foreign);
-    zone.put_here("b", &foreign);
+    zone.upload(AN, "/relay/in/a.age", &for_the_city(&zone, LIST));
+    zone.upload(AN, "/mixed/in/a.age", &for_the_city(&zone, LIST));
+    zone.put_here("b", for_the_city(&zone, LIST));
     zone.sftp(AN, "put b /mixed/in/b.age.part\nrename /mixed/in/b.age.part /mixed/in/b.age").must_succeed();
     for (exchange, name) in [("relay", "a.age"), ("mixed", "a.age"), ("mixed", "b.age")] {
         zone.receipt(exchange, name, "delivered");
@@ -154,9 +153,9 @@ fn a_temporary_name_that_may_become_anything_is_asked_about_when_it_is_renamed()
     let zone = mixed_zone();
     zone.put_here("foreign", for_the_city(&zone, LIST));
     zone.put_here("armored", zone.age(LIST, &["-a", "-r", &recipient(&zone.identity_of("city"))]));
-    zone.put_here("ours", zone.age(LIST, &["-a", "-r", &zone.recipient()]));
     // In the session that uploaded it, and from the disk in another one.
     for (at, between) in ["\n", "\nquit"].iter().enumerate() {
+        zone.put_here("ours", zone.age(LIST, &["-a", "-r", &zone.recipient()]));
         for (name, verdict) in [("foreign", false), ("armored", false), ("ours", true)] {
             let (temporary, last) = (format!("/mixed/in/{name}{at}.tmp"), format!("{name}{at}.csv.age"));
             let rename = format!("rename {temporary} /mixed/in/{last}");
@@ -185,8 +184,6 @@ fn a_temporary_name_that_may_become_anything_is_asked_about_when_it_is_renamed()
 #[test]
 fn while_nobody_answers_the_rule_of_the_flow_decides() {
     let mut zone = mixed_zone();
-    let foreign = for_the_city(&zone, LIST);
-    zone.put_here("ours", zone.encrypt(LIST));
     // What stands in for `work`: nobody, somebody who talks nonsense, somebody who never says a word.
     for (at, stand_in) in ["nobody", "nonsense", "silence"].iter().enumerate() {
         let listener = in_its_place(&zone);
@@ -204,7 +201,8 @@ fn while_nobody_answers_the_rule_of_the_flow_decides() {
             _ => {}
         }
         let name = format!("{stand_in}.csv.age");
-        zone.upload(AN, &format!("/pillar-3/in/{name}"), &foreign);
+        zone.put_here("ours", zone.encrypt(LIST));
+        zone.upload(AN, &format!("/pillar-3/in/{name}"), &for_the_city(&zone, LIST));
         let [line] = zone
             .logged(&[("event", "publish"), ("path", &format!("/pillar-3/in/{name}"))])
             .try_into()

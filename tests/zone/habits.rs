@@ -26,7 +26,7 @@ fn described(zone: &Zone, state: &str) -> Vec<Value> {
 const PRELUDE: &str = r#"
 import time
 client = sftp()
-content = read("list")
+content = read("winscp")
 def gone():
     for _ in range(500):
         if not [name for name in client.listdir("/pillar-3/in") if name.endswith(".csv.age")]:
@@ -45,7 +45,9 @@ def asked(name):
 #[test]
 fn questions_and_settings_after_the_upload_keep_their_answers_when_the_worker_has_taken_it() {
     let zone = Zone::new();
-    zone.put_here("list", zone.encrypt(LIST));
+    for client in ["winscp", "lftp", "rclone", "append"] {
+        zone.put_here(client, zone.encrypt(LIST));
+    }
     let script = PRELUDE.to_owned()
         + r#"
 told = {}
@@ -58,7 +60,7 @@ client.rename(path + ".filepart", path)
 client.utime(path, (5, 1700000000))
 told["winscp"] = asked("winscp.csv.age")
 
-path = "/pillar-3/in/lftp.csv.age"
+content, path = read("lftp"), "/pillar-3/in/lftp.csv.age"
 file = client.open("/pillar-3/in/.in.lftp.csv.age", "wb")
 file.write(content)
 attributes = paramiko.SFTPAttributes()
@@ -69,7 +71,7 @@ told["remove"] = outcome(lambda: client.remove(path))[1]
 client.rename("/pillar-3/in/.in.lftp.csv.age", path)
 told["lftp"] = asked("lftp.csv.age")
 
-path = "/pillar-3/in/rclone.csv.age"
+content, path = read("rclone"), "/pillar-3/in/rclone.csv.age"
 file = client.open(path + ".a1b2c3d4.partial", "wb")
 file.write(content)
 file.close()
@@ -77,6 +79,7 @@ client.posix_rename(path + ".a1b2c3d4.partial", path)
 client.utime(path, (5, 1700000000))
 told["rclone"] = asked("rclone.csv.age")
 
+content = read("append")
 file = client.open("/pillar-3/in/append.csv.age", "ab")
 for at in range(0, len(content), 50):
     client._request(paramiko.sftp.CMD_WRITE, file.handle, paramiko.sftp.int64(at), content[at:at + 50])
@@ -86,12 +89,11 @@ print(json.dumps(told))
 "#;
     let Some(ran) = zone.python(AN, &script) else { return };
     let told: Value = serde_json::from_str(&ran.must_succeed().text()).unwrap();
-    let size = zone.read_here("list").len();
     assert_eq!(told["absent"], serde_json::json!([2, 2]));
     assert_eq!(told["remove"], 2);
     for client in ["winscp", "lftp", "rclone", "append"] {
         let answers = told[client].as_array().unwrap();
-        assert_eq!(answers[0], size, "{client}");
+        assert_eq!(answers[0], zone.read_here(client).len(), "{client}");
         if client != "append" {
             assert_eq!(answers[1], 1_700_000_000, "{client}");
         }

@@ -102,10 +102,9 @@ fn a_list_whose_worker_is_killed_is_done_after_the_restart_exactly_once() {
 fn what_was_not_claimed_when_everything_was_killed_is_done_after_the_next_start() {
     let mut zone = Zone::new();
     let names: Vec<String> = (0..20).map(|at| format!("{at:02}.csv.age")).collect();
-    let content = zone.encrypt("insz\n85073003328\n");
     let mut batch = String::new();
     for name in &names {
-        zone.put_here(name, &content);
+        zone.put_here(name, zone.encrypt("insz\n85073003328\n"));
         batch += &format!("put {name} /pillar-3/in/\n");
     }
     zone.sftp(AN, &batch).must_succeed();

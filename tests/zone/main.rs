@@ -33,5 +33,6 @@ mod paths;
 mod receipts;
 mod record;
 mod refusals;
+mod replay;
 mod revocation;
 mod smuggling;

@@ -46,7 +46,19 @@ fn status_tells_states_the_oldest_and_the_last_delivery_as_table_and_as_json() {
     }
 }
 
-/// Issue after issue builds on these names: dashboards and alerts break when one goes.
+#[test]
+fn output_that_nobody_reads_to_its_end_is_no_error() {
+    let zone = Zone::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dropzone"));
+    command.arg("--config").arg(zone.directory()).args(["status", "--json"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ran = command.stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let ran = ran.wait_with_output().unwrap();
+    assert_eq!((ran.status.code(), String::from_utf8_lossy(&ran.stderr).as_ref()), (Some(0), ""));
+}
+
+/// Dashboards and alerts build on these names: they break when one goes.
 const SERVE_SERIES: &[&str] = &[
     "dropzone_build_info",
     "dropzone_access_log_healthy",

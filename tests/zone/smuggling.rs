@@ -135,7 +135,6 @@ fn a_client_that_is_killed_in_the_middle_publishes_nothing() {
 #[test]
 fn a_rename_from_a_temporary_name_publishes() {
     let zone = Zone::new();
-    zone.put_here("list", zone.encrypt("insz\n85073003328\n"));
     for (at, (begin, end)) in [
         ("", ".filepart"),
         ("", ".part"),
@@ -148,6 +147,7 @@ fn a_rename_from_a_temporary_name_publishes() {
     .enumerate()
     {
         let name = format!("{at}.csv.age");
+        zone.put_here("list", zone.encrypt("insz\n85073003328\n"));
         let temporary = format!("/pillar-3/in/{begin}{name}{end}");
         zone.sftp(AN, &format!("put list {temporary}")).must_succeed();
         assert_eq!(zone.accepted(), at, "{temporary} is not complete yet");

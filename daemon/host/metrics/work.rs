@@ -2,8 +2,9 @@
 //! - `dropzone_arrivals{state}`: arrivals in each state at the last scan
 //! - `dropzone_oldest_waiting_arrival_seconds`: age of the oldest arrival that waits or is worked on; 0 if none does
 //! - `dropzone_job_duration_seconds{kind}`: from claim to done, deferred or held; `kind` is relay or query
-//! - `dropzone_jobs_total{exchange,result}`: tries of jobs, by done, deferred or held
+//! - `dropzone_jobs_total{exchange,result}`: tries of jobs, by done, repeated (no job: the same file was here), deferred or held
 //! - `dropzone_jobs_held_total{reason}`: arrivals that an operator must look at, by the code of a `Reason`
+//! - `dropzone_incidents_total{kind}`: files where they do not belong or not what they were, by the code of an `Incident`
 //! - `dropzone_deliveries_total{exchange,receiver}`: results put into an outbox
 //! - `dropzone_last_delivery_timestamp_seconds{exchange}`: seconds since 1970; 0 if none is known
 //! - `dropzone_log_head_timestamp_seconds`: when the last head of the access log was signed; 0 if none is known
@@ -25,6 +26,7 @@ use crate::host::clock::Clock;
 use crate::host::log::AccessLog;
 use crate::policy::agreement::Exchange;
 use crate::policy::arrival::State;
+use crate::policy::incident::Incident;
 use crate::policy::path::Slug;
 use crate::policy::reason::Reason;
 
@@ -36,6 +38,8 @@ const KINDS: [&str; 2] = ["relay", "query"];
 pub enum JobResult {
     /// Delivered.
     Done,
+    /// The same as an earlier arrival.
+    Repeated,
     /// To be tried again.
     Deferred,
     /// An operator must look.
@@ -44,12 +48,13 @@ pub enum JobResult {
 
 impl JobResult {
     /// All, for metrics.
-    pub const ALL: [Self; 3] = [Self::Done, Self::Deferred, Self::Held];
+    pub const ALL: [Self; 4] = [Self::Done, Self::Repeated, Self::Deferred, Self::Held];
 
     /// The label.
     pub fn code(self) -> &'static str {
         match self {
             Self::Done => "done",
+            Self::Repeated => "repeated",
             Self::Deferred => "deferred",
             Self::Held => "held",
         }
@@ -65,6 +70,7 @@ pub struct WorkMetrics {
     exchanges: RwLock<BTreeMap<Slug, OfExchange>>,
     vectors: Vectors,
     held: IntCounterVec,
+    incidents: IntCounterVec,
     spool_free: IntGauge,
     seals: Seals,
 }
@@ -107,6 +113,9 @@ impl WorkMetrics {
         }
         let vectors = Vectors::new(&registry)?;
         let held = reasons(&registry, ("dropzone_jobs_held_total", "Arrivals an operator must look at"))?;
+        let name = ("dropzone_incidents_total", "Files where they do not belong, or not what they were");
+        let incidents = counters(&registry, name, &["kind"])?;
+        Incident::ALL.iter().for_each(|kind| drop(incidents.with_label_values(&[kind.code()])));
         let seals = seals(&registry)?;
         let known = RwLock::default();
         let metrics = Self {
@@ -117,6 +126,7 @@ impl WorkMetrics {
             exchanges: known,
             vectors,
             held,
+            incidents,
             spool_free,
             seals,
         };
@@ -170,6 +180,11 @@ impl WorkMetrics {
     /// An arrival is held; `job` counts the try too.
     pub fn held(&self, reason: &Reason) {
         self.held.with_label_values(&[reason.code()]).inc();
+    }
+
+    /// An incident was reported.
+    pub fn incident(&self, incident: Incident) {
+        self.incidents.with_label_values(&[incident.code()]).inc();
     }
 
     /// A result was put into a receiver's outbox.

@@ -1,7 +1,7 @@
 //! The spool: the one interface between `serve` and `work`. One arrival is one folder, the folder it lies in is its state,
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
-//! an arrival, `claim` what a worker does with one, `held` what an operator does, `folders` what an institution sees of the results, `index` what it
-//! still has in progress.
+//! an arrival, `claim` what a worker does with one, `held` what an operator does, `folders` what an institution sees of the
+//! results, `index` what it still has in progress, `seen` what was here before.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
@@ -10,6 +10,7 @@
 //! refused/‹id›/                                           arrival.json, no payload (+ hold.json, discard.json)
 //! outbox/‹institution›/‹exchange›/‹name›                  results to collect
 //! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival, and its signature
+//! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
 //! ```
 
 mod claim;
@@ -18,6 +19,7 @@ mod held;
 mod index;
 mod partial;
 mod publish;
+mod seen;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,7 @@ pub use self::folders::{FileFacts, Stage};
 pub use self::held::{DiscardNote, Discarding};
 pub use self::index::Standing;
 pub use self::partial::Partial;
+pub use self::seen::Seen;
 use super::directory::Directory;
 use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::path::{Name, Slug};
@@ -107,6 +110,7 @@ impl<T> Attempt<T> for std::io::Result<T> {
 #[derive(Debug)]
 pub struct Spool {
     path: PathBuf,
+    top: Directory,
     partial: Directory,
     states: [Directory; State::ALL.len()],
     outbox: Directory,
@@ -126,16 +130,18 @@ impl Spool {
         })?;
         let make = |name: &str| top.make(name).attempt("make", || name.to_owned());
         let [incoming, active, deferred, hold, done, refused] = State::ALL.map(|state| make(state.as_str()));
+        let (partial, outbox, receipts) = (make("partial")?, make("outbox")?, make("receipts")?);
         let spool = Self {
             path: root.to_owned(),
-            partial: make("partial")?,
+            top,
+            partial,
             states: [incoming?, active?, deferred?, hold?, done?, refused?],
-            outbox: make("outbox")?,
-            receipts: make("receipts")?,
+            outbox,
+            receipts,
             index: index::Index::default(),
         };
         spool.prepare(pairs)?;
-        spool.require_one_mount(&top)?;
+        spool.require_one_mount()?;
         Ok(spool)
     }
 
@@ -157,14 +163,16 @@ impl Spool {
     }
 
     /// `rename(2)` and `link(2)` do not cross mounts, not even bind mounts of one file system.
-    fn require_one_mount(&self, top: &Directory) -> Result<(), SpoolError> {
+    fn require_one_mount(&self) -> Result<(), SpoolError> {
         let mount_of = |folder: &Directory| {
             statx(folder, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)
                 .map(|facts| facts.stx_mnt_id)
                 .attempt("examine the mount of", || self.path.display().to_string())
         };
-        let mount = mount_of(top)?;
-        for folder in self.states.iter().chain([&self.partial, &self.outbox, &self.receipts]) {
+        let mount = mount_of(&self.top)?;
+        // Not there before `work` ran once.
+        let seen = self.top.directory(seen::SEEN).ok();
+        for folder in self.states.iter().chain([&self.partial, &self.outbox, &self.receipts]).chain(&seen) {
             if mount_of(folder)? != mount {
                 return Err(SpoolError::Unfit(format!(
                     "the spool {} spans several mounts: mount the whole folder as one volume, because arrivals move by rename",

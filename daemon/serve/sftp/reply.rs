@@ -174,6 +174,8 @@ fn status_code(reason: &Reason) -> StatusCode {
         | Reason::JobMemory
         | Reason::Discarded
         | Reason::ArrivalUnreadable
+        | Reason::SameContentAgain { .. }
+        | Reason::SameContentElsewhere
         | Reason::NoLongerConfigured => StatusCode::PermissionDenied,
     }
 }
