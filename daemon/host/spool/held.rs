@@ -78,12 +78,22 @@ impl Spool {
         id: &ArrivalId,
         note: &DiscardNote,
     ) -> Result<Option<Discarding<'_>>, SpoolError> {
+        let name = id.to_string();
+        match self.state(State::Hold).directory(&name) {
+            Ok(folder) => self.decide_discard(folder, id, note),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error).attempt("open", || name),
+        }
+    }
+
+    /// Of the one who has opened the folder; meanwhile somebody else may have moved it.
+    fn decide_discard(
+        &self,
+        folder: Directory,
+        id: &ArrivalId,
+        note: &DiscardNote,
+    ) -> Result<Option<Discarding<'_>>, SpoolError> {
         let (name, hold) = (id.to_string(), self.state(State::Hold));
-        let folder = match hold.directory(&name) {
-            Ok(folder) => folder,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(error).attempt("open", || name),
-        };
         // The note first: whoever finds the other name finds the note too. Beside a held arrival it means nothing.
         write_durably(&folder, DISCARD, &to_json(note)?)?;
         match hold.move_to(&name, hold, &format!("{name}{DISCARDING}")) {
@@ -237,8 +247,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let spool = spool(root.path());
         let arrival = arrival_in(root.path(), State::Hold, "a.age");
+        let opened = spool.state(State::Hold).directory(&arrival.id.to_string()).unwrap();
         assert!(spool.release(&arrival.id).unwrap());
         assert!(!spool.release(&arrival.id).unwrap());
+        assert!(spool.decide_discard(opened, &arrival.id, &note()).unwrap().is_none());
         assert!(spool.begin_discard(&arrival.id, &note()).unwrap().is_none());
         let incoming = root.path().join("incoming").join(arrival.id.to_string());
         assert!(!names(&incoming).contains(&DISCARD.to_owned()), "{:?}", names(&incoming));
