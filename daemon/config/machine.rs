@@ -206,11 +206,14 @@ fn work(desk: &mut Desk<'_>, raw: &raw::Work) -> Option<Work> {
     let jobs = desk.count(&key.at("jobs"), raw.jobs.unwrap_or(2), 1..=64);
     let tries = desk.count(&key.at("tries"), raw.tries.unwrap_or(10), 1..=100);
     let job = job_limits(desk, &key, raw);
+    let lease = Duration::from_secs(1)..=crate::policy::lease::LONGEST;
+    let lease = desk.duration(&key.at("lease"), raw.lease.as_deref().unwrap_or("30s"), lease);
     Some(Work {
         scan_every: scan_every?,
         jobs: usize::try_from(jobs?).ok()?,
         tries: u32::try_from(tries?).ok()?,
         job: job?,
+        lease: lease?,
     })
 }
 

@@ -156,6 +156,8 @@ pub struct Work {
     pub tries: u32,
     /// What one job may take.
     pub job: JobLimits,
+    /// How long another node's worker may give no sign of life before what it claimed is taken over.
+    pub lease: Duration,
 }
 
 /// What one peer may take, from LIMITS.

@@ -91,6 +91,7 @@ pub struct Work {
     pub job_time: Option<String>,
     pub result_size: Option<String>,
     pub job_memory: Option<String>,
+    pub lease: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -133,6 +133,7 @@ fn a_good_zone_becomes_checked_values() {
     assert_eq!(config.machine.limits.login_grace, Duration::from_secs(10));
     assert_eq!(config.machine.limits.idle, Limits::default().idle);
     assert_eq!(config.machine.work.tries, 10);
+    assert_eq!(config.machine.work.lease, std::time::Duration::from_secs(30));
     assert_eq!(config.machine.sockets.work, zone.path().join("run/work.sock"));
     assert_eq!(config.pairs().len(), 2);
     let agii = config.institutions.values().next().unwrap();
@@ -148,7 +149,7 @@ fn a_good_zone_becomes_checked_values() {
 /// File, text to replace, replacement, beginning of the error, and a part of it.
 type Mistake = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
-const MAIN_MISTAKES: [Mistake; 27] = [
+const MAIN_MISTAKES: [Mistake; 28] = [
     ("dropzone.yaml", "node: zone-1", "node: Zone 1", "dropzone.yaml:1: node:", "is not a name"),
     ("dropzone.yaml", "node: zone-1", "nod: zone-1", "dropzone.yaml:1:", "unknown field `nod`"),
     ("dropzone.yaml", "host-key: keys/host\n", "", "dropzone.yaml", "missing field `host-key`"),
@@ -201,6 +202,7 @@ const MAIN_MISTAKES: [Mistake; 27] = [
     ("dropzone.yaml", "8 MiB", "8", "dropzone.yaml:11: limits.unwritten-bytes:", "1.0 MiB to 1.0 GiB"),
     ("dropzone.yaml", "8 MiB", "8 apples", "dropzone.yaml:11: limits.unwritten-bytes:", "not a size"),
     ("dropzone.yaml", "node: zone-1", "work: {jobs: 0}", "dropzone.yaml:1: work.jobs:", "1 to 64"),
+    ("dropzone.yaml", "node: zone-1", "work: {lease: 999ms}", "dropzone.yaml:1: work.lease:", "1s to 1h"),
     ("dropzone.yaml", "  register:", "  Register:", "dropzone.yaml:10: databases.Register:", "is not a name"),
     ("dropzone.yaml", "node: zone-1", "node: a\nnode: b", "dropzone.yaml:", "duplicate"),
     ("dropzone.yaml", "node: zone-1", "node: [", "dropzone.yaml:", "Remedy"),

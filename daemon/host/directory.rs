@@ -1,6 +1,10 @@
 //! A folder held by its descriptor. Everything below it is reached one name at a time through `openat2` with
 //! `RESOLVE_BENEATH` and without following any symbolic link, so no name that a peer chose can lead elsewhere.
 //! Which names are allowed is `policy::path`'s question.
+//!
+//! One exception: what a claimed arrival gives away is named by two components, both of our own making, through the name of
+//! its folder (`host::spool::staging`). A descriptor of that folder, however it was opened, would survive the rename that takes
+//! the claim away; only the path does not, and that is the fence.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -12,6 +12,7 @@ pub mod evidence;
 pub mod head;
 pub mod incident;
 pub mod job;
+pub mod lease;
 pub mod path;
 pub mod penalties;
 pub mod probes;

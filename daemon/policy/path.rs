@@ -37,6 +37,11 @@ impl Slug {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Of a machine whose name nobody told.
+    pub(super) fn unknown() -> Self {
+        Self("unknown".to_owned())
+    }
 }
 
 impl TryFrom<String> for Slug {

@@ -2,6 +2,7 @@
 //! here once, for status messages, receipts, the access log and metrics. No sentence holds an internal detail.
 
 mod jobs;
+mod replay;
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -241,32 +242,6 @@ impl Reason {
                 "writes-out-of-order",
                 "Uw programma stuurt de delen van het bestand in een te losse volgorde. Stuur het met een gewone SFTP-client, van begin tot einde.",
                 "Your program sends the parts of the file too far out of order. Send it with an ordinary SFTP client, from start to end.",
-            ),
-        }
-    }
-
-    fn wording_of_repetitions(&self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::SameContentAgain { is_held: false, .. } => (
-                "same-content-again",
-                "Dit is precies het bestand dat u al eerder stuurde; het wordt geen tweede keer verwerkt. Lees het ontvangstbewijs van die aankomst. \
-                 Moet de lijst opnieuw verwerkt worden, versleutel ze dan opnieuw.",
-                "This is exactly the file that you sent before; it is not processed again. Read the receipt of that arrival. To have \
-                 the list processed once more, encrypt it again.",
-            ),
-            Self::SameContentAgain { is_held: true, .. } => (
-                "same-content-again",
-                "Dit is precies het bestand dat u al eerder stuurde en dat werd tegengehouden. Het ontvangstbewijs van die aankomst zegt waarom; \
-                 stuur zo nodig een verbeterde lijst, opnieuw versleuteld.",
-                "This is exactly the file that you sent before and that is held. The receipt of that arrival says why; if need be, send a \
-                 corrected list, encrypted again.",
-            ),
-            _ => (
-                "same-content-elsewhere",
-                "Precies dit versleutelde bestand werd al eerder elders ingediend en wordt hier niet verwerkt. Versleutel uw lijst opnieuw, voor deze \
-                 uitwisseling, en stuur het nieuwe bestand. De beheerder ziet het.",
-                "Exactly this encrypted file was handed in elsewhere before and is not processed here. Encrypt your list again, for this \
-                 exchange, and send the new file. The operator sees it.",
             ),
         }
     }

@@ -43,6 +43,8 @@ pub enum Event {
     Other,
     /// A worker claimed an arrival.
     Claim,
+    /// What a worker had claimed that is gone or does not move any more was taken from it.
+    Takeover,
     /// A result was put into an outbox.
     Deliver,
     /// An arrival's job ended: done, deferred or held.

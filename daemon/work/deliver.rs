@@ -11,7 +11,7 @@ use super::{Lease, Workshop, record_of};
 use crate::config::{Config, Database};
 use crate::host::files::digest;
 use crate::host::log::LogError;
-use crate::host::spool::{Claim, SpoolError};
+use crate::host::spool::{Claim, Delivered, SpoolError};
 use crate::policy::agreement::{Exchange, Flow, Job, Query};
 use crate::policy::arrival::{Arrival, ArrivalId, delivery_name};
 use crate::policy::incident::Incident;
@@ -37,6 +37,21 @@ pub struct Progress {
     pub rows_out: Option<u64>,
     /// What was delivered.
     pub deliveries: Vec<Delivery>,
+}
+
+impl Progress {
+    /// Goes on from what earlier tries have delivered.
+    pub fn take_up(&mut self, delivered: Vec<Delivered>) {
+        for Delivered { delivery, content, rows_in, rows_out } in delivered {
+            (self.content, self.rows_in, self.rows_out) = (content, rows_in, rows_out);
+            self.deliveries.push(delivery);
+        }
+    }
+
+    /// Whether a receiver has its result.
+    pub fn has_delivered(&self, to: &Slug) -> bool {
+        self.deliveries.iter().any(|delivery| &delivery.to == to)
+    }
 }
 
 /// What is to be done with an arrival.
@@ -136,15 +151,19 @@ impl Workshop {
         progress: &mut Progress,
     ) -> Result<(), JobError> {
         let stop = Stop::after(&self.stop, order.config.machine.work.job.time);
+        // Who has a result gets no second one, also where it has been collected since.
+        let to: Vec<&Slug> = order.flow.to.iter().filter(|to| !progress.has_delivered(to)).collect();
         let staged = match &order.flow.job {
-            Job::Relay => self.relay((claim, &stop), arrival, order.flow)?,
-            Job::Query(query) => self.query((claim, &stop), arrival, order, query, progress)?,
+            Job::Relay => self.relay((claim, &stop), arrival, &to)?,
+            Job::Query(query) => self.query((claim, &stop), arrival, order, (query, &to), progress)?,
         };
         let name = delivery_name(arrival);
         for result in staged {
-            let delivery = self.deliver(claim, arrival, &name, result)?;
+            let delivery = self.deliver(claim, arrival, (&name, result), progress)?;
             progress.deliveries.push(delivery);
         }
+        // In the order of the flow, whichever try delivered them.
+        progress.deliveries.sort_by_key(|delivery| order.flow.to.iter().position(|to| *to == delivery.to));
         Ok(())
     }
 
@@ -152,7 +171,7 @@ impl Workshop {
         &self,
         (claim, stop): (&Claim<'_>, &Stop),
         arrival: &Arrival,
-        flow: &Flow,
+        to: &[&Slug],
     ) -> Result<Vec<Staged>, JobError> {
         // Nobody here can open it, so its digest is the only proof that it is still what was dropped.
         let found = Digesting::new(stop.reading(claim.payload()?), arrival.size).finish();
@@ -160,11 +179,11 @@ impl Workshop {
         stop.go_on()?;
         let found = found?;
         self.admit(arrival, &found)?;
-        let stage = |to: &Slug| {
+        let stage = |to: &&Slug| {
             claim.stage_payload(to)?;
-            Ok(Staged { to: to.clone(), size: found.size, sha256: found.sha256.clone() })
+            Ok(Staged { to: (*to).clone(), size: found.size, sha256: found.sha256.clone() })
         };
-        flow.to.iter().map(stage).collect()
+        to.iter().map(stage).collect()
     }
 
     fn query(
@@ -172,10 +191,10 @@ impl Workshop {
         (claim, stop): (&Claim<'_>, &Stop),
         arrival: &Arrival,
         order: Order<'_>,
-        query: &Query,
+        (query, to): (&Query, &[&Slug]),
         progress: &mut Progress,
     ) -> Result<Vec<Staged>, JobError> {
-        let Order { config, flow, .. } = order;
+        let config = order.config;
         let payload = claim.payload()?;
         let size = payload.metadata()?.len().min(arrival.size);
         let limits = config.machine.work.job;
@@ -198,8 +217,9 @@ impl Workshop {
         };
         let memory = self.memory.lease();
         let source = Source { query, register, mapped: memory.bytes(), stop: stop.clone() };
-        let outputs = flow.to.iter().map(|to| {
-            let recipients = config.institutions.get(to).map(|institution| institution.recipients.as_slice());
+        let outputs = to.iter().map(|to| {
+            let recipients =
+                config.institutions.get(*to).map(|institution| institution.recipients.as_slice());
             let encryptor = encrypt::begin(recipients.unwrap_or_default()).map_err(QueryError::Encrypt)?;
             Ok((encryptor, claim.stage(to)?))
         });
@@ -207,9 +227,9 @@ impl Workshop {
         let (rows, sealed) = encrypt::encrypt(outputs, limits.result_size, |pipe| list.join(&source, pipe))
             .map_err(|error| blame(error, &memory, limits.memory))?;
         progress.rows_out = Some(rows);
-        let staged = flow.to.iter().zip(sealed).map(|(to, sealed)| {
+        let staged = to.iter().zip(sealed).map(|(to, sealed)| {
             sealed.output.sync_all()?;
-            Ok(Staged { to: to.clone(), size: sealed.size, sha256: sealed.sha256 })
+            Ok(Staged { to: (*to).clone(), size: sealed.size, sha256: sealed.sha256 })
         });
         staged.collect()
     }
@@ -218,28 +238,41 @@ impl Workshop {
         &self,
         claim: &Claim<'_>,
         arrival: &Arrival,
-        name: &Name,
-        result: Staged,
+        (name, result): (&Name, Staged),
+        progress: &Progress,
     ) -> Result<Delivery, JobError> {
         let exchange = arrival.id.exchange();
-        let mut delivery =
+        let delivery =
             Delivery { to: result.to, name: name.clone(), size: result.size, sha256: result.sha256 };
-        // A crash between delivery and the end of the job: what lies there is the delivery, under another file key.
-        match self.spool.open_file(&delivery.to, exchange, Folder::Out, name) {
-            Ok(file) => (delivery.size, delivery.sha256) = digest(file)?,
-            Err(error) if error.is_not_found() => {}
+        let (content, rows_in, rows_out) = (progress.content, progress.rows_in, progress.rows_out);
+        let mut delivered = Delivered { delivery, content, rows_in, rows_out };
+        // A version of this program that left no notes delivered it, and what lies there is under another file key.
+        let there = match self.spool.open_file(&delivered.delivery.to, exchange, Folder::Out, name) {
+            Ok(file) => Some(digest(file)?),
+            Err(error) if error.is_not_found() => None,
             Err(error) => return Err(error.into()),
+        };
+        if let Some((size, sha256)) = &there {
+            (delivered.delivery.size, delivered.delivery.sha256) = (*size, sha256.clone());
+        }
+        // Only the move itself is safe from a claim that is lost now; this spares the log a record of what will not be.
+        if claim.is_lost() {
+            return Err(SpoolError::Lost(arrival.id.to_string()).into());
         }
         self.log.append(&Record {
             path: Some(format!("/{exchange}/{}/{name}", Folder::Out.as_str())),
-            bytes: Some(delivery.size),
-            sha256: Some(delivery.sha256.clone()),
-            detail: Some(format!("to {}", delivery.to)),
+            bytes: Some(delivered.delivery.size),
+            sha256: Some(delivered.delivery.sha256.clone()),
+            detail: Some(format!("to {}", delivered.delivery.to)),
             ..record_of(Event::Deliver, Outcome::Ok, arrival)
         })?;
-        claim.deliver(&delivery.to, name)?;
-        self.metrics.delivered(exchange, &delivery.to, self.clock.now());
-        Ok(delivery)
+        if there.is_some() {
+            claim.adopt(&delivered)?
+        } else {
+            claim.deliver(&delivered)?
+        }
+        self.metrics.delivered(exchange, &delivered.delivery.to, self.clock.now());
+        Ok(delivered.delivery)
     }
 }
 

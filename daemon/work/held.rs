@@ -166,7 +166,7 @@ impl Workshop {
             deliveries: before.map(|receipt| receipt.deliveries).unwrap_or_default(),
             ..Receipt::of(arrival, &self.agreement(arrival), Verdict::Discarded)
         };
-        self.write_receipt(arrival, &receipt)
+        self.write_unclaimed(arrival, &receipt)
     }
 
     /// What its receipt says so far, if it is this zone's own.

@@ -4,9 +4,9 @@
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
 //! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
 //! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
-//! is done; `receipts` what its sender reads, signed by `signer`. Beside it, `ask` tells `serve` whether a file is for this
-//! zone, `held` does what operators decide about arrivals that wait, `reload` takes a changed configuration over, and `seal`
-//! signs how far the access log has come.
+//! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
+//! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `held` does what operators decide about arrivals
+//! that wait, `reload` takes a changed configuration over, and `seal` signs how far the access log has come.
 
 mod ask;
 pub mod deliver;
@@ -24,14 +24,15 @@ mod seal;
 pub mod signer;
 mod split;
 mod stop;
+mod takeover;
 pub mod turns;
 pub mod watch;
 pub mod worker;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, RwLock};
 
 use anyhow::Context;
 use zeroize::Zeroizing;
@@ -39,6 +40,7 @@ use zeroize::Zeroizing;
 use self::open::Identities;
 use self::seal::Seals;
 use self::signer::{SignError, Signer};
+use self::takeover::{Neighbours, Stranded};
 use crate::config::Config;
 use crate::host::clock::Clock;
 use crate::host::control;
@@ -48,7 +50,7 @@ use crate::host::log::{AccessLog, LogError};
 use crate::host::metrics::{ReloadMetrics, WorkMetrics};
 use crate::host::process::Hangup;
 use crate::host::socket::Socket;
-use crate::host::spool::{Spool, SpoolError};
+use crate::host::spool::{Heartbeat, Spool, SpoolError};
 use crate::host::systemd;
 use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::path::Slug;
@@ -63,6 +65,8 @@ const LEAST_MAPPED: u64 = 8 << 20;
 pub struct Workshop {
     config: tokio::sync::watch::Sender<Arc<Config>>,
     spool: Spool,
+    heartbeat: Heartbeat,
+    neighbours: Mutex<Neighbours>,
     log: AccessLog,
     clock: Clock,
     identities: Identities,
@@ -78,7 +82,9 @@ pub struct Workshop {
     /// The last scan of the spool failed, or the last try could not be recorded.
     is_stuck: AtomicBool,
     /// Arrivals that this process claimed, and left in `active` because it could move them nowhere.
-    stranded: Mutex<BTreeSet<ArrivalId>>,
+    stranded: Mutex<Stranded>,
+    /// Held for writing by the job of an arrival that may end the process, for reading by all others.
+    room: RwLock<()>,
     stop: Arc<AtomicBool>,
 }
 
@@ -99,7 +105,7 @@ pub enum Unfinished {
     Sign(#[from] SignError),
 }
 
-/// Runs until `shutdown`: opens everything, recovers what a crash left, and works. Fails only at start.
+/// Runs until `shutdown`: opens everything, and works; its first look takes on what a crash left. Fails only at start.
 pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let opening = tokio::task::spawn_blocking(move || Workshop::open(config, Clock::system()));
     let workshop = Arc::new(opening.await.context("opening the workshop")??);
@@ -130,7 +136,7 @@ pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = 
 }
 
 impl Workshop {
-    /// Opens spool, log and keys, and puts back what a crash left in `active`. Blocks.
+    /// Opens spool, log and keys, and joins those who claim. Blocks.
     pub fn open(config: Config, clock: Clock) -> anyhow::Result<Self> {
         let machine = &config.machine;
         let identities = read_identities(&machine.identities)?;
@@ -139,22 +145,20 @@ impl Workshop {
         let spool = Spool::open(&machine.spool, &config.pairs())?;
         spool.own_seen()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
-        let recovered = spool.recover()?;
-        for id in recovered.ids {
-            tracing::info!(arrival = %id, "put back after an unfinished job");
-        }
-        for (id, error) in recovered.failures {
-            tracing::error!(arrival = %id, %error, "not put back as it should be after an unfinished job; see in the spool");
-        }
+        // After the log was opened: from here on no other process of this node claims.
+        let heartbeat = spool.join(&machine.node, machine.work.lease)?;
         let metrics = WorkMetrics::new(config.exchanges.values(), &clock)?;
         metrics.watch_log(&log)?;
         tell_last_deliveries(&spool, &metrics)?;
         let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
         let config = tokio::sync::watch::Sender::new(Arc::new(config));
         let (seals, memory, is_stuck, stranded, stop, reloading, discarding) = Default::default();
+        let (neighbours, room) = Default::default();
         let workshop = Self {
             config,
             spool,
+            heartbeat,
+            neighbours,
             log,
             clock,
             identities,
@@ -167,6 +171,7 @@ impl Workshop {
             reloading,
             is_stuck,
             stranded,
+            room,
             stop,
         };
         workshop.publish_key()?;

@@ -5,9 +5,9 @@ use jiff::Timestamp;
 
 use super::deliver::Progress;
 use super::{Unfinished, Workshop, record_of};
-use crate::host::spool::SpoolError;
+use crate::host::spool::{Claim, SpoolError};
 use crate::policy::arrival::{Arrival, receipt_name};
-use crate::policy::path::Folder;
+use crate::policy::path::{Folder, Name};
 use crate::policy::published::{self, signature_name};
 use crate::policy::reason::Reason;
 use crate::policy::receipt::{Explanation, JobReport, Receipt, Verdict};
@@ -56,23 +56,55 @@ pub fn repetition(arrival: &Arrival, agreement: &str, reason: &Reason, at: Times
     }
 }
 
+/// A receipt and its signature.
+struct Paper {
+    name: Name,
+    json: Vec<u8>,
+    signature_name: Name,
+    signature: String,
+}
+
+impl Paper {
+    fn receipt(&self) -> (&Name, &[u8]) {
+        (&self.name, &self.json)
+    }
+
+    fn signature(&self) -> (&Name, &str) {
+        (&self.signature_name, &self.signature)
+    }
+}
+
 impl Workshop {
-    /// Writes a receipt in place of the one before.
-    pub(super) fn write_receipt(&self, arrival: &Arrival, receipt: &Receipt) -> Result<(), Unfinished> {
+    /// Writes the receipt of a claimed arrival in place of the one before.
+    pub(super) fn write_receipt(
+        &self,
+        claim: &Claim<'_>,
+        arrival: &Arrival,
+        receipt: &Receipt,
+    ) -> Result<(), Unfinished> {
+        // Only the move itself is safe from a claim that is lost now; this spares the log a record of what will not be.
+        if claim.is_lost() {
+            return Err(SpoolError::Lost(arrival.id.to_string()).into());
+        }
+        let paper = self.signed(arrival, receipt)?;
+        Ok(claim.publish_receipt(paper.receipt(), paper.signature())?)
+    }
+
+    /// Records and signs a receipt.
+    fn signed(&self, arrival: &Arrival, receipt: &Receipt) -> Result<Paper, Unfinished> {
         let name = receipt_name(arrival);
         let mut json =
             serde_json::to_vec_pretty(receipt).map_err(|error| Unfinished::Json(error.to_string()))?;
         json.push(b'\n');
         let signature = self.signer.sign(Namespace::Receipt, &json)?;
         let signature_name = signature_name(&name).ok_or_else(|| Unfinished::Json(name.to_string()))?;
-        let (institution, exchange) = (arrival.id.institution(), arrival.id.exchange());
         self.log.append(&Record {
-            path: Some(format!("/{exchange}/{}/{name}", Folder::Receipts.as_str())),
+            path: Some(format!("/{}/{}/{name}", arrival.id.exchange(), Folder::Receipts.as_str())),
             bytes: Some(json.len() as u64),
             reason: receipt.reason.as_ref().map(|reason| reason.code.clone()),
             ..record_of(Event::Receipt, Outcome::Ok, arrival)
         })?;
-        Ok(self.spool.write_receipt(institution, exchange, (&name, &json), (&signature_name, &signature))?)
+        Ok(Paper { name, json, signature_name, signature })
     }
 
     /// The receipt of an upload that the gate refused; written once.
@@ -85,7 +117,14 @@ impl Workshop {
             finished: Some(arrival.received),
             ..Receipt::of(arrival, &self.agreement(arrival), Verdict::Refused)
         };
-        self.write_receipt(arrival, &refusal)
+        self.write_unclaimed(arrival, &refusal)
+    }
+
+    /// Writes a receipt of which whoever writes it writes the same, so that it needs no claim.
+    pub(super) fn write_unclaimed(&self, arrival: &Arrival, receipt: &Receipt) -> Result<(), Unfinished> {
+        let (institution, exchange) = (arrival.id.institution(), arrival.id.exchange());
+        let paper = self.signed(arrival, receipt)?;
+        Ok(self.spool.write_receipt(institution, exchange, paper.receipt(), paper.signature())?)
     }
 
     /// Puts the public key, and the page that says how to use it, where institutions find their receipts.

@@ -117,7 +117,7 @@ impl Workshop {
         let detail = format!("the same as {first}");
         let reason = Reason::SameContentAgain { arrival: first, is_held };
         let told = repetition(arrival, &self.agreement(arrival), &reason, self.clock.now());
-        self.write_receipt(arrival, &told)?;
+        self.write_receipt(claim, arrival, &told)?;
         let record = Record { detail: Some(detail), ..record_of(Event::Job, Outcome::Ok, arrival) };
         self.log.append(&record.because(&reason))?;
         claim.finish()?;

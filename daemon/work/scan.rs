@@ -135,7 +135,8 @@ impl Floor {
             }
             workshop.put_back_stranded();
             workshop.finish_discards();
-            let waiting = workshop.waiting();
+            let neighbours = workshop.look_after_neighbours();
+            let waiting = neighbours.and_then(|()| workshop.waiting());
             let (told, refusals) = workshop.tell_refusals(told);
             (waiting.and_then(|waiting| refusals.map(|()| waiting)), told)
         });
@@ -254,6 +255,7 @@ impl Workshop {
                 self.metrics.held(reason);
                 JobResult::Held
             }
+            End::Lost => JobResult::Lost,
             End::Gone | End::Stopped => return,
         };
         self.metrics.job(id.exchange(), kind, result, took);

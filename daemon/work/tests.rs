@@ -57,16 +57,34 @@ fn flow(name: &str, job: Job, to: &[&str]) -> Flow {
     }
 }
 
-fn sockets(folder: &Path) -> Sockets {
-    Sockets {
-        serve: folder.join("serve.sock"),
-        work: folder.join("work.sock"),
-        work_control: folder.join("control.sock"),
-    }
+fn quick_work() -> Work {
+    let (scan_every, lease) = (Duration::from_millis(200), Duration::from_secs(30));
+    Work { scan_every, jobs: 2, tries: 2, lease, job: JobLimits::default() }
 }
 
-fn work() -> Work {
-    Work { scan_every: Duration::from_millis(200), jobs: 2, tries: 2, job: JobLimits::default() }
+fn machine(folder: &Path) -> Machine {
+    let at = "127.0.0.1:0".parse().unwrap();
+    Machine {
+        node: slug("test"),
+        listen: Vec::new(),
+        host_key: folder.join("host"),
+        identities: vec![folder.join("zone.agekey")],
+        signing_key: folder.join("sign"),
+        spool: folder.join("spool"),
+        log: Log { directory: folder.join("log"), keep_days: 31, heads_to: HeadsTo::default() },
+        metrics: MetricsListen { serve: at, work: at },
+        sockets: Sockets {
+            serve: folder.join("serve.sock"),
+            work: folder.join("work.sock"),
+            work_control: folder.join("control.sock"),
+        },
+        databases: BTreeMap::from([(slug("register"), Database::Sqlite(folder.join("register.db")))]),
+        work: quick_work(),
+        limits: Limits::default(),
+        algorithms: crate::config::Algorithms::Compat,
+        penalties: PenaltyRules::default(),
+        proxies: Vec::new(),
+    }
 }
 
 fn config(folder: &Path, receiver: &Identity) -> Config {
@@ -98,34 +116,15 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
             flow("hand-on", Job::Relay, &["atlas"]),
         ],
     };
-    let at = "127.0.0.1:0".parse().unwrap();
     Config {
         main: String::new(),
         files: crate::config::Files::new(),
         directory: folder.to_owned(),
-        machine: Machine {
-            node: slug("test"),
-            listen: Vec::new(),
-            host_key: folder.join("host"),
-            identities: vec![folder.join("zone.agekey")],
-            signing_key: folder.join("sign"),
-            spool: folder.join("spool"),
-            log: Log { directory: folder.join("log"), keep_days: 31, heads_to: HeadsTo::default() },
-            metrics: MetricsListen { serve: at, work: at },
-            sockets: sockets(folder),
-            databases: BTreeMap::from([(slug("register"), Database::Sqlite(folder.join("register.db")))]),
-            work: work(),
-            limits: Limits::default(),
-            algorithms: crate::config::Algorithms::Compat,
-            penalties: PenaltyRules::default(),
-            proxies: Vec::new(),
-        },
+        machine: machine(folder),
         institutions: ["agii", "atlas"].iter().map(|name| (slug(name), institution(name))).collect(),
-        exchanges: BTreeMap::from([
-            (slug("pillar-3"), exchange("pillar-3", date(2028, 3, 2))),
-            (slug("pillar-4"), exchange("pillar-4", date(2028, 3, 2))),
-            (slug("over"), exchange("over", date(2026, 11, 20))),
-        ]),
+        exchanges: [("pillar-3", 2028), ("pillar-4", 2028), ("over", 2026)]
+            .map(|(name, year)| (slug(name), exchange(name, date(year, 11, 20))))
+            .into(),
     }
 }
 
@@ -393,9 +392,10 @@ fn what_is_left_in_active_is_put_back_by_the_next_scan_and_not_by_the_next_start
 fn a_list_that_ends_the_process_every_time_is_held_after_the_agreed_tries() {
     let zone = Zone::new();
     let arrival = zone.drop_list(b"insz\n1\n");
-    for _ in 0..2 {
-        drop(zone.workshop.spool.claim(State::Incoming, &arrival.id).unwrap().unwrap());
-        assert_eq!(zone.workshop.spool.recover().unwrap().ids, std::slice::from_ref(&arrival.id));
+    // The first time others may have run beside it, so it is only suspected.
+    for _ in 0..3 {
+        zone.workshop.spool.claim(State::Incoming, &arrival.id).unwrap().unwrap().begin().unwrap();
+        zone.workshop.spool.put_back(&arrival.id).unwrap();
     }
     assert_eq!(zone.work(&arrival), End::Held(Reason::TriesExhausted));
     let receipt = zone.receipt(&arrival);
@@ -433,7 +433,13 @@ fn a_held_arrival_that_an_operator_moves_back_by_hand_starts_anew() {
         .map(|entry| entry.unwrap().file_name())
         .collect();
     left.sort();
-    assert_eq!(left, ["arrival.json", "payload.age"]);
+    let [_, _, notes @ ..] = &left[..] else { panic!("{left:?}") };
+    assert_eq!((&left[0], &left[1]), (&"arrival.json".into(), &"payload.age".into()));
+    let is_note = |name: &std::ffi::OsString, to: &str| {
+        name.to_str()
+            .is_some_and(|name| name.starts_with(&format!("result-{to}.")) && name.ends_with(".json"))
+    };
+    assert!(matches!(notes, [one, other] if is_note(one, "agii") && is_note(other, "atlas")), "{notes:?}");
 }
 
 #[test]
@@ -446,10 +452,129 @@ fn one_arrival_that_cannot_be_recovered_does_not_keep_the_others_from_it() {
     let unfinished = zone.workshop.spool.refused_path().join("a.new");
     std::fs::create_dir(&unfinished).unwrap();
     std::fs::create_dir(zone.workshop.spool.incoming_path().join(stuck.id.to_string())).unwrap();
-    let recovered = zone.workshop.spool.recover().unwrap();
-    assert_eq!(recovered.ids, [other.id]);
-    assert!(matches!(&recovered.failures[..], [(id, SpoolError::Exists(_))] if *id == stuck.id));
+    for arrival in [&stuck, &other] {
+        zone.workshop.strand(arrival.id.clone());
+    }
+    zone.workshop.put_back_stranded();
+    assert_eq!(zone.workshop.spool.list(State::Active).unwrap(), std::slice::from_ref(&stuck.id));
+    assert!(zone.workshop.spool.list(State::Incoming).unwrap().contains(&other.id));
     assert!(unfinished.exists(), "the refusal that `serve` may be writing is not touched");
+}
+
+#[test]
+fn what_a_process_that_is_gone_had_claimed_is_taken_over_and_recorded() {
+    let zone = Zone::new();
+    let names = ["a", "b", "c", "d"].map(|name| {
+        let arrival =
+            zone.publish("pillar-3", Some("enrich"), &format!("{name}.age"), &zone.encrypted(b"insz\n1\n"));
+        arrival.id.to_string()
+    });
+    let spool = zone.folder.path().join("spool");
+    let nodes = ["", ".test.00000001", ".elsewhere.00000002", ".elsewhere.00000003"];
+    for (name, node) in names.iter().zip(nodes) {
+        std::fs::rename(
+            spool.join("incoming").join(name),
+            spool.join("active").join(format!("{name}{node}")),
+        )
+        .unwrap();
+    }
+    for node in ["test.00000001", "elsewhere.00000003", "test.00000004"] {
+        std::fs::write(spool.join("nodes").join(node), "1 3600000\n").unwrap();
+    }
+    zone.workshop.look_after_neighbours().unwrap();
+    let left = zone.workshop.spool.list(State::Active).unwrap();
+    assert_eq!(
+        left.iter().map(ArrivalId::to_string).collect::<Vec<_>>(),
+        [&names[3][..]],
+        "its process may live"
+    );
+    let takeovers =
+        zone.events().into_iter().filter(|event| (event.0, event.1) == (Event::Takeover, Outcome::Ok));
+    assert_eq!(takeovers.count(), 3);
+    let is_there = |node: &str| spool.join("nodes").join(node).exists();
+    assert!(
+        !is_there("test.00000004") && is_there("elsewhere.00000003"),
+        "who is certainly dead is forgotten"
+    );
+}
+
+#[test]
+fn a_takeover_that_cannot_be_recorded_waits() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    let other = Spool::open(&zone.folder.path().join("spool"), &[]).unwrap();
+    drop(other.claim(State::Incoming, &arrival.id).unwrap().unwrap());
+    let (log, away) = (zone.folder.path().join("log"), zone.folder.path().join("log-away"));
+    std::fs::rename(&log, &away).unwrap();
+    std::fs::write(&log, "in the way").unwrap();
+    // Another day, another file.
+    zone.workshop.clock.set("2026-11-22T12:00:00Z".parse().unwrap());
+    zone.workshop.look_after_neighbours().unwrap();
+    assert_eq!(zone.state_of(&arrival), State::Active, "no record, no move");
+    std::fs::remove_file(&log).unwrap();
+    std::fs::rename(&away, &log).unwrap();
+    zone.workshop.put_back_stranded();
+    assert_eq!(zone.state_of(&arrival), State::Incoming);
+    assert_eq!(zone.events().iter().filter(|event| event.0 == Event::Takeover).count(), 1);
+}
+
+#[test]
+fn a_list_that_may_have_ended_the_process_runs_alone() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    zone.workshop.spool.claim(State::Incoming, &arrival.id).unwrap().unwrap().begin().unwrap();
+    zone.workshop.spool.put_back(&arrival.id).unwrap();
+    let beside = zone.workshop.room.read().unwrap();
+    let (done, ended) = std::sync::mpsc::sync_channel(1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| done.send(zone.work(&arrival)).unwrap());
+        assert!(ended.recv_timeout(Duration::from_millis(300)).is_err(), "it waits until it is alone");
+        drop(beside);
+        assert_eq!(ended.recv_timeout(Duration::from_secs(30)).unwrap(), End::Done);
+    });
+    assert_eq!(zone.receipt(&arrival).job.unwrap().tries, 1, "being suspected is no try");
+}
+
+#[test]
+fn who_has_a_result_and_collected_it_gets_no_second_one_from_the_next_try() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    // The second receiver's outbox cannot be written to.
+    let outbox = zone.folder.path().join("spool/outbox/atlas/pillar-3");
+    std::fs::remove_dir(&outbox).unwrap();
+    std::fs::write(&outbox, "in the way").unwrap();
+    assert_eq!(zone.work(&arrival), End::Deferred);
+    let first = zone.receipt(&arrival).deliveries;
+    assert_eq!(first.len(), 1);
+    zone.workshop.spool.collect(&slug("agii"), &slug("pillar-3"), &first[0].name).unwrap();
+    std::fs::remove_file(&outbox).unwrap();
+    assert_eq!(zone.work_from(State::Deferred, &arrival), End::Done);
+    let last = zone.receipt(&arrival);
+    assert_eq!((&last.deliveries[0], last.deliveries.len()), (&first[0], 2));
+    let again = zone.workshop.spool.files(&slug("agii"), &slug("pillar-3"), Folder::Out).unwrap();
+    assert_eq!(again, [], "it has been collected");
+    assert_eq!(last.deliveries[1].size, zone.result("atlas", &arrival).len() as u64);
+}
+
+#[test]
+fn what_was_delivered_before_a_crash_is_ended_without_another_job_also_when_the_agreement_is_over() {
+    let zone = Zone::new();
+    let arrival = zone.drop_list(b"insz\n1\n");
+    let in_the_way = zone.folder.path().join("spool/done").join(arrival.id.to_string());
+    std::fs::create_dir(&in_the_way).unwrap();
+    let waiting = Waiting { state: State::Incoming, id: arrival.id.clone() };
+    assert!(zone.workshop.work_on(&waiting).is_err());
+    let before = zone.receipt(&arrival);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    std::fs::remove_file(zone.folder.path().join("register.db")).unwrap();
+    zone.workshop.clock.set("2029-01-01T12:00:00Z".parse().unwrap());
+    assert_eq!(zone.work(&arrival), End::Done);
+    let after = zone.receipt(&arrival);
+    assert_eq!(
+        (after.verdict, &after.deliveries, after.content),
+        (Verdict::Delivered, &before.deliveries, Content::Verified)
+    );
+    assert_eq!(after.job.unwrap().rows_out, before.job.unwrap().rows_out);
 }
 
 #[test]

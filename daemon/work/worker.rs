@@ -10,7 +10,7 @@ use super::turns::Waiting;
 use super::{Unfinished, Workshop, record_of};
 use crate::config::Config;
 use crate::host::spool::{Claim, SpoolError, random};
-use crate::policy::arrival::{Arrival, ArrivalId, State};
+use crate::policy::arrival::Arrival;
 use crate::policy::job::{Next, Tries, after_failure};
 use crate::policy::path::Slug;
 use crate::policy::reason::Reason;
@@ -32,6 +32,8 @@ pub enum End {
     Gone,
     /// The process is stopping; back in `incoming`.
     Stopped,
+    /// Another process has taken it over, and does what is left to do.
+    Lost,
 }
 
 /// The labels of a try in metrics and logs.
@@ -57,6 +59,12 @@ impl Workshop {
         if let Err(error) = self.log.append(&record_of(Event::Claim, Outcome::Ok, &arrival)) {
             return self.put_back(&claim, error.into());
         }
+        // Others that are to have a place beside it wait until it has ended.
+        let (_alone, _beside) = if claim.is_suspect() {
+            (Some(self.room.write().unwrap_or_else(PoisonError::into_inner)), None)
+        } else {
+            (None, Some(self.room.read().unwrap_or_else(PoisonError::into_inner)))
+        };
         let mut progress = Progress {
             kind: None,
             tries: claim.tries().saturating_add(1),
@@ -69,6 +77,7 @@ impl Workshop {
         let kind = progress.kind.unwrap_or("none");
         let end = match outcome {
             Ok(()) => self.finish(&claim, &arrival, &progress),
+            Err(JobError::Spool(error @ SpoolError::Lost(_))) => Err(error.into()),
             Err(error) if self.is_stopping() => {
                 tracing::info!(arrival = %arrival.id, %error, "job put back because the process stops");
                 claim.release().map(|()| End::Stopped).map_err(Unfinished::from)
@@ -79,6 +88,10 @@ impl Workshop {
         };
         match end {
             Ok(end) => Ok(Tried { end, kind }),
+            Err(Unfinished::Spool(SpoolError::Lost(_))) => {
+                self.record_loss(&arrival)?;
+                Ok(Tried { end: End::Lost, kind })
+            }
             // Where a delivery is in place, the next try finds it and only ends the job.
             Err(error) => self.put_back(&claim, error),
         }
@@ -86,24 +99,32 @@ impl Workshop {
 
     fn attempt(&self, claim: &Claim<'_>, arrival: &Arrival, progress: &mut Progress) -> Result<(), JobError> {
         let config = self.config();
+        progress.take_up(claim.deliveries()?);
         let order = self.order(&config, arrival).map_err(JobError::Refused)?;
         progress.kind = Some(order.flow.job.kind());
+        // An earlier try came to its end, and only the end was not noted. That its receipt may be the last one already, and
+        // whether the agreement has ended since, does not matter.
+        if order.flow.to.iter().all(|to| progress.has_delivered(to)) {
+            return Ok(());
+        }
+        order.exchange.require_open(self.clock.today()).map_err(JobError::Refused)?;
         // Tries that ended in an error never come to this: those that ended the process are counted by the next start.
         if claim.tries() >= config.machine.work.tries {
             progress.tries = claim.tries();
             return Err(JobError::Exhausted { tries: claim.tries() });
         }
         let first = receipt(arrival, &order.exchange.agreement.reference, &Standing::IN_PROGRESS, progress);
-        self.write_receipt(arrival, &first).map_err(|error| match error {
+        self.write_receipt(claim, arrival, &first).map_err(|error| match error {
             Unfinished::Log(error) => JobError::Log(error),
             Unfinished::Spool(error) => JobError::Spool(error),
             Unfinished::Json(error) => JobError::Setup(error),
             Unfinished::Sign(error) => JobError::Setup(error.to_string()),
         })?;
+        claim.begin()?;
         caught(|| self.perform(claim, arrival, order, progress))
     }
 
-    /// What the configuration says is to be done with an arrival today.
+    /// What the configuration says is to be done with an arrival, on a day on which its exchange is open.
     fn order<'a>(&self, config: &'a Config, arrival: &Arrival) -> Result<Order<'a>, Reason> {
         let institution: &Slug = arrival.id.institution();
         let known = |exchange: &&crate::policy::agreement::Exchange| {
@@ -113,7 +134,6 @@ impl Workshop {
             config.exchanges.get(arrival.id.exchange()).filter(known).ok_or(Reason::NoLongerConfigured)?;
         let flow = arrival.flow.as_ref().and_then(|name| exchange.flow(name));
         let flow = flow.filter(|flow| flow.from.contains(institution)).ok_or(Reason::NoLongerConfigured)?;
-        exchange.require_open(self.clock.today())?;
         Ok(Order { config, exchange, flow })
     }
 
@@ -121,7 +141,7 @@ impl Workshop {
         let finished = Some(self.clock.now());
         let standing = Standing { verdict: Verdict::Delivered, reason: None, finished };
         let last = receipt(arrival, &self.agreement(arrival), &standing, progress);
-        self.write_receipt(arrival, &last)?;
+        self.write_receipt(claim, arrival, &last)?;
         self.log.append(&Record { detail: rows(progress), ..record_of(Event::Job, Outcome::Ok, arrival) })?;
         claim.finish()?;
         Ok(End::Done)
@@ -144,7 +164,7 @@ impl Workshop {
         tracing::warn!(arrival = %arrival.id, tries = progress.tries, reason = reason.code(), %error, "job failed");
         let standing = Standing { verdict, reason: Some(&reason), finished };
         let told = receipt(arrival, &self.agreement(arrival), &standing, progress);
-        self.write_receipt(arrival, &told)?;
+        self.write_receipt(claim, arrival, &told)?;
         let record = Record { detail: rows(progress), ..record_of(Event::Job, Outcome::Failed, arrival) };
         self.log.append(&record.because(&reason))?;
         match next {
@@ -159,6 +179,13 @@ impl Workshop {
                 Ok(End::Held(reason))
             }
         }
+    }
+
+    /// It has no receipt, for whoever has the arrival now writes it.
+    fn record_loss(&self, arrival: &Arrival) -> Result<(), Unfinished> {
+        tracing::warn!(arrival = %arrival.id, "the claim was lost to another process; nothing was delivered by this one");
+        let record = record_of(Event::Job, Outcome::Failed, arrival);
+        Ok(self.log.append(&Record { detail: Some("claim lost".to_owned()), ..record })?)
     }
 
     /// Without its description nobody knows its name, so there is no receipt.
@@ -182,8 +209,8 @@ impl Workshop {
     /// What could not be done has not happened: to `incoming`, also where it was deferred before.
     fn put_back<T>(&self, claim: &Claim<'_>, error: Unfinished) -> Result<T, Unfinished> {
         match claim.release() {
-            // The move itself went well, and only making it durable failed.
-            Err(again) if again.is_not_found() => {}
+            // The move itself went well, and only making it durable failed; or somebody else has it.
+            Err(SpoolError::Lost(_)) => {}
             Err(again) => {
                 tracing::error!(arrival = %claim.id(), error = %again, "cannot be put back now; trying again at the next scan");
                 self.strand(claim.id().clone());
@@ -191,27 +218,6 @@ impl Workshop {
             Ok(()) => {}
         }
         Err(error)
-    }
-
-    /// Remembers an arrival that lies in `active` with nobody working on it.
-    pub(super) fn strand(&self, id: ArrivalId) {
-        self.stranded.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-    }
-
-    /// Puts back what was remembered so. What cannot be put back now stays remembered.
-    pub(super) fn put_back_stranded(&self) {
-        let mut stranded = self.stranded.lock().unwrap_or_else(PoisonError::into_inner);
-        stranded.retain(|id| match self.spool.put_back(id) {
-            Ok(()) => {
-                tracing::info!(arrival = %id, "put back after a job that could not be ended");
-                false
-            }
-            Err(error) => {
-                let is_left = self.spool.since(State::Active, id).is_ok();
-                tracing::error!(arrival = %id, %error, is_left, "not put back as it should be; look into the spool");
-                is_left
-            }
-        });
     }
 }
 

@@ -45,9 +45,8 @@ def asked(name):
 #[test]
 fn questions_and_settings_after_the_upload_keep_their_answers_when_the_worker_has_taken_it() {
     let zone = Zone::new();
-    for client in ["winscp", "lftp", "rclone", "append"] {
-        zone.put_here(client, zone.encrypt(LIST));
-    }
+    let clients = ["winscp", "lftp", "rclone", "append"];
+    clients.iter().for_each(|client| drop(zone.put_here(client, zone.encrypt(LIST))));
     let script = PRELUDE.to_owned()
         + r#"
 told = {}
@@ -91,7 +90,7 @@ print(json.dumps(told))
     let told: Value = serde_json::from_str(&ran.must_succeed().text()).unwrap();
     assert_eq!(told["absent"], serde_json::json!([2, 2]));
     assert_eq!(told["remove"], 2);
-    for client in ["winscp", "lftp", "rclone", "append"] {
+    for client in clients {
         let answers = told[client].as_array().unwrap();
         assert_eq!(answers[0], zone.read_here(client).len(), "{client}");
         if client != "append" {

@@ -2,7 +2,9 @@
 //! - `dropzone_arrivals{state}`: arrivals in each state at the last scan
 //! - `dropzone_oldest_waiting_arrival_seconds`: age of the oldest arrival that waits or is worked on; 0 if none does
 //! - `dropzone_job_duration_seconds{kind}`: from claim to done, deferred or held; `kind` is relay or query
-//! - `dropzone_jobs_total{exchange,result}`: tries of jobs, by done, repeated (no job: the same file was here), deferred or held
+//! - `dropzone_jobs_total{exchange,result}`: tries of jobs, by done, repeated (no job: the same file was here), deferred, held,
+//!   or lost to another process
+//! - `dropzone_takeovers_total`: arrivals taken from a process that is gone or does not move any more
 //! - `dropzone_jobs_held_total{reason}`: arrivals that an operator must look at, by the code of a `Reason`
 //! - `dropzone_incidents_total{kind}`: files where they do not belong or not what they were, by the code of an `Incident`
 //! - `dropzone_deliveries_total{exchange,receiver}`: results put into an outbox
@@ -44,11 +46,13 @@ pub enum JobResult {
     Deferred,
     /// An operator must look.
     Held,
+    /// Another process took it over.
+    Lost,
 }
 
 impl JobResult {
     /// All, for metrics.
-    pub const ALL: [Self; 4] = [Self::Done, Self::Repeated, Self::Deferred, Self::Held];
+    pub const ALL: [Self; 5] = [Self::Done, Self::Repeated, Self::Deferred, Self::Held, Self::Lost];
 
     /// The label.
     pub fn code(self) -> &'static str {
@@ -57,6 +61,7 @@ impl JobResult {
             Self::Repeated => "repeated",
             Self::Deferred => "deferred",
             Self::Held => "held",
+            Self::Lost => "lost",
         }
     }
 }
@@ -72,6 +77,7 @@ pub struct WorkMetrics {
     held: IntCounterVec,
     incidents: IntCounterVec,
     spool_free: IntGauge,
+    takeovers: IntCounter,
     seals: Seals,
 }
 
@@ -116,6 +122,9 @@ impl WorkMetrics {
         let name = ("dropzone_incidents_total", "Files where they do not belong, or not what they were");
         let incidents = counters(&registry, name, &["kind"])?;
         Incident::ALL.iter().for_each(|kind| drop(incidents.with_label_values(&[kind.code()])));
+        let help = "Arrivals taken from a process that is gone or does not move any more";
+        let takeovers = IntCounter::new("dropzone_takeovers_total", help)?;
+        add(&registry, &takeovers)?;
         let seals = seals(&registry)?;
         let known = RwLock::default();
         let metrics = Self {
@@ -128,6 +137,7 @@ impl WorkMetrics {
             held,
             incidents,
             spool_free,
+            takeovers,
             seals,
         };
         metrics.know(exchanges);
@@ -213,6 +223,11 @@ impl WorkMetrics {
     /// The access log could not be sealed.
     pub fn not_sealed(&self) {
         self.seals.failures.inc();
+    }
+
+    /// An arrival was taken from another process.
+    pub fn taken_over(&self) {
+        self.takeovers.inc();
     }
 
     /// What can still be written to the spool.

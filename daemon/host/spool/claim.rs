@@ -1,24 +1,28 @@
-//! What a worker does with an arrival: claim it, stage results beside it, deliver them, and move it on. A claim is a
-//! rename into `active`; whoever's rename succeeds has it.
+//! What a worker does with an arrival: claim it, work on it, and move it on. A claim is a rename into `active`, under a name
+//! that says whose it is; whoever's rename succeeds has it. What leaves a claimed arrival is `staging`'s, how a process
+//! shows that it lives `nodes`'s.
 
+use std::collections::BTreeSet;
 use std::fs::File;
+use std::sync::{MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use rustix::fs::{Timespec, Timestamps, futimens};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Attempt, Directory, PAYLOAD, Spool, SpoolError, exists_or, read_arrival, read_json, to_json,
+    Attempt, Directory, PAYLOAD, Spool, SpoolError, exists_or, random, read_arrival, read_json, to_json,
     write_durably,
 };
 use crate::policy::arrival::{Arrival, ArrivalId, State};
-use crate::policy::path::{Name, Slug};
+use crate::policy::lease::Claimed;
 use crate::policy::reason::Reason;
 
 /// Why an arrival is held.
 pub(super) const HOLD: &str = "hold.json";
 pub(super) const TRIES: &str = "tries.json";
+/// There while a job runs.
+pub(super) const BEGUN: &str = "begun";
 
 /// Lies beside a held arrival.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,197 +34,217 @@ pub struct HoldNote {
     pub detail: String,
 }
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 struct Tries {
     tries: u32,
+    /// It was there when a process ended in the middle of its jobs. From then on it runs alone, and only what happens then
+    /// counts as its doing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    suspect: bool,
 }
 
-/// An arrival that this worker has, until one of `finish`, `defer`, `hold` and `release` succeeds. Dropping it before
-/// leaves it in `active`, as a crash would.
+/// An arrival that this worker has, until one of `finish`, `defer`, `hold` and `release` succeeds, or another takes it over.
+/// Dropping it before leaves it in `active`, as a crash would.
 #[derive(Debug)]
 pub struct Claim<'a> {
+    place: Place<'a>,
+    name: String,
+    nonce: String,
+    folder: Directory,
+    tries: Tries,
+}
+
+/// No two threads of this process have the same arrival: its name in `active` would be the same for both.
+#[derive(Debug)]
+struct Place<'a> {
     spool: &'a Spool,
     id: ArrivalId,
-    folder: Directory,
-    tries: u32,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.spool.in_hand().remove(&self.id);
+    }
 }
 
 impl Spool {
     /// Moves an arrival to `active`. `None` where another worker was first.
     pub fn claim(&self, from: State, id: &ArrivalId) -> Result<Option<Claim<'_>>, SpoolError> {
-        let (name, active) = (id.to_string(), self.state(State::Active));
-        match self.state(from).move_to(&name, active, &name) {
+        let Some(place) = self.take_place(id) else { return Ok(None) };
+        let (name, own, active) = (id.to_string(), self.own_name(id), self.state(State::Active));
+        match self.state(from).move_to(&name, active, &own) {
             Ok(()) => {}
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(exists_or(error, || name, "claim")),
         }
-        let claim = self.claimed(id).inspect_err(|_| {
-            // What was not opened was not claimed. If this fails too, the next start recovers it.
-            let _ = active.move_to(&name, self.state(from), &name);
+        let claim = self.claimed(place, own.clone()).inspect_err(|_| {
+            // What was not opened was not claimed. If this fails too, it is put back when this process has ended.
+            let _ = active.move_to(&own, self.state(from), &name);
         });
         claim.map(Some)
     }
 
-    fn claimed(&self, id: &ArrivalId) -> Result<Claim<'_>, SpoolError> {
-        let name = id.to_string();
-        let folder = self.state(State::Active).directory(&name).attempt("open", || name)?;
+    fn claimed<'a>(&'a self, place: Place<'a>, name: String) -> Result<Claim<'a>, SpoolError> {
+        let folder = self.state(State::Active).directory(&name).attempt("open", || name.clone())?;
+        let nonce = format!("{:016x}", random());
+        let mut claim = Claim { place, name, nonce, folder, tries: Tries::default() };
         // An operator released it by moving the folder.
-        folder.remove_if_there(HOLD).attempt("remove", || HOLD.to_owned())?;
+        claim.remove(HOLD)?;
+        claim.settle()?;
         // A count that cannot be read is no reason to leave the arrival behind: it counts anew.
-        let tries = read_json::<Tries>(&folder, TRIES).map_or(0, |tries| tries.tries);
-        Ok(Claim { spool: self, id: id.clone(), folder, tries })
+        claim.tries = read_json(&claim.folder, TRIES).unwrap_or_default();
+        Ok(claim)
     }
 
-    /// At start, before any claim: what a crash left in `active` goes back to `incoming`. The try counts, for the arrival
-    /// itself may be what ended the process.
-    pub fn recover(&self) -> Result<Recovered, SpoolError> {
-        let mut recovered = Recovered::default();
-        for id in self.list(State::Active)? {
-            match self.put_back(&id) {
-                Ok(()) => recovered.ids.push(id),
-                Err(error) => recovered.failures.push((id, error)),
-            }
+    /// What lies in `active`, and whose it is.
+    pub fn claims(&self) -> Result<Vec<Claimed>, SpoolError> {
+        let entries = self.state(State::Active).entries().attempt("list", || "active".to_owned())?;
+        let mut claims: Vec<_> = entries.iter().filter_map(|entry| Claimed::parse(&entry.name)).collect();
+        claims.sort_unstable();
+        Ok(claims)
+    }
+
+    /// Makes another's claim one of this process, from where `put_back` takes it on. Whether this process was the first.
+    pub fn take_over(&self, claimed: &Claimed) -> Result<bool, SpoolError> {
+        let (name, active) = (claimed.to_string(), self.state(State::Active));
+        match active.move_to(&name, active, &self.own_name(&claimed.id)) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(error) => Err(exists_or(error, || name, "take over")),
         }
-        Ok(recovered)
     }
 
-    /// Moves an arrival that nobody works on any more from `active` to `incoming`, and counts its try.
+    /// Whether this process has claimed it, and not moved it on.
+    pub fn has_claimed(&self, id: &ArrivalId) -> bool {
+        self.state(State::Active).stat(&self.own_name(id)).is_ok()
+    }
+
+    /// Moves an arrival that nobody works on any more from this process's claims to `incoming`. If its job had begun, that
+    /// may be its own doing, and is noted.
     pub fn put_back(&self, id: &ArrivalId) -> Result<(), SpoolError> {
-        let (name, active, incoming) =
-            (id.to_string(), self.state(State::Active), self.state(State::Incoming));
-        let counted = active.directory(&name).attempt("open", || name.clone()).and_then(|folder| {
-            let tries = read_json::<Tries>(&folder, TRIES).map_or(0, |tries| tries.tries).saturating_add(1);
-            write_durably(&folder, TRIES, &to_json(&Tries { tries })?)
-        });
-        active.move_to(&name, incoming, &name).map_err(|error| exists_or(error, || name, "recover"))?;
+        let Some(_place) = self.take_place(id) else { return Err(SpoolError::Busy(id.to_string())) };
+        let (name, own) = (id.to_string(), self.own_name(id));
+        let (active, incoming) = (self.state(State::Active), self.state(State::Incoming));
+        let counted =
+            active.directory(&own).attempt("open", || own.clone()).and_then(|folder| blame(&folder));
+        active.move_to(&own, incoming, &name).map_err(|error| exists_or(error, || name, "recover"))?;
         incoming.sync().and_then(|()| active.sync()).attempt("sync", || "incoming".to_owned())?;
         // An arrival that waits uncounted is better than one that nobody sees.
         counted
     }
+
+    fn own_name(&self, id: &ArrivalId) -> String {
+        Claimed { id: id.clone(), owner: Some(self.me().clone()) }.to_string()
+    }
+
+    fn take_place(&self, id: &ArrivalId) -> Option<Place<'_>> {
+        let is_new = self.in_hand().insert(id.clone());
+        is_new.then(|| Place { spool: self, id: id.clone() })
+    }
+
+    fn in_hand(&self) -> MutexGuard<'_, BTreeSet<ArrivalId>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// What a start found in `active`.
-#[derive(Debug, Default)]
-pub struct Recovered {
-    /// Back in `incoming`.
-    pub ids: Vec<ArrivalId>,
-    /// Those that could not be moved back, or not be counted.
-    pub failures: Vec<(ArrivalId, SpoolError)>,
+/// The simplest rule by which an innocent list that shared a process with a bad one is not held for it: the first time it
+/// is only suspected, and runs alone from then on; what ends the process then is its own doing, and counts.
+fn blame(folder: &Directory) -> Result<(), SpoolError> {
+    if folder.stat(BEGUN).is_err() {
+        return Ok(());
+    }
+    let before: Tries = read_json(folder, TRIES).unwrap_or_default();
+    let tries = before.tries.saturating_add(u32::from(before.suspect));
+    write_durably(folder, TRIES, &to_json(&Tries { tries, suspect: true })?)
 }
 
-impl Claim<'_> {
+impl<'a> Claim<'a> {
     /// Which arrival.
     pub fn id(&self) -> &ArrivalId {
-        &self.id
+        &self.place.id
     }
 
     /// Its description.
     pub fn arrival(&self) -> Result<Arrival, SpoolError> {
-        read_arrival(&self.folder, &self.id)
+        read_arrival(&self.folder, self.id())
     }
 
     /// Its encrypted file.
     pub fn payload(&self) -> Result<File, SpoolError> {
-        self.folder.file(PAYLOAD).attempt("open", || format!("{}/{PAYLOAD}", self.id))
+        self.folder.file(PAYLOAD).attempt("open", || format!("{}/{PAYLOAD}", self.id()))
     }
 
     /// Tries before this one.
     pub fn tries(&self) -> u32 {
-        self.tries
+        self.tries.tries
     }
 
-    /// A new, empty file for a receiver's result, in the arrival's folder.
-    pub fn stage(&self, receiver: &Slug) -> Result<File, SpoolError> {
-        let name = staged(receiver);
-        self.folder.create_anew(&name).attempt("make", || format!("{}/{name}", self.id))
+    /// Whether it may have ended a process, and is to run without others beside it.
+    pub fn is_suspect(&self) -> bool {
+        self.tries.suspect
     }
 
-    /// The payload itself as a receiver's result.
-    pub fn stage_payload(&self, receiver: &Slug) -> Result<(), SpoolError> {
-        let name = staged(receiver);
-        self.folder
-            .remove_if_there(&name)
-            .and_then(|()| self.folder.link(PAYLOAD, &self.folder, &name))
-            .attempt("link", || format!("{}/{name}", self.id))
+    /// Marks that its job begins: if the process ends now, that may be its doing. Not synced: a power cut is nobody's.
+    pub fn begin(&self) -> Result<(), SpoolError> {
+        self.make(BEGUN).map(drop)
     }
 
-    /// Puts a staged result into the receiver's outbox, durably. One that is already there under this name, which derives
-    /// from the arrival, is this delivery: a crash came between it and the end of the job.
-    pub fn deliver(&self, receiver: &Slug, name: &Name) -> Result<(), SpoolError> {
-        let staged = staged(receiver);
-        let what = || format!("{}/{staged}", self.id);
-        let file = self.folder.file(&staged).attempt("open", what)?;
-        file.sync_all().attempt("sync", what)?;
-        let outbox = self.spool.outbox_of(receiver, self.id.exchange())?;
-        match self.folder.move_to(&staged, &outbox, name.as_str()) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => self.folder.remove(&staged).attempt("remove", what)?,
-            Err(error) => return Err(error).attempt("deliver", what),
-        }
-        outbox.sync().and_then(|()| self.folder.sync()).attempt("sync", what)
-    }
-
-    /// Delivered: to `done`.
+    /// Delivered: to `done`. The notes of what was delivered go with it.
     pub fn finish(&self) -> Result<(), SpoolError> {
-        self.clear_staged()?;
-        self.forget_tries()?;
+        self.settle()?;
+        self.remove(TRIES)?;
         self.move_on(State::Done)
     }
 
     /// To be tried again: to `deferred`, due at `until`, which is the modification time of its `tries.json`.
     pub fn defer(&self, until: Timestamp, tries: u32) -> Result<(), SpoolError> {
-        self.clear_staged()?;
-        write_durably(&self.folder, TRIES, &to_json(&Tries { tries })?)?;
-        self.set_due(until)?;
+        self.settle()?;
+        // It came to an end in order, so it is no suspect any more.
+        self.write(TRIES, &to_json(&Tries { tries, suspect: false })?)?;
+        self.set_time(TRIES, until)?;
         self.move_on(State::Deferred)
     }
 
     /// An operator must look: to `hold`, with the reason beside it. Moved back to `incoming`, it starts anew.
     pub fn hold(&self, reason: &Reason, detail: &str) -> Result<(), SpoolError> {
-        self.clear_staged()?;
+        self.settle()?;
         let note = HoldNote { reason: reason.clone(), detail: detail.to_owned() };
-        write_durably(&self.folder, HOLD, &to_json(&note)?)?;
-        self.forget_tries()?;
+        self.write(HOLD, &to_json(&note)?)?;
+        self.remove(TRIES)?;
         self.move_on(State::Hold)
     }
 
     /// Not now: to `incoming`, with the tries it had.
     pub fn release(&self) -> Result<(), SpoolError> {
-        self.clear_staged()?;
+        self.settle()?;
         self.move_on(State::Incoming)
     }
 
-    fn forget_tries(&self) -> Result<(), SpoolError> {
-        self.folder.remove_if_there(TRIES).attempt("remove", || TRIES.to_owned())
-    }
-
-    fn clear_staged(&self) -> Result<(), SpoolError> {
-        for entry in self.folder.entries().attempt("list", || self.id.to_string())? {
-            if entry.name.starts_with("result-") || entry.name.ends_with(".new") {
-                self.folder.remove_if_there(&entry.name).attempt("remove", || entry.name.clone())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// On a file that this process made: a time can only be set by its owner, and the folder is `serve`'s.
-    fn set_due(&self, at: Timestamp) -> Result<(), SpoolError> {
-        let stamp = Timespec { tv_sec: at.as_second(), tv_nsec: 0 };
-        let times = Timestamps { last_access: stamp, last_modification: stamp };
-        self.folder
-            .file_to_write(TRIES)
-            .and_then(|file| futimens(file, &times))
-            .attempt("set the time of", || format!("{}/{TRIES}", self.id))
-    }
-
     fn move_on(&self, state: State) -> Result<(), SpoolError> {
-        let name = self.id.to_string();
-        let (active, target) = (self.spool.state(State::Active), self.spool.state(state));
-        active.move_to(&name, target, &name).map_err(|error| exists_or(error, || name.clone(), "move"))?;
-        target.sync().and_then(|()| active.sync()).attempt("sync", || name.clone())
+        let name = self.id().to_string();
+        let (active, target) = (self.spool().state(State::Active), self.spool().state(state));
+        match active.move_to(&self.name, target, &name) {
+            Err(error @ (Errno::EXIST | Errno::NOTEMPTY)) => return Err(exists_or(error, || name, "move")),
+            moved => self.fenced(moved, "move", "")?,
+        }
+        target.sync().and_then(|()| active.sync()).attempt("sync", || name)
     }
-}
 
-fn staged(receiver: &Slug) -> String {
-    format!("result-{receiver}.age")
+    pub(super) fn spool(&self) -> &'a Spool {
+        self.place.spool
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Of this claim alone: what two tries stage never has the same name.
+    pub(super) fn nonce(&self) -> &str {
+        &self.nonce
+    }
+
+    /// For reading, and for syncing what was done by name.
+    pub(super) fn folder(&self) -> &Directory {
+        &self.folder
+    }
 }

@@ -161,7 +161,7 @@ impl Spool {
         below(&self.outbox, institution, exchange)
     }
 
-    fn receipts_of(&self, institution: &Slug, exchange: &Slug) -> Result<Directory, SpoolError> {
+    pub(super) fn receipts_of(&self, institution: &Slug, exchange: &Slug) -> Result<Directory, SpoolError> {
         below(&self.receipts, institution, exchange)
     }
 }

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::claim::HOLD;
+use super::staging::is_note;
 use super::{
     ARRIVAL, Attempt, Directory, Spool, SpoolError, exists_or, read_arrival, read_json, to_json,
     write_durably,
@@ -22,7 +23,7 @@ const DISCARD: &str = "discard.json";
 /// What the name of a folder ends in whose arrival is being discarded.
 const DISCARDING: &str = ".discard";
 /// What is kept of a discarded arrival, as evidence.
-const KEPT: [&str; 4] = [ARRIVAL, HOLD, DISCARD, "delivered.json"];
+const KEPT: [&str; 3] = [ARRIVAL, HOLD, DISCARD];
 
 /// Lies beside a discarded arrival.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,7 +149,7 @@ impl Discarding<'_> {
     /// Removes the payload and all that was made of it, durably, and then moves what is left to `refused`. Once more is no harm.
     pub fn finish(&self) -> Result<(), SpoolError> {
         for entry in self.folder.entries().attempt("list", || self.id.to_string())? {
-            if !KEPT.contains(&entry.name.as_str()) {
+            if !is_evidence(&entry.name) {
                 self.remove(&entry.name, entry.kind)
                     .attempt("remove", || format!("{}/{}", self.id, entry.name))?;
             }
@@ -176,6 +177,11 @@ impl Discarding<'_> {
     }
 }
 
+/// Also a note of what a receiver has: beside a held arrival, there is one for what was delivered only.
+fn is_evidence(name: &str) -> bool {
+    KEPT.contains(&name) || is_note(name)
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -201,8 +207,13 @@ mod tests {
         std::fs::create_dir_all(folder.join("staged")).unwrap();
         std::fs::write(folder.join(ARRIVAL), serde_json::to_vec(&arrival).unwrap()).unwrap();
         let hold = serde_json::json!({"reason": Reason::JobFailed, "detail": ""}).to_string();
-        for (name, text) in [("payload.age", "x"), ("result-agii.age", "x"), (TRIES, "{}"), ("staged/a", "x")]
-        {
+        for (name, text) in [
+            ("payload.age", "x"),
+            ("result-agii.0.age", "x"),
+            ("result-atlas.1.json", "{}"),
+            (TRIES, "{}"),
+            ("staged/a", "x"),
+        ] {
             std::fs::write(folder.join(name), text).unwrap();
         }
         std::fs::write(folder.join(HOLD), hold).unwrap();
@@ -237,7 +248,7 @@ mod tests {
         one.finish().unwrap();
         other.finish().unwrap();
         let left = root.path().join("refused").join(arrival.id.to_string());
-        assert_eq!(names(&left), ["arrival.json", "discard.json", "hold.json"]);
+        assert_eq!(names(&left), ["arrival.json", "discard.json", "hold.json", "result-atlas.1.json"]);
         assert_eq!(spool.discarding().unwrap(), []);
         assert!(spool.resume_discard(&arrival.id).unwrap().is_none());
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Attempt, Directory, FileFacts, PAYLOAD, Spool, SpoolError, Stage};
+use super::{Attempt, Directory, FileFacts, PAYLOAD, Spool, SpoolError, Stage, id_in};
 use crate::policy::arrival::{Arrival, ArrivalId, State, name_digest};
 use crate::policy::path::{Name, Slug};
 
@@ -18,7 +18,8 @@ use crate::policy::path::{Name, Slug};
 const STEP: Duration = Duration::from_secs(2);
 /// Descriptions kept in memory, about 300 bytes each.
 const DESCRIBED_MAX: usize = 50_000;
-/// Arrivals remembered beyond their end, and for how long: a client that lost the answer tries again within a day.
+/// Arrivals remembered beyond their end, of all institutions together, and for how long: a client that lost the answer tries
+/// again within a day.
 const RECENT_MAX: usize = 10_000;
 const RECENT: Duration = Duration::from_secs(24 * 3600);
 /// How long a finished arrival's name still answers as a file. Longer would be in the way of who sends a new file under an
@@ -70,6 +71,9 @@ struct Listing {
 /// When a folder last changed, as the file system tells it: modification and change time, seconds and nanoseconds.
 type Change = [(i64, u64); 2];
 
+/// Institution, exchange and name.
+type Key = (Slug, Slug, Name);
+
 /// What is remembered of an arrival.
 #[derive(Debug, Clone)]
 struct Published {
@@ -79,10 +83,45 @@ struct Published {
     mtime: i64,
 }
 
+/// Where there is room for no more, the institution that has most of it forgets its oldest: nobody's are pushed out by
+/// another's.
 #[derive(Debug, Default)]
 struct Recent {
-    by_name: HashMap<(Slug, Slug, Name), Published>,
-    order: VecDeque<((Slug, Slug, Name), ArrivalId)>,
+    by_name: HashMap<Key, Published>,
+    order: HashMap<Slug, VecDeque<(Key, ArrivalId)>>,
+    count: usize,
+}
+
+impl Recent {
+    fn add(&mut self, key: Key, published: Published, most: usize) {
+        let id = published.id.clone();
+        self.by_name.insert(key.clone(), published);
+        self.order.entry(key.0.clone()).or_default().push_back((key, id));
+        self.count += 1;
+        while self.count > most {
+            let Some(longest) = self.order.values_mut().max_by_key(|order| order.len()) else { break };
+            let Some((key, id)) = longest.pop_front() else { break };
+            self.count -= 1;
+            if self.by_name.get(&key).is_some_and(|newest| newest.id == id) {
+                self.by_name.remove(&key);
+            }
+        }
+    }
+}
+
+/// The newest of each institution in turn, as many as there is room for, oldest first. `ids` are sorted.
+fn fairly<'a>(ids: impl DoubleEndedIterator<Item = &'a ArrivalId>, most: usize) -> Vec<&'a ArrivalId> {
+    let mut ranked: Vec<(usize, &ArrivalId)> = Vec::new();
+    let mut counts: HashMap<&Slug, usize> = HashMap::new();
+    for id in ids.rev() {
+        let rank = counts.entry(id.institution()).or_default();
+        ranked.push((*rank, id));
+        *rank += 1;
+    }
+    ranked.sort_by_key(|(rank, _)| *rank);
+    let mut taken: Vec<_> = ranked.into_iter().take(most).map(|(_, id)| id).collect();
+    taken.sort_unstable();
+    taken
 }
 
 impl Spool {
@@ -128,7 +167,7 @@ impl Spool {
 
     /// The encrypted file of an arrival in progress, to compare another with it. `None` where it has moved on.
     pub fn payload_of(&self, standing: &Standing) -> Option<File> {
-        let folder = self.state(standing.state).directory(&standing.id.to_string()).ok()?;
+        let folder = self.folder_of(standing.state, &standing.id).ok()?;
         folder.file(PAYLOAD).ok()
     }
 
@@ -168,8 +207,7 @@ impl Spool {
     /// At start: what was finished within the last day.
     pub fn recall(&self, now: Timestamp) -> Result<(), SpoolError> {
         let done = self.list(State::Done)?;
-        let young = done.iter().rev().take_while(|id| is_within(RECENT, id, now)).take(RECENT_MAX);
-        for id in young.collect::<Vec<_>>().into_iter().rev() {
+        for id in fairly(done.iter().filter(|id| is_within(RECENT, id, now)), RECENT_MAX) {
             if let Ok(arrival) = self.arrival(State::Done, id) {
                 self.remember(&arrival);
             }
@@ -184,20 +222,12 @@ impl Spool {
         let key = (institution.clone(), exchange.clone(), arrival.name.clone());
         let FileFacts { size, mtime, .. } = FileFacts::of(arrival);
         let published = Published { id: arrival.id.clone(), sha256, size, mtime };
-        let mut recent = lock(&self.index.recent);
-        recent.by_name.insert(key.clone(), published);
-        recent.order.push_back((key, arrival.id.clone()));
-        while recent.order.len() > RECENT_MAX {
-            let Some((key, id)) = recent.order.pop_front() else { break };
-            if recent.by_name.get(&key).is_some_and(|newest| newest.id == id) {
-                recent.by_name.remove(&key);
-            }
-        }
+        lock(&self.index.recent).add(key, published, RECENT_MAX);
     }
 
     fn listings(&self) -> Result<Vec<(State, Arc<Arrivals>)>, SpoolError> {
         let list = |(state, listing): (State, &Mutex<Listing>)| {
-            let arrivals = listed(self.state(state), &mut lock(listing));
+            let arrivals = listed((state, self.state(state)), &mut lock(listing));
             Ok((state, arrivals.attempt("list", || state.as_str().to_owned())?))
         };
         State::IN_PROGRESS.into_iter().zip(&self.index.listings).map(list).collect()
@@ -232,7 +262,7 @@ impl Spool {
     }
 }
 
-fn listed(folder: &Directory, listing: &mut Listing) -> rustix::io::Result<Arc<Arrivals>> {
+fn listed((state, folder): (State, &Directory), listing: &mut Listing) -> rustix::io::Result<Arc<Arrivals>> {
     let (now, change) = (Instant::now(), last_change(folder)?);
     let is_known = listing.change == Some(change);
     let first_seen = match listing.seen {
@@ -245,7 +275,7 @@ fn listed(folder: &Directory, listing: &mut Listing) -> rustix::io::Result<Arc<A
         _ => now,
     };
     let mut arrivals = Arrivals::new();
-    for id in folder.entries()?.iter().filter_map(|entry| ArrivalId::parse(&entry.name)) {
+    for id in folder.entries()?.iter().filter_map(|entry| id_in(state, &entry.name)) {
         let pair = (id.institution().clone(), id.exchange().clone());
         arrivals.entry(pair).or_default().entry(id.name_digest().to_owned()).or_default().push(id);
     }
@@ -316,7 +346,7 @@ mod tests {
         let (folder, spool) = spool();
         let incoming = Directory::open(&folder.path().join("incoming")).unwrap();
         let mut listing = Listing::default();
-        let read = |listing: &mut Listing| listed(&incoming, listing).unwrap();
+        let read = |listing: &mut Listing| listed((State::Incoming, &incoming), listing).unwrap();
         let first = read(&mut listing);
         assert!(!Arc::ptr_eq(&first, &read(&mut listing)), "too soon to be sure");
         let (seen, last) = listing.seen.unwrap();
@@ -326,6 +356,33 @@ mod tests {
         put(&folder, State::Incoming, &arrival_named("list.age"));
         assert_eq!(read(&mut listing).len(), 1, "something has");
         drop(spool);
+    }
+
+    fn published(second: i64, institution: &str) -> (Key, Published) {
+        let slug = |text| Slug::parse(text).unwrap();
+        let (name, exchange) = (Name::parse(&format!("{second}.age")).unwrap(), slug("x"));
+        let at = Timestamp::from_second(1_800_000_000 + second).unwrap();
+        let id = ArrivalId::new(at, &name, 0, &slug(institution), &exchange);
+        ((slug(institution), exchange, name), Published { id, sha256: String::new(), size: 0, mtime: 0 })
+    }
+
+    #[test]
+    fn an_institution_with_many_files_does_not_push_anothers_out_of_memory() {
+        let mut recent = Recent::default();
+        let mut all = Vec::new();
+        for (second, institution) in
+            [(0, "few"), (1, "few")].into_iter().chain((2..100).map(|second| (second, "many")))
+        {
+            let (key, published) = published(second, institution);
+            all.push(published.id.clone());
+            recent.add(key, published, 10);
+        }
+        let mut kept: Vec<&ArrivalId> = recent.by_name.values().map(|published| &published.id).collect();
+        kept.sort_unstable();
+        let expected: Vec<&ArrivalId> = all.iter().take(2).chain(all.iter().skip(92)).collect();
+        assert_eq!(kept, expected);
+        assert_eq!(fairly(all.iter(), 10), expected, "after a restart too");
+        assert_eq!(recent.order.values().map(VecDeque::len).sum::<usize>(), 10);
     }
 
     #[test]

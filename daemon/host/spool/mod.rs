@@ -1,41 +1,51 @@
 //! The spool: the one interface between `serve` and `work`. One arrival is one folder, the folder it lies in is its state,
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
-//! an arrival, `claim` what a worker does with one, `held` what an operator does, `folders` what an institution sees of the
-//! results, `index` what it still has in progress, `seen` what was here before.
+//! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `held` what an
+//! operator does, `folders` what an institution sees of the results, `index` what it still has in progress, `seen` what was
+//! here before.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
-//! incoming | active | deferred | hold | done/‹id›/        payload.age, arrival.json (+ tries.json, hold.json)
-//! hold/‹id›.discard/                                      a held arrival on its way to `refused`
-//! refused/‹id›/                                           arrival.json, no payload (+ hold.json, discard.json)
+//! incoming | deferred | hold | done/‹id›/                 payload.age, arrival.json (+ tries.json, hold.json, result-….json)
+//! active/‹id›.‹node›.‹token›/                             the same, and what its job makes; the name says who has claimed it
+//! hold/‹id›.discard/                                      a held arrival on its way to refused
+//! refused/‹id›/                                           arrival.json, no payload (+ hold.json, discard.json, result-….json)
 //! outbox/‹institution›/‹exchange›/‹name›                  results to collect
 //! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival, and its signature
 //! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
+//! nodes/‹node›.‹token›                                    locked, and counting, as long as that process claims
 //! ```
 
 mod claim;
 mod folders;
 mod held;
 mod index;
+mod nodes;
 mod partial;
 mod publish;
 mod seen;
+mod staging;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use jiff::Timestamp;
 use rustix::fs::{AtFlags, StatxFlags, statx};
 use rustix::io::Errno;
 
-pub use self::claim::{Claim, HoldNote, Recovered};
+pub use self::claim::{Claim, HoldNote};
 pub use self::folders::{FileFacts, Stage};
 pub use self::held::{DiscardNote, Discarding};
 pub use self::index::Standing;
+pub use self::nodes::Heartbeat;
 pub use self::partial::Partial;
 pub use self::seen::Seen;
+pub use self::staging::Delivered;
 use super::directory::Directory;
 use crate::policy::arrival::{Arrival, ArrivalId, State};
+use crate::policy::lease::{Claimed, Owner};
 use crate::policy::path::{Name, Slug};
 
 /// The encrypted file of an arrival.
@@ -64,6 +74,9 @@ pub enum SpoolError {
     /// Another session or process holds it.
     #[error("spool: {0} is in use")]
     Busy(String),
+    /// Another process has taken the arrival over; nothing more can be done with it here.
+    #[error("spool: the claim on {0} is lost to another process")]
+    Lost(String),
     /// There is already one of that name.
     #[error("spool: {0} is already there")]
     Exists(String),
@@ -115,7 +128,12 @@ pub struct Spool {
     states: [Directory; State::ALL.len()],
     outbox: Directory,
     receipts: Directory,
+    nodes: Arc<Directory>,
     index: index::Index,
+    /// Under which name this process claims.
+    me: OnceLock<Owner>,
+    /// The arrivals that threads of this process have in hand.
+    in_hand: Mutex<BTreeSet<ArrivalId>>,
 }
 
 impl Spool {
@@ -131,6 +149,7 @@ impl Spool {
         let make = |name: &str| top.make(name).attempt("make", || name.to_owned());
         let [incoming, active, deferred, hold, done, refused] = State::ALL.map(|state| make(state.as_str()));
         let (partial, outbox, receipts) = (make("partial")?, make("outbox")?, make("receipts")?);
+        let nodes = Arc::new(make("nodes")?);
         let spool = Self {
             path: root.to_owned(),
             top,
@@ -138,7 +157,10 @@ impl Spool {
             states: [incoming?, active?, deferred?, hold?, done?, refused?],
             outbox,
             receipts,
+            nodes,
             index: index::Index::default(),
+            me: OnceLock::new(),
+            in_hand: Mutex::default(),
         };
         spool.prepare(pairs)?;
         spool.require_one_mount()?;
@@ -172,7 +194,8 @@ impl Spool {
         let mount = mount_of(&self.top)?;
         // Not there before `work` ran once.
         let seen = self.top.directory(seen::SEEN).ok();
-        for folder in self.states.iter().chain([&self.partial, &self.outbox, &self.receipts]).chain(&seen) {
+        let folders = [&self.partial, &self.outbox, &self.receipts, &self.nodes];
+        for folder in self.states.iter().chain(folders).chain(&seen) {
             if mount_of(folder)? != mount {
                 return Err(SpoolError::Unfit(format!(
                     "the spool {} spans several mounts: mount the whole folder as one volume, because arrivals move by rename",
@@ -198,7 +221,7 @@ impl Spool {
     /// The arrivals in a state, oldest first. Folders that are no arrivals are left out.
     pub fn list(&self, state: State) -> Result<Vec<ArrivalId>, SpoolError> {
         let entries = self.state(state).entries().attempt("list", || state.as_str().to_owned())?;
-        let mut ids: Vec<_> = entries.iter().filter_map(|entry| ArrivalId::parse(&entry.name)).collect();
+        let mut ids: Vec<_> = entries.iter().filter_map(|entry| id_in(state, &entry.name)).collect();
         ids.sort_unstable();
         Ok(ids)
     }
@@ -217,16 +240,29 @@ impl Spool {
 
     /// The description of an arrival.
     pub fn arrival(&self, state: State, id: &ArrivalId) -> Result<Arrival, SpoolError> {
-        let folder = self
-            .state(state)
-            .directory(&id.to_string())
-            .attempt("open", || format!("{}/{id}", state.as_str()))?;
+        let folder = self.folder_of(state, id).attempt("open", || format!("{}/{id}", state.as_str()))?;
         read_arrival(&folder, id)
+    }
+
+    fn folder_of(&self, state: State, id: &ArrivalId) -> rustix::io::Result<Directory> {
+        self.state(state).directory(&self.name_of(state, id)?)
+    }
+
+    /// The name of an arrival's folder: in `active`, whoever has it.
+    fn name_of(&self, state: State, id: &ArrivalId) -> rustix::io::Result<String> {
+        if state != State::Active {
+            return Ok(id.to_string());
+        }
+        // Few are active at a time.
+        let mut entries = self.state(state).entries()?.into_iter().map(|entry| entry.name);
+        let is_it = |name: &String| Claimed::parse(name).is_some_and(|claimed| &claimed.id == id);
+        entries.find(is_it).ok_or(Errno::NOENT)
     }
 
     /// When an arrival came into its state.
     pub fn since(&self, state: State, id: &ArrivalId) -> Result<Timestamp, SpoolError> {
-        let facts = self.state(state).stat(&id.to_string()).attempt("examine", || id.to_string())?;
+        let facts = self.name_of(state, id).and_then(|name| self.state(state).stat(&name));
+        let facts = facts.attempt("examine", || id.to_string())?;
         Ok(Timestamp::from_second(facts.st_mtime).unwrap_or(Timestamp::UNIX_EPOCH))
     }
 
@@ -251,6 +287,15 @@ impl Spool {
         let facts =
             rustix::fs::fstatvfs(&self.partial).attempt("measure", || self.path.display().to_string())?;
         Ok(facts.f_bavail.saturating_mul(facts.f_frsize))
+    }
+}
+
+/// The arrival whose folder in this state has this name.
+fn id_in(state: State, name: &str) -> Option<ArrivalId> {
+    if state == State::Active {
+        Claimed::parse(name).map(|claimed| claimed.id)
+    } else {
+        ArrivalId::parse(name)
     }
 }
 

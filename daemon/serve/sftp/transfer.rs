@@ -268,7 +268,10 @@ pub(super) fn answer_of(fault: WriteFault) -> Fault {
 pub(super) fn fault_of(error: &SpoolError) -> Reason {
     match error {
         SpoolError::Busy(_) | SpoolError::Exists(_) => Reason::NameInUse,
-        SpoolError::Unfit(_) | SpoolError::Io { .. } | SpoolError::Unreadable { .. } => unavailable(error),
+        SpoolError::Unfit(_)
+        | SpoolError::Io { .. }
+        | SpoolError::Lost(_)
+        | SpoolError::Unreadable { .. } => unavailable(error),
     }
 }
 
