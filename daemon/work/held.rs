@@ -336,6 +336,7 @@ mod tests {
         let arrival = zone.drop_list(b"insz\n1\n");
         let claim = zone.workshop.spool.claim(State::Incoming, &arrival.id).unwrap().unwrap();
         claim.defer("2100-01-01T00:00:00Z".parse().unwrap(), 1).unwrap();
+        drop(claim);
         assert_eq!(zone.workshop.spool.due(zone.workshop.clock.now()).unwrap(), []);
         zone.workshop.change(&asked(Course::Discard, &arrival), &operator()).unwrap_err();
         zone.workshop.change(&asked(Course::Retry, &arrival), &operator()).unwrap();
