@@ -182,7 +182,7 @@ fn through_dropzone(spool: &Spool, payload: &[u8], round: u32) -> (Duration, Vec
         mtime: None,
         refused: None,
     };
-    let partial = spool.create_partial(&institution, &exchange, &name).unwrap();
+    let mut partial = spool.create_partial(&institution, &exchange, &name).unwrap();
     partial.write_at(payload, 0).unwrap();
     let mut inspector = Inspector::default();
     inspector.feed(payload).unwrap();

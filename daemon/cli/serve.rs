@@ -25,6 +25,7 @@ fn exit_code(error: &ServeError) -> u8 {
         ServeError::Listen { .. }
         | ServeError::Http(_)
         | ServeError::Socket(_)
+        | ServeError::LogReplaced(_)
         | ServeError::Log(LogError::InUse { .. }) => EX_UNAVAILABLE,
         ServeError::Spool(_) | ServeError::Log(_) | ServeError::Metrics(_) => EX_SOFTWARE,
     }

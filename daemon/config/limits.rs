@@ -125,6 +125,8 @@ fn session(of: &mut Values<'_, '_>, raw: &raw::Limits, default: Limits) -> Optio
         (1 << 20, 1 << 40),
     );
     let partials = of.count("partials", raw.partials, default.partials, (1, 100_000));
+    let reserve = usize::try_from(default.spool_reserve).unwrap_or(usize::MAX);
+    let spool_reserve = of.size("spool-reserve", raw.spool_reserve.as_deref(), reserve, (0, 1 << 50));
     let refusals_per_session = of.count(
         "refusals-per-session",
         raw.refusals_per_session,
@@ -133,6 +135,7 @@ fn session(of: &mut Values<'_, '_>, raw: &raw::Limits, default: Limits) -> Optio
     );
     Some(Limits {
         partials: partials?,
+        spool_reserve: spool_reserve? as u64,
         refusals_per_session: refusals_per_session?,
         channels: channels?,
         handles: handles?,

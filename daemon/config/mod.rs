@@ -193,6 +193,8 @@ pub struct Limits {
     pub idle: Duration,
     /// Uploads of an institution in an exchange that are not complete.
     pub partials: usize,
+    /// Bytes that uploads leave free in the spool, for results, receipts and what others write there.
+    pub spool_reserve: u64,
     /// Requests of a session turned down within a minute.
     pub refusals_per_session: usize,
     /// A peer that says nothing is asked for a sign of life this often.
@@ -223,6 +225,7 @@ impl Default for Limits {
             unwritten_bytes_in_all: 256 << 20,
             idle: Duration::from_secs(300),
             partials: 1_000,
+            spool_reserve: 256 << 20,
             refusals_per_session: 1_000,
             keepalive: Duration::from_secs(30),
             keepalive_tries: 3,

@@ -107,6 +107,7 @@ pub struct Limits {
     pub unwritten_bytes: Option<String>,
     pub idle: Option<String>,
     pub partials: Option<u64>,
+    pub spool_reserve: Option<String>,
     pub refusals_per_session: Option<u64>,
     pub unauthenticated: Option<String>,
     pub unauthenticated_per_source: Option<u64>,

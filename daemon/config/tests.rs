@@ -743,6 +743,7 @@ fn limits_penalties_and_proxies_are_as_documented_unless_a_zone_says_otherwise()
         [limits.unauthenticated_per_source, limits.sessions_per_source, limits.sessions_per_institution];
     assert_eq!(counts, [16, 64, 32]);
     assert_eq!(limits.unwritten_bytes_in_all, 256 << 20);
+    assert_eq!(limits.spool_reserve, 256 << 20);
     let seconds = |duration: Duration| duration.as_secs();
     let times = [penalties.crash, penalties.authentication_failure, penalties.unknown_user];
     assert_eq!(times.map(seconds), [90, 5, 5]);
@@ -752,12 +753,13 @@ fn limits_penalties_and_proxies_are_as_documented_unless_a_zone_says_otherwise()
     zone.replace(
         "dropzone.yaml",
         "8 MiB}",
-        "8 MiB, unauthenticated: \"1:2:3\", keepalive: 10s, keepalive-tries: 2, rekey-bytes: 2 MiB, rekey-after: 60s}\n\
+        "8 MiB, unauthenticated: \"1:2:3\", keepalive: 10s, keepalive-tries: 2, rekey-bytes: 2 MiB, rekey-after: 60s, spool-reserve: 0 B}\n\
          penalties: {enabled: false, no-authentication: 0s, exempt: [10.0.0.0/8]}\nproxy-protocol: {from: [192.0.2.7/32]}",
     );
     let machine = load(zone.path()).unwrap().machine;
     assert_eq!(machine.limits.unauthenticated, EarlyDrop::parse("1:2:3").unwrap());
     assert_eq!((machine.limits.keepalive_tries, machine.limits.rekey_bytes), (2, 2 << 20));
+    assert_eq!(machine.limits.spool_reserve, 0);
     assert_eq!((seconds(machine.limits.keepalive), seconds(machine.limits.rekey_after)), (10, 60));
     assert!(!machine.penalties.enabled && machine.penalties.no_authentication.is_zero());
     assert_eq!((machine.penalties.exempt.len(), machine.proxies.len()), (1, 1));
@@ -768,6 +770,7 @@ fn mistakes_in_limits_penalties_and_proxies_are_told_with_their_place() {
     for (text, place, told) in [
         ("limits: {unauthenticated: \"10:30\"}", "limits.unauthenticated:", "start:rate:full"),
         ("limits: {sessions-per-source: 0}", "limits.sessions-per-source:", "1 to 65536"),
+        ("limits: {spool-reserve: 1G}", "limits.spool-reserve:", "8 MiB or 1 GiB"),
         ("limits: {rekey-bytes: 2 GiB}", "limits.rekey-bytes:", "1.0 GiB"),
         ("penalties: {crash: 2}", "penalties.crash:", "15s or 5m"),
         ("penalties: {min: 5m, max: 1m}", "penalties.max:", "shorter than min"),

@@ -56,6 +56,12 @@ impl Directory {
         Ok(Self(openat2(&self.0, name, flags, Mode::empty(), BENEATH)?))
     }
 
+    /// The same folder by another descriptor: each is told once of what could not be written since it was opened.
+    pub fn again(&self) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::openat(&self.0, ".", flags, Mode::empty())?))
+    }
+
     /// Opens a folder in this one, which is made if it is not there.
     pub fn make(&self, name: &str) -> Result<Self> {
         self.make_with_mode(name, DIRECTORY_MODE)

@@ -13,6 +13,7 @@ mod jump;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -34,6 +35,8 @@ const QUEUE: usize = 1024;
 const BATCH: usize = 512;
 /// How often a log that cannot be written is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How often a log to which nothing is written is looked at: readiness must not wait for somebody to come and be refused.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Why a record is not on the disk. Cheap to clone: all who shared a failed write get it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -116,9 +119,11 @@ impl AccessLog {
             last: None,
             health: health.clone(),
             refused: 0,
+            home: day_file::folder_identity(directory),
             jumps: JumpWatch::default(),
         };
         writer.day_file(clock.today_utc())?;
+        writer.is_in_order();
         let (queue, entries) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new().name("access-log".into());
         let thread = thread.spawn(move || writer.run(&entries, retry)).map_err(|_| LogError::Stopped)?;
@@ -185,10 +190,15 @@ impl AccessLog {
         self.health.healthy.get() == 1 && self.writer.as_ref().is_some_and(|writer| !writer.is_finished())
     }
 
+    /// Whether its folder was replaced by one that this process is kept from: it must be started again to reach it.
+    pub fn is_out_of_reach(&self) -> bool {
+        self.health.out_of_reach.load(Ordering::Relaxed)
+    }
+
     /// What metrics show of it.
-    pub fn collectors(&self) -> [Box<dyn Collector>; 3] {
-        let Health { healthy, errors, torn } = self.health.clone();
-        [Box::new(healthy), Box::new(errors), Box::new(torn)]
+    pub fn collectors(&self) -> [Box<dyn Collector>; 4] {
+        let Health { healthy, errors, torn, free, out_of_reach: _ } = self.health.clone();
+        [Box::new(healthy), Box::new(errors), Box::new(torn), Box::new(free)]
     }
 }
 
@@ -214,6 +224,8 @@ struct Health {
     healthy: IntGauge,
     errors: IntCounter,
     torn: IntCounter,
+    free: IntGauge,
+    out_of_reach: Arc<AtomicBool>,
 }
 
 impl Health {
@@ -224,7 +236,9 @@ impl Health {
             IntCounter::new("dropzone_access_log_errors_total", "Records that could not be written")?;
         let torn =
             IntCounter::new("dropzone_access_log_torn_lines_total", "Lines that were found cut short")?;
-        Ok(Self { healthy, errors, torn })
+        let free =
+            IntGauge::new("dropzone_access_log_free_bytes", "What can still be written beside the log")?;
+        Ok(Self { healthy, errors, torn, free, out_of_reach: Arc::default() })
     }
 }
 
@@ -241,22 +255,33 @@ struct Writer {
     health: Health,
     /// Records lost since the last success.
     refused: u64,
+    /// The folder it began with.
+    home: Option<(u64, u64)>,
     jumps: JumpWatch,
 }
 
 impl Writer {
     fn run(&mut self, entries: &Receiver<Entry>, retry: Duration) {
         loop {
-            let wait = if self.health.healthy.get() == 1 { Duration::MAX } else { retry };
+            let is_healthy = self.health.healthy.get() == 1;
             let mut batch = Vec::new();
-            match entries.recv_timeout(wait) {
+            match entries.recv_timeout(if is_healthy { LOOK.min(retry) } else { retry }) {
                 Ok(entry) => batch.push(entry),
+                Err(RecvTimeoutError::Timeout) if is_healthy && self.is_in_order() => continue,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             batch.extend(entries.try_iter().take(BATCH - 1));
             self.commit(batch);
         }
+    }
+
+    /// Whether the next record will find the file where it was, on a disk that takes it. What only a write can tell, the next
+    /// write tells.
+    fn is_in_order(&mut self) -> bool {
+        let room = self.current.as_ref().filter(|file| file.is_in_place()).and_then(DayFile::room);
+        self.health.free.set(i64::try_from(room.unwrap_or(0)).unwrap_or(i64::MAX));
+        room.is_some()
     }
 
     /// All of a batch is on the disk, or none of it is acknowledged.
@@ -277,6 +302,8 @@ impl Writer {
                 self.health.errors.inc_by(lost);
                 self.refused = self.refused.saturating_add(lost);
                 self.current = None;
+                let out_of_reach = day_file::is_out_of_reach(&self.directory, self.home);
+                self.health.out_of_reach.store(out_of_reach, Ordering::Relaxed);
             }
         }
         for answer in waiting {
@@ -285,7 +312,7 @@ impl Writer {
     }
 
     fn write(&mut self, batch: Vec<Entry>, waiting: &mut Vec<Answer>) -> Result<(), LogError> {
-        let mut records = Vec::with_capacity(batch.len() + 2);
+        let mut records = Vec::with_capacity(batch.len() + 3);
         if self.health.healthy.get() != 1 {
             records.push(resumed(self.refused));
         }
@@ -301,7 +328,16 @@ impl Writer {
             }
         }
         let day = utc_day(now);
-        self.day_file(day)?;
+        if self.day_file(day)? {
+            records.insert(0, moved());
+        }
+        if records.is_empty() {
+            if self.current.as_ref().is_some_and(|file| file.room().is_some()) {
+                return Ok(());
+            }
+            // Its disk seems to take no writing: only a write can tell.
+            records.push(resumed(0));
+        }
         let Some(file) = self.current.as_mut() else { return Err(LogError::Stopped) };
         let (mut text, mut chain) = (Vec::new(), file.chain.clone());
         for record in records {
@@ -312,16 +348,19 @@ impl Writer {
         Ok(())
     }
 
-    /// Sees to it that `current` is the file of `day` and still where its name says.
-    fn day_file(&mut self, day: Date) -> Result<(), LogError> {
-        let current = self.current.take();
-        if let Some(file) = current.filter(|file| file.name.day == day) {
+    /// Sees to it that `current` is the file of `day` and still where its name says. Whether it was not, although it was the one
+    /// that was written to.
+    fn day_file(&mut self, day: Date) -> Result<bool, LogError> {
+        let current = self.current.take().filter(|file| file.name.day == day);
+        if let Some(file) = &current {
             if file.is_in_place() {
-                self.current = Some(file);
-                return Ok(());
+                self.current = current;
+                return Ok(false);
             }
-            tracing::error!(file = %file.name, "the access log was removed or replaced; its chain goes on in a new file");
+            tracing::error!(file = %file.name, "the access log was removed, replaced or cut short; its chain goes on in what is there now");
         }
+        let was_moved = current.is_some();
+        drop(current);
         let name = LogName { day, process: self.process.clone(), node: self.node.clone() };
         let mut file = DayFile::open(&self.directory, name)?;
         if file.was_torn {
@@ -336,8 +375,14 @@ impl Writer {
             file.chain = known.clone();
         }
         self.current = Some(file);
-        Ok(())
+        Ok(was_moved)
     }
+}
+
+/// What stands in the log where its file was taken away from under the process.
+fn moved() -> Record {
+    let detail = "the log's file was removed, replaced or cut short; what was written to it before is not in front of this";
+    Record { detail: Some(detail.to_owned()), ..Record::new(Event::Start, Outcome::Ok) }
 }
 
 /// What stands in the log where it could not be written for a while.
@@ -474,6 +519,7 @@ mod tests {
             last: None,
             health: Health::new().unwrap(),
             refused: 0,
+            home: None,
             jumps: JumpWatch::default(),
         };
         for at in [DAY, "2026-11-22T00:00:01Z", DAY] {
@@ -524,12 +570,52 @@ mod tests {
         log.append(&record("3")).unwrap();
         std::fs::rename(fixture.path(TODAY), fixture.path("elsewhere too")).unwrap();
         log.append(&record("4")).unwrap();
-        for (name, seq) in [("elsewhere", 2), ("elsewhere too", 3), (TODAY, 4)] {
+        for (name, seq) in [("elsewhere", 2), ("elsewhere too", 4), (TODAY, 6)] {
             let text = fixture.text(name);
-            let line: Line = serde_json::from_str(text.trim_end()).unwrap();
-            assert_eq!(line.seq, seq, "a new file must not look like a new day");
-            assert_ne!(line.prev, "0".repeat(64));
+            let lines: Vec<Line> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            let numbers: Vec<u64> = lines.iter().map(|line| line.seq).collect();
+            assert_eq!(numbers, [seq, seq + 1], "a new file must not look like a new day");
+            assert_ne!(lines[0].prev, "0".repeat(64));
+            let told = lines[0].record.detail.as_deref().unwrap();
+            assert!(told.contains("removed, replaced or cut short"), "{told}");
         }
+    }
+
+    #[test]
+    fn a_file_cut_short_underneath_is_noticed_and_its_chain_goes_on() {
+        let fixture = Fixture::new();
+        let log = fixture.open();
+        for detail in ["1", "2", "3"] {
+            log.append(&record(detail)).unwrap();
+        }
+        let text = fixture.text(TODAY);
+        std::fs::write(fixture.path(TODAY), &text[..text.find('\n').unwrap() + 1]).unwrap();
+        log.append(&record("after")).unwrap();
+        let text = fixture.text(TODAY);
+        let seqs = text.lines().map(|line| serde_json::from_str::<Line>(line).unwrap().seq);
+        assert_eq!(seqs.collect::<Vec<_>>(), [1, 4, 5], "the gap shows, and the record of it");
+    }
+
+    #[test]
+    fn a_log_taken_away_from_a_quiet_process_is_noticed_without_a_record() {
+        let fixture = Fixture::new();
+        let log = fixture.open_at(DAY, Duration::from_millis(10)).unwrap();
+        log.append(&record("before")).unwrap();
+        let aside = fixture.directory.path().with_extension("aside");
+        let until = |healthy: bool| {
+            (0..500).any(|_| {
+                std::thread::sleep(Duration::from_millis(10));
+                log.is_healthy() == healthy
+            })
+        };
+        std::fs::rename(fixture.directory.path(), &aside).unwrap();
+        assert!(until(false), "readiness turns red though nobody came");
+        std::fs::create_dir(fixture.directory.path()).unwrap();
+        assert!(until(true), "and green in the folder made anew");
+        let text = fixture.text(TODAY);
+        let line: Line = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+        assert_eq!(line.seq, 2, "the chain goes on");
+        std::fs::remove_dir_all(aside).unwrap();
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! - `dropzone_access_log_healthy`: 1 while the access log can be written; 0 means that requests are refused
 //! - `dropzone_access_log_errors_total`: records that could not be written
 //! - `dropzone_access_log_torn_lines_total`: lines found cut short when a log file was opened
+//! - `dropzone_access_log_free_bytes`: what can still be written beside the access log
 
 mod admission;
 mod ends;
@@ -162,6 +163,9 @@ pub(super) mod tests {
             "dropzone_questions_total{answer=\"not-for-us\"} 0",
             "dropzone_questions_total{answer=\"none\"} 0",
             "dropzone_question_duration_seconds_count 0",
+            "dropzone_spool_full_total 0",
+            "dropzone_spool_reserve_bytes 0",
+            "dropzone_spool_free_bytes 0",
         ] {
             assert!(text.lines().any(|there| there == line), "{line} is missing in\n{text}");
         }

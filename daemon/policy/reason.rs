@@ -104,6 +104,8 @@ pub enum Reason {
     TooManyUnfinished,
     /// The server cannot store or log at the moment.
     Unavailable,
+    /// The spool has no room for uploads at the moment.
+    SpoolFull,
     /// Nobody can say at the moment whether the file is for this zone, and the flow does not take it unasked.
     CannotBeChecked,
     /// The operation is outside what a drop zone does.
@@ -128,7 +130,7 @@ impl Reason {
 
     /// Whether this machine is the cause, so that the same thing may be tried again later.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unavailable | Self::CannotBeChecked)
+        matches!(self, Self::Unavailable | Self::CannotBeChecked | Self::SpoolFull)
     }
 
     /// Every code, to give metrics their full set of labels from the start.
@@ -172,6 +174,7 @@ impl Reason {
             | Self::TooManyOpen
             | Self::TooManyUnfinished
             | Self::CannotBeChecked
+            | Self::SpoolFull
             | Self::Unavailable => self.wording_of_service(),
         }
     }
@@ -318,6 +321,11 @@ impl Reason {
                 "Dit bestand kan nu niet gecontroleerd worden. Er is niets mis mee; probeer het later opnieuw.",
                 "This file cannot be checked at the moment. Nothing is wrong with it; try again later.",
             ),
+            Self::SpoolFull => (
+                "spool-full",
+                "De server heeft op dit ogenblik geen plaats. Probeer het later opnieuw; wat al verstuurd was, blijft bewaard zodat u kunt hervatten.",
+                "The server has no room at the moment. Try again later; what was sent is kept where it is, so that you can resume.",
+            ),
             _ => (
                 "unavailable",
                 "De server kan dit nu niet bewaren. Probeer het later opnieuw.",
@@ -364,6 +372,7 @@ impl Reason {
             Self::TooManyOpen,
             Self::TooManyUnfinished,
             Self::Unavailable,
+            Self::SpoolFull,
             Self::CannotBeChecked,
             Self::Unsupported,
         ];

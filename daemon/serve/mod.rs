@@ -5,7 +5,7 @@
 //! was agreed on, `ssh` lets people in and opens channels, `session` says whose they are. On a channel: `sftp` answers
 //! requests, `ask` asks `work` whether a file is for this zone, `budget` shares memory out, `unread` counts what nobody
 //! reads. Beside them: `sessions` knows who is there and ends what is revoked, `reload` takes a changed configuration over,
-//! `control` does what operators ask, and `needs` says what the process is held to.
+//! `control` does what operators ask, `tidy` sees to the spool's room and to what crashes leave, and `needs` says what the process is held to.
 
 mod admission;
 mod algorithms;
@@ -24,6 +24,7 @@ mod sessions;
 pub mod sftp;
 mod ssh;
 mod tap;
+mod tidy;
 mod unread;
 
 use std::net::SocketAddr;
@@ -97,6 +98,11 @@ pub enum ServeError {
     /// The metrics themselves.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The log's folder was replaced, and containment keeps this process to the one before.
+    #[error(
+        "the folder of the access log {path} was replaced, and this process is held to the one it began with: it ends, to be started again", path = .0.display()
+    )]
+    LogReplaced(PathBuf),
     /// The host key's file.
     #[error("host key {path}: {0}; {remedy}", path = .0.path().display(), remedy = .0.remedy())]
     File(#[from] FileError),
@@ -134,6 +140,7 @@ pub async fn run(
     let log = AccessLog::open(&machine.log.directory, &machine.node, "serve", clock.clone())?;
     let spool = Spool::open(&machine.spool, &config.pairs())?;
     spool.recall(clock.now())?;
+    spool.keep_free(machine.limits.spool_reserve);
     let memory = Budget::new(machine.limits.unwritten_bytes_in_all);
     let metrics = ServeMetrics::new(config.institutions.keys(), &clock)?;
     metrics.watch_log(&log)?;
@@ -177,14 +184,13 @@ pub async fn run(
     go_on_beside(&server, &mut tasks, hangup, socket);
     systemd::ready("serving");
 
-    let cause = shutdown.requested().await;
-    systemd::stopping();
-    tracing::info!(cause, "stopping");
+    let asked = until_the_end(&server, &mut shutdown).await;
     // The receivers live in the tasks that are waited for next.
     let _ = stop.send(true);
     while accepting.join_next().await.is_some() {}
     tasks.shutdown().await;
     admission::tell_probes(&server).await;
+    asked?;
     server.log.append_async(Record::new(Event::Stop, Outcome::Ok)).await?;
     Ok(())
 }
@@ -206,11 +212,7 @@ impl Server {
         if !self.log.is_healthy() {
             faults.push("the access log cannot be written: uploads and downloads are refused".to_owned());
         }
-        match self.spool.free_bytes() {
-            Ok(0) => faults.push("the spool is full".to_owned()),
-            Ok(_) => {}
-            Err(error) => faults.push(error.to_string()),
-        }
+        faults.extend(tidy::measure(self));
         faults
     }
 }
@@ -225,9 +227,20 @@ fn read_host_key(path: &std::path::Path) -> Result<PrivateKey, ServeError> {
     }
 }
 
+/// Until somebody says so, or until only a new process can go on.
+async fn until_the_end(server: &Server, shutdown: &mut Shutdown) -> Result<(), ServeError> {
+    let ended = tokio::select! {
+        cause = shutdown.requested() => Ok(cause),
+        error = tidy::log_is_out_of_reach(server) => Err(error),
+    };
+    systemd::stopping();
+    ended.map(|cause| tracing::info!(cause, "stopping"))
+}
+
 /// What runs beside the connections.
 fn go_on_beside(server: &Arc<Server>, tasks: &mut JoinSet<()>, hangup: Hangup, socket: Socket) {
     tasks.spawn(upkeep(Arc::clone(server)));
+    tasks.spawn(tidy::go_on(Arc::clone(server)));
     tasks.spawn(admission::watch(Arc::clone(server)));
     tasks.spawn(sessions::guard(Arc::clone(server)));
     tasks.spawn(reload::follow(Arc::clone(server), hangup));
@@ -253,9 +266,6 @@ async fn upkeep(server: Arc<Server>) {
             };
             if let Err(error) = server.spool.expire_partials(now, PARTIALS_KEPT, record) {
                 tracing::error!(%error, "expired uploads could not be removed");
-            }
-            if let Err(error) = server.spool.sweep_unfinished(now) {
-                tracing::error!(%error, "what a crash left half-made could not be removed");
             }
         });
         if done.await.is_err() {

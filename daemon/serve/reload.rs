@@ -62,6 +62,7 @@ impl Server {
         self.log.append_async(record).await.map_err(|error| vec![error.to_string()])?;
         self.metrics.know(new.institutions.keys());
         self.renew_ssh(&new);
+        self.spool.keep_free(new.machine.limits.spool_reserve);
         let new = Arc::new(new);
         self.config.send_replace(Arc::clone(&new));
         self.reloads.applied(Some(self.clock.now()));

@@ -31,6 +31,10 @@ const ROOM_MIN: usize = 1024;
 /// What of a client's identification string is kept, in characters: all that RFC 4253 §4.2 allows it.
 const CLIENT_MAX: usize = 255;
 
+/// What is told to whom has proven who it is while nothing can be recorded, in Dutch and English.
+const UNAVAILABLE: &str = "De server is op dit ogenblik niet beschikbaar; probeer het later opnieuw. / \
+                           The server is not available at the moment; try again later.";
+
 /// One connection's handler. Channels without an SFTP session are open and mute.
 pub struct Peer {
     server: Arc<Server>,
@@ -213,7 +217,10 @@ impl Handler for Peer {
             return Ok(ssh.disconnect(Disconnect::TooManyConnections, bound.sentence(), "nl")?);
         }
         let login = Record { proxy, ..session.login_record(self.connection.negotiated()) };
-        self.server.log.append_async(login).await?;
+        if let Err(error) = self.server.log.append_async(login).await {
+            tracing::error!(%error, "a login is refused because it could not be recorded");
+            return Ok(ssh.disconnect(Disconnect::ServiceNotAvailable, UNAVAILABLE, "nl")?);
+        }
         self.server.metrics.authentication(None);
         self.counted = Some(self.server.metrics.session());
         self.connection.logged_in(Arc::clone(&session));

@@ -204,10 +204,16 @@ impl Workshop {
 
 /// Monitoring asks for how long nothing was delivered, and a restart is no delivery.
 fn tell_last_deliveries(spool: &Spool, metrics: &WorkMetrics) -> Result<(), SpoolError> {
-    // Oldest first, so the newest of each exchange stays.
     let done = spool.list(State::Done)?;
-    let last: BTreeMap<&Slug, &ArrivalId> = done.iter().map(|id| (id.exchange(), id)).collect();
-    for (exchange, id) in last {
+    let mut last: BTreeMap<&Slug, Option<&ArrivalId>> = BTreeMap::new();
+    // Newest first. Nothing was delivered of one that is the same as an earlier arrival.
+    for id in done.iter().rev() {
+        let found = last.entry(id.exchange()).or_default();
+        if found.is_none() && !spool.is_repetition(State::Done, id) {
+            *found = Some(id);
+        }
+    }
+    for (exchange, id) in last.into_iter().filter_map(|(exchange, id)| Some((exchange, id?))) {
         // Its folder changed last when the results left it.
         if let Ok(at) = spool.since(State::Done, id) {
             metrics.delivered_before(exchange, at);

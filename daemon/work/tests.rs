@@ -193,7 +193,7 @@ impl Zone {
 
     pub(super) fn publish_as(&self, arrival: Arrival, payload: &[u8]) -> Arrival {
         let spool = &self.workshop.spool;
-        let partial =
+        let mut partial =
             spool.create_partial(arrival.id.institution(), arrival.id.exchange(), &arrival.name).unwrap();
         partial.write_at(payload, 0).unwrap();
         let mut inspector = Inspector::default();
@@ -584,6 +584,15 @@ fn monitoring_still_knows_after_a_restart_when_something_was_delivered_last() {
     let arrival = zone.drop_list(b"insz\n1\n");
     assert_eq!(zone.work(&arrival), End::Done);
     let since = zone.workshop.spool.since(State::Done, &arrival.id).unwrap();
+    // Of the same file again nothing is delivered; it is finished an hour later.
+    let payload =
+        std::fs::read(zone.folder.path().join(format!("spool/done/{}/payload.age", arrival.id))).unwrap();
+    let again = zone.publish("pillar-3", Some("enrich"), "again.csv.age", &payload);
+    assert_eq!(zone.work(&again), End::Repeated);
+    let later = rustix::fs::Timespec { tv_sec: since.as_second() + 3600, tv_nsec: 0 };
+    let times = rustix::fs::Timestamps { last_access: later, last_modification: later };
+    let folder = zone.folder.path().join(format!("spool/done/{}", again.id));
+    rustix::fs::utimensat(rustix::fs::CWD, folder, &times, rustix::fs::AtFlags::empty()).unwrap();
     let Zone { folder, receiver_key, workshop, .. } = zone;
     drop(workshop);
     let clock = Clock::fixed(NOW.parse().unwrap());

@@ -202,6 +202,7 @@ impl Workshop {
         let held = recorded.and_then(|()| Ok(claim.hold(&reason, &error.to_string())?));
         match held {
             Ok(()) => Ok(Tried { end: End::Held(reason), kind: "none" }),
+            Err(Unfinished::Spool(SpoolError::Lost(_))) => Ok(Tried { end: End::Lost, kind: "none" }),
             Err(error) => self.put_back(claim, error),
         }
     }

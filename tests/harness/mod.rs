@@ -2,6 +2,7 @@
 //! its files, `programs` runs other people's programs, `observe` looks at what the zone left behind.
 
 pub mod config;
+pub mod disk;
 pub mod observe;
 pub mod programs;
 pub mod python;
@@ -97,6 +98,13 @@ impl Zone {
         }
         config::write(&zone);
         zone
+    }
+
+    /// Adds to the machine's file, before the zone is started.
+    pub fn configure(&self, text: &str) {
+        let file = self.directory().join("dropzone.yaml");
+        let before = fs::read_to_string(&file).unwrap();
+        fs::write(file, format!("{before}{text}\n")).unwrap();
     }
 
     pub fn start(&mut self) {

@@ -3,8 +3,10 @@
 use std::fs;
 use std::process::Command;
 
+use crate::harness::disk::SmallDisk;
+use crate::harness::observe::names;
 use crate::harness::programs::run;
-use crate::harness::{AN, Daemon, Zone, skip};
+use crate::harness::{AN, Daemon, Zone};
 
 /// Logs in and says so, waits to be told to go on, and tries what would have to be recorded.
 const IN_A_SESSION: &str = r#"
@@ -76,14 +78,7 @@ fn without_a_log_nothing_is_done_and_with_it_the_zone_recovers_by_itself() {
 #[test]
 fn a_full_log_disk_refuses_logins_until_there_is_room() {
     let mut zone = Zone::lay_out();
-    let mut mount = Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", "size=64k,mode=2770", "tmpfs"]).arg(zone.log());
-    let mounted = run(&mut mount);
-    if !mounted.succeeded() {
-        skip(&format!("only root can mount a small disk for the log: {}", mounted.stderr.trim()));
-        return;
-    }
-    let _unmount = Unmount(zone.log());
+    let Some(_disk) = SmallDisk::mount(&zone.log(), "size=64k") else { return };
     zone.start();
     zone.sftp(AN, "ls /").must_succeed();
     let filler = zone.log().join("filler");
@@ -98,10 +93,63 @@ fn a_full_log_disk_refuses_logins_until_there_is_room() {
     zone.log_lines();
 }
 
-struct Unmount(std::path::PathBuf);
+/// The numbers of the lines in today's file of `serve`, as they stand there.
+fn numbers(zone: &Zone) -> Vec<u64> {
+    let files = names(&zone.log());
+    let file = files.iter().rev().find(|name| name.contains(".serve.")).unwrap();
+    let text = fs::read_to_string(zone.log().join(file)).unwrap();
+    let number =
+        |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["seq"].as_u64().unwrap();
+    text.lines().map(number).collect()
+}
 
-impl Drop for Unmount {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg("--lazy").arg(&self.0));
+#[test]
+fn a_log_that_is_cut_short_underneath_goes_on_behind_a_gap_that_it_tells() {
+    let zone = Zone::new();
+    zone.sftp(AN, "ls /").must_succeed();
+    let last = *numbers(&zone).last().unwrap();
+    let files = names(&zone.log());
+    let file = files.iter().rev().find(|name| name.contains(".serve.")).unwrap();
+    fs::File::options().write(true).truncate(true).open(zone.log().join(file)).unwrap();
+    zone.sftp(AN, "ls /").must_succeed();
+    let found = numbers(&zone);
+    assert!(found[0] > last, "it must not look like a new day: {found:?} behind {last}");
+    assert!(found.is_sorted_by(|a, b| a + 1 == *b), "{found:?}");
+    assert!(zone.log_lines().iter().any(|line| {
+        line["detail"].as_str().is_some_and(|detail| detail.contains("removed, replaced or cut short"))
+    }));
+}
+
+#[test]
+fn a_log_folder_that_is_removed_turns_readiness_red_without_a_visitor_and_made_anew_green() {
+    let zone = Zone::new();
+    zone.sftp(AN, "ls /").must_succeed();
+    let last = *numbers(&zone).last().unwrap();
+    // The processes may be writing into it.
+    zone.wait_for("an empty place", || {
+        let _ = fs::remove_dir_all(zone.log());
+        (!zone.log().exists()).then_some(())
+    });
+    for daemon in [Daemon::Serve, Daemon::Work] {
+        zone.wait_for("red", || (zone.http_status(daemon, "/readyz") == "503").then_some(()));
     }
+    let refused = zone.openssh(AN, &["-N"], &[]).must_fail();
+    assert!(refused.stderr.contains("not available at the moment"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("log"), "{}", refused.stderr);
+    fs::create_dir(zone.log()).unwrap();
+    // Held to the folder it began with, serve ends and is started again; otherwise it goes on by itself.
+    zone.wait_until_ready();
+    zone.sftp(AN, "ls /").must_succeed();
+    let told = |detail: &str| {
+        let holds =
+            |line: &serde_json::Value| line["detail"].as_str().is_some_and(|text| text.contains(detail));
+        zone.log_lines().iter().any(holds)
+    };
+    assert!(told("could not be written for a while"), "the log itself says that there was a gap");
+    if dropzone::host::containment::offered().files {
+        assert!(zone.program_log().contains("held to the one it began with"));
+        return;
+    }
+    assert!(numbers(&zone)[0] > last, "the chain goes on: {:?} behind {last}", numbers(&zone));
+    assert!(told("refused meanwhile: 1"), "and says how many were refused");
 }

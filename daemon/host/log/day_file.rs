@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Access, FileType, FlockOperation, Mode, OFlags};
 
 use super::LogError;
 use crate::policy::digest::sha256;
@@ -75,6 +75,8 @@ pub(super) struct DayFile {
     file: File,
     /// Device and inode, to notice when the name has come to mean another file.
     identity: (u64, u64),
+    /// Bytes of it that are known to be on the disk.
+    length: u64,
     /// Where the chain on disk ends.
     pub chain: Chain,
     /// Whether the last line was cut short and has been mended.
@@ -102,15 +104,26 @@ impl DayFile {
         }
         let was_torn = mend(&mut file).map_err(failed("mend the last line of"))?;
         let chain = last_link(&mut file).map_err(failed("read the end of"))?;
+        let length = file.metadata().map_err(failed("examine"))?.len();
         let identity =
             (std::os::unix::fs::MetadataExt::dev(&metadata), std::os::unix::fs::MetadataExt::ino(&metadata));
-        Ok(Self { name, path, file, identity, chain, was_torn })
+        Ok(Self { name, path, file, identity, length, chain, was_torn })
     }
 
-    /// Whether its name still leads to it: not removed, not replaced, the folder not exchanged.
+    /// Whether its name still leads to it: not removed, not replaced, not cut short, the folder not exchanged.
     pub fn is_in_place(&self) -> bool {
         let there = rustix::fs::lstat(&self.path);
-        there.is_ok_and(|stat| (stat.st_dev, stat.st_ino) == self.identity)
+        there.is_ok_and(|stat| {
+            (stat.st_dev, stat.st_ino) == self.identity
+                && u64::try_from(stat.st_size).is_ok_and(|length| length >= self.length)
+        })
+    }
+
+    /// What can still be written where it lies, as far as that can be told; none where it may only be read.
+    pub fn room(&self) -> Option<u64> {
+        let Ok(facts) = rustix::fs::fstatvfs(&self.file) else { return Some(0) };
+        let is_read_only = facts.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY);
+        (!is_read_only).then(|| facts.f_bavail.saturating_mul(facts.f_frsize))
     }
 
     /// Puts lines on the disk and moves the chain on. After an error the file must be opened anew before the next try.
@@ -133,8 +146,28 @@ impl DayFile {
             return Err(failed(error));
         }
         self.chain = chain;
+        self.length = length.saturating_add(text.len() as u64);
         Ok(())
     }
+}
+
+/// Device and inode of a folder; none where there is none, or a link.
+pub(super) fn folder_identity(path: &Path) -> Option<(u64, u64)> {
+    let facts = rustix::fs::lstat(path).ok()?;
+    let is_folder = FileType::from_raw_mode(facts.st_mode) == FileType::Directory;
+    is_folder.then_some((facts.st_dev, facts.st_ino))
+}
+
+/// Whether another folder lies where `home` was, which the system's permissions open to this process, and containment, which
+/// was made for the one before, does not.
+pub(super) fn is_out_of_reach(path: &Path, home: Option<(u64, u64)>) -> bool {
+    let there = folder_identity(path);
+    let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+    there.is_some()
+        && there != home
+        && rustix::fs::access(path, access).is_ok()
+        && rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .is_err_and(|error| error == rustix::io::Errno::ACCESS)
 }
 
 /// One write, and the disk has it.
@@ -149,14 +182,14 @@ fn open_or_create(directory: &Path, name: &str) -> io::Result<File> {
     let directory_flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(directory, directory_flags, Mode::empty())?;
     match rustix::fs::openat(&directory, name, flags, mode) {
-        Ok(file) => Ok(file.into()),
         Err(rustix::io::Errno::NOENT) => {
-            let file = rustix::fs::openat(&directory, name, flags | OFlags::CREATE | OFlags::EXCL, mode)?;
-            rustix::fs::fsync(&directory)?;
-            Ok(file.into())
+            rustix::fs::openat(&directory, name, flags | OFlags::CREATE | OFlags::EXCL, mode)
         }
-        Err(error) => Err(error.into()),
+        other => other,
     }
+    // Also of one that was there: a crash may have come between its creation and this.
+    .and_then(|file| rustix::fs::fsync(&directory).map(|()| file.into()))
+    .map_err(Into::into)
 }
 
 /// Ends a line that a crash or a full disk cut short, so that every line after it can be read.

@@ -17,6 +17,8 @@
 //! - `dropzone_questions_total{answer}`: uploads about which `work` was asked, by its answer, or `none`
 //! - `dropzone_question_duration_seconds`: how long the upload waited for that
 //! - `dropzone_upload_duration_seconds`: from OPEN to the answer that acknowledges the file
+//! - `dropzone_spool_full_total`: uploads and requests turned down because uploads must leave room in the spool
+//! - `dropzone_spool_reserve_bytes`, `dropzone_spool_free_bytes`: what uploads must leave, and what is left
 //! - `dropzone_contained{what}`: 1 where the kernel keeps the process from the files, ports and processes it does not need
 
 use std::collections::BTreeMap;
@@ -54,6 +56,7 @@ pub struct ServeMetrics {
     unwritten: IntGauge,
     upload_duration: Histogram,
     questions: Questions,
+    spool: SpoolRoom,
 }
 
 /// Looked up once per transfer or chunk: no label has to be hashed for that.
@@ -100,6 +103,7 @@ impl ServeMetrics {
             )?
             .with_label_values::<&str>(&[]),
             questions: Questions::new(&registry)?,
+            spool: SpoolRoom::new(&registry)?,
             connections,
             connections_total,
             sessions,
@@ -202,7 +206,21 @@ impl ServeMetrics {
 
     /// A request was turned down.
     pub fn request_denied(&self, reason: &Reason) {
+        self.met_full_spool(reason);
         self.requests_denied.with_label_values(&[reason.code()]).inc();
+    }
+
+    /// Counts it if the reason is that the spool is full.
+    pub fn met_full_spool(&self, reason: &Reason) {
+        if *reason == Reason::SpoolFull {
+            self.spool.full.inc();
+        }
+    }
+
+    /// What uploads must leave in the spool, and what is left in it.
+    pub fn spool_room(&self, reserve: u64, free: u64) {
+        self.spool.reserve.set(i64::try_from(reserve).unwrap_or(i64::MAX));
+        self.spool.free.set(i64::try_from(free).unwrap_or(i64::MAX));
     }
 
     /// This side ended an SFTP session.
@@ -262,6 +280,25 @@ impl Questions {
     pub fn asked(&self, answer: Option<Answer>, took: Duration) {
         self.answers.with_label_values(&[answer.map_or("none", Answer::code)]).inc();
         self.duration.observe(took.as_secs_f64());
+    }
+}
+
+/// Whether uploads find room.
+struct SpoolRoom {
+    full: IntCounter,
+    reserve: IntGauge,
+    free: IntGauge,
+}
+
+impl SpoolRoom {
+    fn new(registry: &Registry) -> Result<Self, MetricsError> {
+        let full = IntCounter::new("dropzone_spool_full_total", "Turned down because the spool is full")?;
+        let reserve = IntGauge::new("dropzone_spool_reserve_bytes", "What uploads must leave in the spool")?;
+        let free = IntGauge::new("dropzone_spool_free_bytes", "What can still be written to the spool")?;
+        add(registry, &full)?;
+        add(registry, &reserve)?;
+        add(registry, &free)?;
+        Ok(Self { full, reserve, free })
     }
 }
 

@@ -174,6 +174,6 @@ fn below(top: &Directory, institution: &Slug, exchange: &Slug) -> Result<Directo
 }
 
 /// What `write_durably` has not renamed yet.
-fn is_unfinished(name: &str) -> bool {
+pub(super) fn is_unfinished(name: &str) -> bool {
     name.len() == 21 && name.starts_with('.') && name.ends_with(".new")
 }

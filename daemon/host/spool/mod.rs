@@ -1,8 +1,8 @@
 //! The spool: the one interface between `serve` and `work`. One arrival is one folder, the folder it lies in is its state,
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
-//! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `held` what an
-//! operator does, `folders` what an institution sees of the results, `index` what it still has in progress, `seen` what was
-//! here before.
+//! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `held` what an operator does,
+//! `folders` what an institution sees of the results, `index` what it still has in progress, `seen` what was here before,
+//! `space` whether there is room, `orphans` what a crash left.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
@@ -21,9 +21,11 @@ mod folders;
 mod held;
 mod index;
 mod nodes;
+mod orphans;
 mod partial;
 mod publish;
 mod seen;
+mod space;
 mod staging;
 
 use std::collections::BTreeSet;
@@ -40,8 +42,11 @@ pub use self::folders::{FileFacts, Stage};
 pub use self::held::{DiscardNote, Discarding};
 pub use self::index::Standing;
 pub use self::nodes::Heartbeat;
+pub use self::orphans::{Orphans, Swept};
 pub use self::partial::Partial;
+pub use self::publish::Unpublished;
 pub use self::seen::Seen;
+pub use self::space::Room;
 pub use self::staging::Delivered;
 use super::directory::Directory;
 use crate::policy::arrival::{Arrival, ArrivalId, State};
@@ -96,6 +101,14 @@ impl SpoolError {
         Self::Io { attempted: "find", what: name.to_string(), cause: Errno::NOENT.into() }
     }
 
+    /// Whether there was no room, or no quota, for what was attempted, which can be tried again. What could not be made durable
+    /// for that is lost all the same.
+    pub fn is_full(&self) -> bool {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { cause, attempted, .. }
+            if matches!(cause.kind(), StorageFull | QuotaExceeded) && *attempted != "sync")
+    }
+
     /// Whether the thing asked for is simply not there.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { cause, .. } if cause.kind() == std::io::ErrorKind::NotFound)
@@ -134,6 +147,7 @@ pub struct Spool {
     me: OnceLock<Owner>,
     /// The arrivals that threads of this process have in hand.
     in_hand: Mutex<BTreeSet<ArrivalId>>,
+    space: Arc<space::Space>,
 }
 
 impl Spool {
@@ -161,6 +175,7 @@ impl Spool {
             index: index::Index::default(),
             me: OnceLock::new(),
             in_hand: Mutex::default(),
+            space: Arc::default(),
         };
         spool.prepare(pairs)?;
         spool.require_one_mount()?;
@@ -280,6 +295,22 @@ impl Spool {
     /// Where `work` watches for refusals.
     pub fn refused_path(&self) -> PathBuf {
         self.path.join(State::Refused.as_str())
+    }
+
+    /// From now on uploads leave so many bytes free, for what others write here.
+    pub fn keep_free(&self, bytes: u64) {
+        self.space.keep(bytes);
+    }
+
+    /// What is left for uploads.
+    pub fn room(&self) -> Result<Room, SpoolError> {
+        self.space.room(&self.partial).attempt("measure", || self.path.display().to_string())
+    }
+
+    /// Fails as a full disk does where an upload should not even begin.
+    pub fn require_room(&self) -> Result<(), SpoolError> {
+        let full = || Err(Errno::NOSPC).attempt("make room in", || self.path.display().to_string());
+        if self.room()?.is_enough() { Ok(()) } else { full() }
     }
 
     /// Bytes that an unprivileged process can still write.

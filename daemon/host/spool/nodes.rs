@@ -174,10 +174,19 @@ impl Pulse {
 }
 
 fn locked(nodes: &Directory, owner: &Owner) -> rustix::io::Result<File> {
-    let file = nodes.create(&owner.to_string())?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)?;
-    // A neighbour who came between the two took it for a dead process's.
-    if is_there(nodes, owner, &file)? { Ok(file) } else { Err(Errno::NOENT) }
+    let name = owner.to_string();
+    let file = nodes.create(&name)?;
+    let lock = flock(&file, FlockOperation::NonBlockingLockExclusive);
+    // A neighbour who came between the two took it for a dead process's: it has it locked, or has removed it.
+    match lock.and_then(|()| is_there(nodes, owner, &file)) {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(Errno::AGAIN),
+        Err(error) => {
+            // In the way of the next try otherwise.
+            let _ = nodes.remove_if_there(&name);
+            Err(error)
+        }
+    }
 }
 
 fn is_there(nodes: &Directory, owner: &Owner, file: &File) -> rustix::io::Result<bool> {

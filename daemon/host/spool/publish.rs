@@ -1,43 +1,73 @@
 //! How an upload becomes an arrival, and how a refusal leaves its trace. The order is the promise: the file is durable
 //! before it moves, it moves whole, and the move is durable before anybody is told.
 
-use jiff::Timestamp;
-
 use super::{ARRIVAL, Attempt, Directory, Partial, Spool, SpoolError, exists_or, to_json, write_durably};
 use crate::policy::arrival::{Arrival, State};
 use crate::policy::envelope::Envelope;
+
+/// An upload that did not become an arrival.
+#[derive(Debug)]
+pub struct Unpublished {
+    /// The upload as it was, where nothing is wrong with it; one that the disk failed is gone.
+    pub partial: Option<Partial>,
+    /// What went wrong.
+    pub error: SpoolError,
+}
 
 impl Spool {
     /// Moves a complete upload to `incoming`. The envelope is the proof that it was inspected to its last byte.
     pub fn publish(
         &self,
-        partial: Partial,
+        mut partial: Partial,
+        envelope: &Envelope,
+        arrival: &Arrival,
+    ) -> Result<(), Box<Unpublished>> {
+        match self.make_arrival(&mut partial, envelope, arrival) {
+            Ok(()) => {
+                self.remember(arrival);
+                Ok(())
+            }
+            // Nothing has moved: its sender can have it published when there is room.
+            Err(error) if error.is_full() || !matches!(error, SpoolError::Io { .. }) => {
+                Err(Box::new(Unpublished { partial: Some(partial), error }))
+            }
+            Err(error) => {
+                // A second sync could succeed without the lost bytes being there: this file is never tried again.
+                if let Err(error) = partial.discard() {
+                    tracing::warn!(%error, "a failed upload could not be removed; nobody goes on with it");
+                }
+                Err(Box::new(Unpublished { partial: None, error }))
+            }
+        }
+    }
+
+    fn make_arrival(
+        &self,
+        partial: &mut Partial,
         envelope: &Envelope,
         arrival: &Arrival,
     ) -> Result<(), SpoolError> {
         if partial.size()? != envelope.length() {
             return Err(SpoolError::Busy(partial.name.to_string()));
         }
-        if let Err(error) = partial.sync() {
-            // A second sync could succeed without the lost bytes being there: this file is never tried again.
-            let _ = partial.remove();
-            return Err(error);
-        }
-        write_durably(&partial.folder, ARRIVAL, &to_json(arrival)?)?;
-        let incoming = self.state(State::Incoming);
+        partial.trim();
+        partial.sync_bytes().attempt("sync", || partial.name.to_string())?;
+        let description = to_json(arrival)?;
+        write_durably(&partial.folder, ARRIVAL, &description)?;
+        // A descriptor of its own, from before the move: the system tells each of them once of what it could not write, and one
+        // that others sync too might have told them.
+        let id = arrival.id.to_string();
+        let incoming = self.state(State::Incoming).again().attempt("open", || "incoming".to_owned())?;
         partial
             .parent
-            .move_to(partial.name.as_str(), incoming, &arrival.id.to_string())
-            .map_err(|error| exists_or(error, || arrival.id.to_string(), "publish"))?;
-        let synced = incoming.sync().and_then(|()| partial.parent.sync());
-        if synced.is_err() {
-            // The peer will hear that it failed, so it must not be worked on; a worker that has it already is faster.
-            let _ = incoming.move_to(&arrival.id.to_string(), &partial.parent, partial.name.as_str());
-            let _ = partial.remove();
-        }
-        synced.attempt("sync", || arrival.id.to_string())?;
-        self.remember(arrival);
-        Ok(())
+            .move_to(partial.name.as_str(), &incoming, &id)
+            .map_err(|error| exists_or(error, || id.clone(), "publish"))?;
+        incoming.sync().and_then(|()| partial.parent.sync()).attempt("sync", || id.clone()).inspect_err(
+            |_| {
+                // The peer will hear that it failed, so it must not be worked on; a worker that has it already is faster.
+                let _ = incoming.move_to(&id, &partial.parent, partial.name.as_str());
+            },
+        )
     }
 
     /// Leaves `refused/‹id›/arrival.json`, from which `work` writes the receipt, and keeps nothing of the content.
@@ -52,31 +82,23 @@ impl Spool {
         let id = arrival.id.to_string();
         // Not an arrival's id, so no scan sees it before it is complete.
         let unfinished = format!("{id}.new");
-        let folder = refused.make(&unfinished).attempt("make", || unfinished.clone())?;
-        write_durably(&folder, ARRIVAL, &to_json(arrival)?)?;
-        refused
-            .move_to(&unfinished, refused, &id)
-            .and_then(|()| refused.sync())
-            .attempt("publish", || id.clone())
-    }
-
-    /// Removes what a crash left half-made: refusals that have not been completed for an hour. A younger one may be another
-    /// process's, just being written.
-    pub fn sweep_unfinished(&self, now: Timestamp) -> Result<(), SpoolError> {
-        let refused = self.state(State::Refused);
-        let is_old =
-            |name: &str| refused.stat(name).is_ok_and(|facts| facts.st_mtime + 3600 < now.as_second());
-        for entry in refused.entries().attempt("list", || State::Refused.as_str().to_owned())? {
-            if entry.name.ends_with(".new") && is_old(&entry.name) {
-                remove_arrival(refused, &entry.name)?;
-            }
-        }
-        Ok(())
+        let refused = refused.again().attempt("open", || State::Refused.as_str().to_owned())?;
+        let described = || {
+            let folder = refused.make(&unfinished).attempt("make", || unfinished.clone())?;
+            write_durably(&folder, ARRIVAL, &to_json(arrival)?)?;
+            refused
+                .move_to(&unfinished, &refused, &id)
+                .and_then(|()| refused.sync())
+                .attempt("publish", || id.clone())
+        };
+        described().inspect_err(|_| {
+            let _ = remove_arrival(&refused, &unfinished);
+        })
     }
 }
 
 /// Removes a folder with the files an arrival can have.
-fn remove_arrival(parent: &Directory, name: &str) -> Result<(), SpoolError> {
+pub(super) fn remove_arrival(parent: &Directory, name: &str) -> Result<(), SpoolError> {
     let folder = parent.directory(name).attempt("open", || name.to_owned())?;
     for entry in folder.entries().attempt("list", || name.to_owned())? {
         folder.remove_if_there(&entry.name).attempt("remove", || format!("{name}/{}", entry.name))?;
@@ -115,7 +137,7 @@ mod tests {
         let spool = spool_in(folder.path());
         let (arrival, file) = (arrival_named("list.csv.age"), age_file());
         let (institution, exchange) = (arrival.id.institution(), arrival.id.exchange());
-        let partial = spool.create_partial(institution, exchange, &arrival.name).unwrap();
+        let mut partial = spool.create_partial(institution, exchange, &arrival.name).unwrap();
         partial.write_at(&file, 0).unwrap();
         assert_eq!(spool.list(State::Incoming).unwrap(), []);
         spool.publish(partial, &inspected(&file), &arrival).unwrap();
@@ -134,7 +156,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let spool = spool_in(folder.path());
         let (arrival, file) = (arrival_named("list.csv.age"), age_file());
-        let partial =
+        let mut partial =
             spool.create_partial(arrival.id.institution(), arrival.id.exchange(), &arrival.name).unwrap();
         partial.write_at(&file, 0).unwrap();
         partial.write_at(b"grown since", file.len() as u64).unwrap();
@@ -163,7 +185,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let spool = spool_in(folder.path());
         let arrival = arrival_named("list.csv.age");
-        let partial =
+        let mut partial =
             spool.create_partial(arrival.id.institution(), arrival.id.exchange(), &arrival.name).unwrap();
         partial.write_at(&age_file(), 0).unwrap();
         spool.refuse(Some(partial), &arrival).unwrap();

@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Mode, Stat, Timespec, Timestamps, futimens};
 use rustix::io::Errno;
 
 use super::{Attempt, Directory, Spool, SpoolError, random, read_json, to_json};
-use crate::policy::arrival::Arrival;
+use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::replay::Marker;
 
 /// The folder, below the spool.
@@ -87,6 +87,15 @@ impl Spool {
         // Also where it was there: whoever made it may have ended before it was durable.
         folder.sync().attempt("sync", || place.path())?;
         Ok(seen)
+    }
+
+    /// Whether the marker of an arrival's content names another arrival. What cannot be read says no.
+    pub fn is_repetition(&self, state: State, id: &ArrivalId) -> bool {
+        let sha256 = self.arrival(state, id).ok().and_then(|arrival| arrival.sha256);
+        let Some(place) = sha256.as_deref().and_then(Place::of) else { return false };
+        let folder = self.top.directory(SEEN).and_then(|seen| seen.directory(&place.folder));
+        let seen = folder.ok().and_then(|folder| read(&folder, &place).ok().flatten());
+        matches!(seen, Some(Seen::By(marker)) if marker.arrival != *id)
     }
 
     /// An operator lets this arrival's content be used although it was seen elsewhere: from now on it is the first one.

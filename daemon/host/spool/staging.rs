@@ -81,13 +81,21 @@ impl Claim<'_> {
 
     /// Puts a staged result into the receiver's outbox, durably; `Exists` where there is one of that name.
     pub fn deliver(&self, delivered: &Delivered) -> Result<(), SpoolError> {
-        let (to, name) = (&delivered.delivery.to, &delivered.delivery.name);
-        let staged = self.staged(to, ".age");
+        self.note(delivered)?;
+        self.hand_over(&delivered.delivery)
+    }
+
+    fn note(&self, delivered: &Delivered) -> Result<(), SpoolError> {
+        let staged = self.staged(&delivered.delivery.to, ".age");
         let file = self.fenced(self.active().file(&self.at(&staged)), "open", &staged)?;
         file.sync_all().attempt("sync", || staged.clone())?;
+        // Its sync makes the result's own name durable too.
+        self.write(&self.staged(&delivered.delivery.to, ".json"), &to_json(delivered)?)
+    }
+
+    fn hand_over(&self, Delivery { to, name, .. }: &Delivery) -> Result<(), SpoolError> {
+        let staged = self.staged(to, ".age");
         let outbox = self.spool().outbox_of(to, self.id().exchange())?;
-        // This sync makes the result's own name durable too.
-        self.write(&self.staged(to, ".json"), &to_json(delivered)?)?;
         match self.active().move_to(&self.at(&staged), &outbox, name.as_str()) {
             Err(Errno::EXIST) => return Err(SpoolError::Exists(format!("outbox/{to}/{name}"))),
             moved => self.fenced(moved, "deliver", &staged)?,
@@ -111,18 +119,23 @@ impl Claim<'_> {
         (name, json): (&Name, &[u8]),
         (signature_name, signature): (&Name, &str),
     ) -> Result<(), SpoolError> {
+        for (ending, bytes) in [("sig", signature.as_bytes()), ("json", json)] {
+            self.make_whole(&self.staged_paper(ending), bytes)?;
+        }
+        self.hand_over_paper("sig", signature_name)?;
+        self.hand_over_paper("json", name)
+    }
+
+    fn hand_over_paper(&self, ending: &str, name: &Name) -> Result<(), SpoolError> {
         let folder = self.spool().receipts_of(self.id().institution(), self.id().exchange())?;
-        let staged = |ending: &str| format!("{RECEIPT}{}.{ending}", self.nonce());
-        let papers = [(staged("sig"), signature.as_bytes(), signature_name), (staged("json"), json, name)];
-        for (staged, bytes, _) in &papers {
-            self.make_whole(staged, bytes)?;
-        }
-        for (staged, _, name) in &papers {
-            let moved = self.active().replace(&self.at(staged), &folder, name.as_str());
-            self.fenced(moved, "publish", staged)?;
-            folder.sync().attempt("sync", || name.to_string())?;
-        }
-        Ok(())
+        let staged = self.staged_paper(ending);
+        let moved = self.active().replace(&self.at(&staged), &folder, name.as_str());
+        self.fenced(moved, "publish", &staged)?;
+        folder.sync().attempt("sync", || name.to_string())
+    }
+
+    fn staged_paper(&self, ending: &str) -> String {
+        format!("{RECEIPT}{}.{ending}", self.nonce())
     }
 
     /// Leaves nothing that a try has made but the notes of what was delivered.

@@ -10,7 +10,7 @@ use super::opening::Unbegun;
 use super::reply::{Answer, Fault};
 use super::transfer::{answer_of, fault_of, in_folder, path_of};
 use super::tree::file_attributes;
-use super::upload::Target;
+use super::upload::{Target, WriteFault};
 use crate::policy::path::{Name, Place, Slug};
 use crate::policy::reason::Reason;
 use crate::policy::record::{Event, Outcome, Record};
@@ -96,7 +96,8 @@ impl Sftp {
                 self.record(self.cutting(exchange, name, size)).await?;
                 match upload.set_size(size) {
                     Ok(()) => return Ok(Answer::Done),
-                    Err(fault) => return Err(answer_of(fault)),
+                    Err(fault @ WriteFault::Already(_)) => return Err(answer_of(fault)),
+                    Err(fault) => return Err(self.give_up(&mut upload, fault).await.into()),
                 }
             }
             Err(Unbegun::Denied(reason) | Unbegun::Refused(_, reason)) => reason,
@@ -125,8 +126,10 @@ impl Sftp {
     /// Cutting an upload is recorded first; confirming its size and setting its time are not worth a record.
     async fn cut(&mut self, exchange: &Slug, name: &Name, size: u64) -> Result<Answer, Fault> {
         self.record(self.cutting(exchange, name, size)).await?;
-        match self.handles.upload_mut(exchange, name) {
-            Some(upload) => upload.set_size(size).map(|()| Answer::Done).map_err(answer_of),
+        match self.handles.upload_mut(exchange, name).map(|upload| upload.set_size(size)) {
+            Some(Ok(())) => Ok(Answer::Done),
+            // What could not be cut is not what its sender takes it for.
+            Some(Err(fault)) => Err(self.end_upload_of(exchange, name, fault).await),
             None => Err(Fault::BadMessage),
         }
     }

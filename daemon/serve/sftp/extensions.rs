@@ -17,6 +17,8 @@ use crate::policy::request::Action;
 
 /// statvfs answers in units of this many bytes.
 const BLOCK: u64 = 4096;
+/// What it says of the number of files, where the spool has room for so many.
+const FILES: u64 = 1_000_000;
 
 /// What SSH_FXP_VERSION says: name and version.
 pub(super) fn announced() -> HashMap<String, String> {
@@ -61,6 +63,10 @@ impl Sftp {
     /// A file whose sync failed once cannot be trusted again: its upload is over.
     async fn fsync(&mut self, handle: &[u8]) -> Result<Answer, Fault> {
         match self.handles.find(handle) {
+            // What waits in memory for the bytes before it cannot be promised.
+            Some(Open::Upload(upload)) if upload.refused.is_none() && upload.held() > 0 => {
+                Err(Reason::CutShort.into())
+            }
             Some(Open::Upload(upload)) => match upload.sync() {
                 Ok(()) => Ok(Answer::Done),
                 Err(error) => Err(self.end_upload(handle, error.into()).await),
@@ -70,7 +76,7 @@ impl Sftp {
         }
     }
 
-    /// The institution's room in an exchange, not the host's disk.
+    /// The institution's room in an exchange, not the host's disk; and no more of that than uploads may take.
     fn statvfs(&self, path: &str) -> Result<Answer, Fault> {
         let (_, place) = self.resolve(path, Action::Stat)?;
         let institution = self.session.institution();
@@ -81,11 +87,15 @@ impl Sftp {
             .into_iter()
             .flat_map(|exchange| exchange.flows_from(institution));
         let room = flows.map(|flow| flow.accept.max_size).max().unwrap_or(0);
-        let free = self.server.spool.free_bytes().map_err(|error| unavailable(&error))?.min(room);
-        let (blocks, free) = (room.div_ceil(BLOCK), free / BLOCK);
-        let (files, id, flags) = (1_000_000, 0, 0);
+        let left = self.server.spool.room().map_err(|error| unavailable(&error))?;
+        // Where no upload may begin, nothing is free.
+        let free = if left.is_enough() { left.bytes.min(room) } else { 0 };
+        let (blocks, free, free_files) = (room.div_ceil(BLOCK), free / BLOCK, left.files.min(FILES));
+        let (id, flags) = (0, 0);
         let mut answer = Vec::with_capacity(88);
-        for number in [BLOCK, BLOCK, blocks, free, free, files, files, files, id, flags, NAME_MAX as u64] {
+        for number in
+            [BLOCK, BLOCK, blocks, free, free, FILES, free_files, free_files, id, flags, NAME_MAX as u64]
+        {
             answer.put_u64(number);
         }
         Ok(Answer::Extended(answer))

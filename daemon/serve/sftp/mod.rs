@@ -1,9 +1,10 @@
 //! One SFTP session (version 3, draft-ietf-secsh-filexfer-02) on one channel: takes the channel's bytes, answers requests.
 //! `framing` cuts packets, `decode` reads them, `requests` decides and performs the cold ones, `transfer` the hot ones; `opening`
 //! is how an upload begins, `upload` one file coming in, `question` whether it is for this zone, `publish` how it becomes an
-//! arrival, `collision` under which name, `grace` what happens to a client that does not hear of a refusal, `removal` what leaves
-//! again, `download` answers reads from `buffers`, `attributes` what is set; `tree` says what is where, `handles` what is open, `extensions`
-//! what OpenSSH added, `reply` encodes. This code may wait for the disk, never for the client.
+//! arrival, `renaming` how it gets another name, `collision` which one, `grace` what happens to a client that does not hear of a
+//! refusal, `removal` what leaves again, `download` answers reads from `buffers`, `attributes` what is set; `tree` says what is
+//! where, `handles` what is open, `extensions` what OpenSSH added, `reply` encodes. This code may wait for the disk, never for
+//! the client.
 
 mod attributes;
 mod buffers;
@@ -18,6 +19,7 @@ mod opening;
 mod publish;
 mod question;
 mod removal;
+mod renaming;
 mod reply;
 mod requests;
 mod transfer;

@@ -22,7 +22,7 @@ pub(super) enum Unbegun {
     /// Nothing was touched.
     Denied(Reason),
     /// What is there is not acceptable.
-    Refused(Partial, Reason),
+    Refused(Box<Partial>, Reason),
 }
 
 impl From<Reason> for Unbegun {
@@ -54,7 +54,7 @@ impl Sftp {
             }
             Err(Unbegun::Refused(partial, reason)) => {
                 let about = self.about(exchange, name, partial.size().unwrap_or(0));
-                return Err(self.refuse(Some(partial), about, reason.into()).await.into());
+                return Err(self.refuse(Some(*partial), about, reason.into()).await.into());
             }
         };
         upload.unasked = self.asked_early(exchange, name);
@@ -93,9 +93,12 @@ impl Sftp {
         let partial = spool.open_partial(&institution, exchange, name).map_err(|e| fault_of(&e))?;
         let mut upload = match partial {
             Some(_) if flags.contains(OpenFlags::EXCLUDE) => return Err(Reason::NameInUse.into()),
-            // What was there is emptied when the first byte passes, and not before.
+            // What was there is emptied when the first byte passes, and not before; that makes room.
             Some(_) if flags.contains(OpenFlags::TRUNCATE) => Upload::new(target, bounds, opened),
-            Some(partial) => self.resume(target, bounds, partial)?,
+            Some(partial) => {
+                spool.require_room().map_err(|error| fault_of(&error))?;
+                self.resume(target, bounds, partial)?
+            }
             None if flags.contains(OpenFlags::CREATE) => {
                 let room = Some(self.server.config().machine.limits.partials);
                 require_room(spool, (&institution, exchange), room).map_err(|fault| reason_of(&fault))?;
@@ -197,14 +200,15 @@ impl Sftp {
     }
 }
 
-/// Unfinished uploads are bounded in number, for each lies on the disk for a day.
+/// Unfinished uploads are bounded in number, for each lies on the disk for a day; and there must be room on it.
 pub(super) fn require_room(
     spool: &Spool,
     (institution, exchange): (&Slug, &Slug),
     room: Option<usize>,
 ) -> Result<(), WriteFault> {
+    spool.require_room()?;
     match room {
-        Some(room) if spool.count_partials(institution, exchange)? >= room => {
+        Some(room) if spool.has_partials(institution, exchange, room)? => {
             Err(WriteFault::Later(Reason::TooManyUnfinished))
         }
         Some(_) | None => Ok(()),

@@ -5,19 +5,18 @@ use tokio::task::block_in_place;
 use super::Sftp;
 use super::collision::{Settled, give_back};
 use super::opening::Unbegun;
-use super::reply::{Answer, Fault};
-use super::transfer::{About, fault_of, in_folder, path_of};
+use super::reply::Fault;
+use super::transfer::{About, fault_of, path_of};
 use super::upload::{Sealed, Target, WriteFault};
 use crate::config::Config;
 use crate::host::metrics::UploadOutcome;
-use crate::host::spool::{FileFacts, SpoolError, Stage, random};
+use crate::host::spool::{FileFacts, Stage, Unpublished, random};
 use crate::policy::agreement::{Exchange, Flow};
 use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::envelope::Envelope;
-use crate::policy::path::{Folder, Name, Place, Slug};
+use crate::policy::path::{Name, Slug};
 use crate::policy::reason::Reason;
 use crate::policy::record::{Event, Outcome, Record};
-use crate::policy::request::Action;
 use crate::policy::upload::is_temporary;
 
 /// Published uploads remembered per session.
@@ -105,10 +104,13 @@ impl Sftp {
         let about = About { name: decided.name, ..about };
         let renamed = (asked != about.name).then(|| format!("sent as {asked}, which is in use"));
         let details: Vec<String> = renamed.into_iter().chain(decided.unasked).collect();
-        let digest = block_in_place(|| sealed.digest().map(str::to_owned));
+        let digest = match block_in_place(|| sealed.digest().map(str::to_owned)) {
+            Ok(digest) => digest,
+            Err(error) => return Err(self.refuse(Some(sealed.partial), about, error.into()).await.into()),
+        };
         let arrival = Arrival {
             flow: Some(decided.flow),
-            sha256: Some(digest.map_err(|error| fault_of(&error))?),
+            sha256: Some(digest),
             armored: sealed.envelope.is_armored(),
             mtime: sealed.mtime,
             refused: None,
@@ -132,8 +134,14 @@ impl Sftp {
         }
         let published =
             block_in_place(|| self.server.spool.publish(sealed.partial, &sealed.envelope, &arrival));
-        if let Err(error) = published {
+        if let Err(unpublished) = published {
+            let Unpublished { partial, error } = *unpublished;
+            // Where nothing is wrong with it, its CLOSE or RENAME can be repeated.
+            if let Some(mut partial) = partial {
+                give_back(&mut partial, was);
+            }
             let reason = fault_of(&error);
+            self.server.metrics.met_full_spool(&reason);
             self.server.metrics.upload(&about.institution, UploadOutcome::Failed);
             let record = Record { outcome: Outcome::Failed, ..record.because(&reason) };
             self.record(record).await?;
@@ -190,7 +198,7 @@ impl Sftp {
         }
     }
 
-    fn require_taken_by_a_flow(&self, exchange: &Slug, name: &Name) -> Result<(), Reason> {
+    pub(super) fn require_taken_by_a_flow(&self, exchange: &Slug, name: &Name) -> Result<(), Reason> {
         let config = self.server.config();
         let exchange = config.exchanges.get(exchange).ok_or(Reason::NoSuchPath)?;
         exchange.flow_for(self.session.institution(), name).map(|_| ()).ok_or(Reason::NameNotAccepted)
@@ -241,88 +249,8 @@ impl Sftp {
         Arrival { refused: Some(reason.clone()), ..self.new_arrival(about) }
     }
 
-    /// RENAME and posix-rename@openssh.com: only uploads can be renamed, within their folder.
-    pub(super) async fn rename(&mut self, old: &str, new: &str) -> Result<Answer, Fault> {
-        let (old_path, old_place) = self.resolve_recorded(old, Action::Rename, Event::Rename).await?;
-        let (new_path, new_place) = self.resolve_recorded(new, Action::Rename, Event::Rename).await?;
-        let (Some((exchange, from)), Some((new_exchange, to))) = (in_folder(old_place), in_folder(new_place))
-        else {
-            return Err(self.denied(old, Event::Rename, Reason::Unsupported).await.into());
-        };
-        if exchange != new_exchange {
-            return Err(self.denied(old, Event::Rename, Reason::Unsupported).await.into());
-        }
-        if from == to && block_in_place(|| self.is_there(&exchange, &from))? {
-            return Ok(Answer::Done);
-        }
-        self.rename_upload(&exchange, &from, &to).await?;
-        let record = self.session.record_at(Event::Rename, Outcome::Ok, &old_path, Some(&exchange));
-        self.record(Record { new_path: Some(new_path.to_string()), ..record }).await?;
-        Ok(Answer::Done)
-    }
-
-    fn is_there(&self, exchange: &Slug, name: &Name) -> Result<bool, Reason> {
-        let place = Place::File(exchange.clone(), Folder::In, name.clone());
-        match self.attributes(&place) {
-            Ok(_) => Ok(true),
-            Err(Reason::NoSuchPath) => Ok(false),
-            Err(reason) => Err(reason),
-        }
-    }
-
-    /// Each way it can fail is recorded where it does.
-    async fn rename_upload(&mut self, exchange: &Slug, from: &Name, to: &Name) -> Result<(), Fault> {
-        let is_open = |name: &Name| self.handles.upload(exchange, name).is_some();
-        let free = if is_open(from) || is_open(to) {
-            Err(Reason::NameInUse)
-        } else if is_temporary(to) {
-            Ok(())
-        } else {
-            self.require_taken_by_a_flow(exchange, to)
-        };
-        if let Err(reason) = free {
-            return Err(self.denied(&path_of(exchange, from), Event::Rename, reason).await.into());
-        }
-        let sealed = self.sealed.remove(&(exchange.clone(), from.clone()));
-        if is_temporary(to) {
-            return self.rename_unfinished(exchange, from, to, sealed).await;
-        }
-        let sealed = match sealed {
-            Some(sealed) => sealed,
-            None => self.seal_from_disk(exchange, from).await?,
-        };
-        self.refused.remove(&(exchange.clone(), to.clone()));
-        self.publish(exchange, to, sealed).await
-    }
-
-    /// From one temporary name to another: nothing is judged yet.
-    async fn rename_unfinished(
-        &mut self,
-        exchange: &Slug,
-        from: &Name,
-        to: &Name,
-        sealed: Option<Sealed>,
-    ) -> Result<(), Fault> {
-        let renamed = block_in_place(|| match sealed {
-            Some(mut sealed) => sealed.partial.rename(to).map(|()| Some(sealed)),
-            None => {
-                let partial = self.server.spool.open_partial(self.session.institution(), exchange, from)?;
-                partial.ok_or_else(|| SpoolError::none(from))?.rename(to).map(|()| None)
-            }
-        });
-        match renamed {
-            Ok(Some(sealed)) => self.keep_sealed(exchange.clone(), to.clone(), sealed),
-            Ok(None) => {}
-            Err(error) => {
-                let reason = if error.is_not_found() { Reason::NoSuchPath } else { fault_of(&error) };
-                return Err(self.denied(&path_of(exchange, from), Event::Rename, reason).await.into());
-            }
-        }
-        Ok(())
-    }
-
     /// An upload that an earlier session completed is inspected again.
-    async fn seal_from_disk(&mut self, exchange: &Slug, name: &Name) -> Result<Sealed, Fault> {
+    pub(super) async fn seal_from_disk(&mut self, exchange: &Slug, name: &Name) -> Result<Sealed, Fault> {
         let institution = self.session.institution().clone();
         let target = Target { institution: &institution, exchange, name };
         let inspected = block_in_place(|| {
@@ -338,7 +266,7 @@ impl Sftp {
             Ok(Some(Err((mut upload, fault)))) => return Err(self.give_up(&mut upload, fault).await.into()),
             Err(Unbegun::Refused(partial, reason)) => {
                 let about = self.about(exchange, name, partial.size().unwrap_or(0));
-                return Err(self.refuse(Some(partial), about, WriteFault::Refused(reason)).await.into());
+                return Err(self.refuse(Some(*partial), about, WriteFault::Refused(reason)).await.into());
             }
             Err(Unbegun::Denied(reason)) => reason,
             Ok(None) if self.has_published(exchange, name) => Reason::DropIsWriteOnly,

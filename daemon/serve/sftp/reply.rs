@@ -144,6 +144,7 @@ fn status_code(reason: &Reason) -> StatusCode {
         | Reason::TooManyOpen
         | Reason::TooManyUnfinished
         | Reason::Unavailable
+        | Reason::SpoolFull
         | Reason::CannotBeChecked
         | Reason::CutShort
         | Reason::WritesOutOfOrder => StatusCode::Failure,

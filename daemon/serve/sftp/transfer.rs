@@ -30,7 +30,12 @@ impl Sftp {
         else {
             return Err(Fault::BadMessage);
         };
+        let can_record = self.server.log.is_healthy();
         let Some(Open::Upload(upload)) = self.handles.find(handle) else { return Err(Fault::BadMessage) };
+        if !can_record && upload.refused.is_none() {
+            // Its end could not be recorded. What is there stays, to be gone on with.
+            return Err(self.end_upload(handle, Reason::Unavailable.into()).await);
+        }
         let held = upload.held();
         let written = upload.write((&self.server.spool, &self.server.job_side), offset, data).await;
         // Nearly always both are nothing.
@@ -88,7 +93,10 @@ impl Sftp {
         let (Some(handle), Some(offset), Some(length)) = (fields.string(), fields.u64(), fields.u32()) else {
             return Ok(Err(Fault::BadMessage));
         };
+        let can_record = self.server.log.is_healthy();
         let download = match self.handles.find(handle) {
+            // How much of it was sent could not be recorded.
+            Some(Open::Download(_)) if !can_record => return Ok(Err(Reason::Unavailable.into())),
             Some(Open::Download(download)) => download,
             Some(Open::Upload(_)) => return Ok(Err(Reason::DropIsWriteOnly.into())),
             Some(Open::Listing(_)) | None => return Ok(Err(Fault::BadMessage)),
@@ -144,19 +152,25 @@ impl Sftp {
         }
     }
 
-    /// A write failed: what was there goes, and every later request on this handle gets the same answer.
+    /// A write failed: every later request on this handle gets the same answer. What was there goes, or stays to be gone on with.
     pub(super) async fn end_upload(&mut self, handle: &[u8], fault: WriteFault) -> Fault {
-        let (partial, about) = match self.handles.find(handle) {
+        match self.handles.find(handle) {
             Some(Open::Upload(upload)) => {
-                if let WriteFault::Already(reason) = fault {
-                    return reason.into();
-                }
-                let reason = reason_of(&fault);
-                upload.refused = Some(reason);
-                (upload.take_partial(), About::of(upload))
+                let (exchange, name) = (upload.exchange.clone(), upload.name.clone());
+                self.end_upload_of(&exchange, &name, fault).await
             }
-            _ => return Fault::BadMessage,
-        };
+            _ => Fault::BadMessage,
+        }
+    }
+
+    /// The same, of the open upload of this name.
+    pub(super) async fn end_upload_of(&mut self, exchange: &Slug, name: &Name, fault: WriteFault) -> Fault {
+        let Some(upload) = self.handles.upload_mut(exchange, name) else { return Fault::BadMessage };
+        if let WriteFault::Already(reason) = fault {
+            return reason.into();
+        }
+        upload.refused = Some(reason_of(&fault));
+        let (partial, about) = (upload.take_partial(), About::of(upload));
         self.forget_memory();
         self.grace.begin();
         self.refuse(partial, about, fault).await.into()
@@ -187,17 +201,12 @@ impl Sftp {
         if !reason.is_passing() {
             self.remember_refusal(&about);
         }
+        self.server.metrics.met_full_spool(&reason);
         let (outcome, arrival) = match &fault {
             WriteFault::Refused(_) => {
-                let arrival = self.refused_arrival(&about, &reason);
-                let kept = block_in_place(|| self.server.spool.refuse(partial, &arrival));
                 self.server.metrics.upload_refused(&reason);
                 self.server.metrics.upload(&about.institution, UploadOutcome::Refused);
-                // Without its description there will be no receipt; the record and the answer are the same.
-                if let Err(error) = kept {
-                    tracing::error!(%error, "a refusal could not be described for its receipt");
-                }
-                (Outcome::Denied, Some(arrival.id.to_string()))
+                (Outcome::Denied, Some(self.refused_arrival(&about, &reason)))
             }
             // No trace for a receipt: it is not the file's fault, and the next try may do.
             WriteFault::Later(_) => {
@@ -206,18 +215,31 @@ impl Sftp {
             }
             WriteFault::Already(_) | WriteFault::Spool(_) => {
                 self.server.metrics.upload(&about.institution, UploadOutcome::Failed);
-                drop_failed(partial);
                 (Outcome::Failed, None)
             }
         };
         let record = Record {
             path: Some(path_of(&about.exchange, &about.name)),
             exchange: Some(about.exchange),
-            arrival,
+            arrival: arrival.as_ref().map(|arrival| arrival.id.to_string()),
             bytes: Some(about.size),
             ..self.session.record(Event::Refuse, outcome).because(&reason)
         };
-        self.record(record).await.err().unwrap_or(reason)
+        let recorded = self.record(record).await;
+        match (&fault, arrival) {
+            // A receipt for a refusal that the log does not know could not be explained: then the upload stays, unfinished.
+            (WriteFault::Refused(_), Some(arrival)) if recorded.is_ok() => {
+                let kept = block_in_place(|| self.server.spool.refuse(partial, &arrival));
+                // Without its description there will be no receipt; the record and the answer are the same.
+                if let Err(error) = kept {
+                    tracing::error!(%error, "a refusal could not be described for its receipt");
+                }
+            }
+            // What the disk failed goes, recorded or not.
+            (WriteFault::Already(_) | WriteFault::Spool(_), _) => drop_failed(partial),
+            (WriteFault::Refused(_) | WriteFault::Later(_), _) => {}
+        }
+        recorded.err().unwrap_or(reason)
     }
 }
 
@@ -245,8 +267,8 @@ impl About {
 
 /// A write that the disk failed is never retried: the partial goes, as far as the disk lets it.
 fn drop_failed(partial: Option<Partial>) {
-    if let Some(Err(error)) = partial.map(|partial| block_in_place(|| partial.remove())) {
-        tracing::warn!(%error, "a failed upload could not be removed; it will expire");
+    if let Some(Err(error)) = partial.map(|partial| block_in_place(|| partial.discard())) {
+        tracing::warn!(%error, "a failed upload could not be removed; nobody goes on with it");
     }
 }
 

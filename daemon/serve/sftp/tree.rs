@@ -165,7 +165,7 @@ pub(super) fn file_attributes(facts: &FileFacts) -> FileAttributes {
 /// The spool failed: the operator reads why in the program log, the peer only that it may come back.
 pub(super) fn unavailable(error: &SpoolError) -> Reason {
     tracing::error!(%error, "the spool failed");
-    Reason::Unavailable
+    if error.is_full() { Reason::SpoolFull } else { Reason::Unavailable }
 }
 
 fn seconds(at: i64) -> u32 {

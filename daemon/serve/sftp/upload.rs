@@ -140,7 +140,7 @@ impl Upload {
         })?;
         match refused {
             Some(Reason::Unavailable) => return Err(Resume::TooMuch),
-            Some(reason) => return Err(Resume::Refused(partial, reason)),
+            Some(reason) => return Err(Resume::Refused(Box::new(partial), reason)),
             None => {}
         }
         if !upload.gate.is_open() {
@@ -245,20 +245,31 @@ impl Upload {
                 }
             };
             Ok::<_, WriteFault>(partial.write_at(bytes, offset)?)
-        })?;
+        })
+        .inspect_err(|fault| self.leave_nothing_of_a_beginning(fault))?;
         self.hash.update(offset, bytes);
         self.size = self.size.max(offset.saturating_add(bytes.len() as u64));
         Ok(())
     }
 
-    /// Cuts it to a length, or confirms the one it has. Cut to nothing, it begins anew, and so does its inspection.
+    /// An upload that found no room for its first bytes is not there.
+    fn leave_nothing_of_a_beginning(&mut self, fault: &WriteFault) {
+        if !matches!(fault, WriteFault::Later(_)) || self.size > 0 {
+            return;
+        }
+        if let Some(Err(error)) = self.partial.take().map(|partial| block_in_place(|| partial.remove())) {
+            tracing::warn!(%error, "an upload without content could not be removed; it will be swept away");
+        }
+    }
+
+    /// Cuts it to a length, durably, or confirms the one it has. Cut to nothing, it begins anew, and so does its inspection.
     pub fn set_size(&mut self, size: u64) -> Result<(), WriteFault> {
         if size == self.size {
             return Ok(());
         }
-        match &self.partial {
+        match &mut self.partial {
             Some(partial) if size == 0 => {
-                block_in_place(|| partial.truncate(0))?;
+                block_in_place(|| partial.truncate(0).and_then(|()| partial.sync()))?;
                 self.gate = Gate::new(self.gate.bounds());
                 (self.size, self.seen, self.hash) = (0, 0, RunningHash::default());
                 // Another header may come; it is asked about when the upload is published.
@@ -266,7 +277,7 @@ impl Upload {
                 Ok(())
             }
             Some(partial) if size < self.size && self.gate.may_truncate(size) => {
-                block_in_place(|| partial.truncate(size))?;
+                block_in_place(|| partial.truncate(size).and_then(|()| partial.sync()))?;
                 self.size = size;
                 self.hash = RunningHash::lost();
                 Ok(())
@@ -318,7 +329,7 @@ impl Upload {
 #[derive(Debug)]
 pub enum Resume {
     /// What is there is not acceptable (the exchange's rules may have changed since).
-    Refused(Partial, Reason),
+    Refused(Box<Partial>, Reason),
     /// Inspecting it again would take more than may be read.
     TooMuch,
     /// The disk failed.
@@ -352,6 +363,10 @@ impl From<Reason> for WriteFault {
 
 impl From<SpoolError> for WriteFault {
     fn from(error: SpoolError) -> Self {
+        if error.is_full() {
+            tracing::error!(%error, "the spool has no room for uploads");
+            return Self::Later(Reason::SpoolFull);
+        }
         Self::Spool(error)
     }
 }
@@ -464,7 +479,7 @@ mod tests {
         writer.finish().unwrap();
         let bounds = Bounds { armored: true, ..BOUNDS };
         let resume = |readable| {
-            let partial = spool.create_partial(&slug, &slug, &name).unwrap();
+            let mut partial = spool.create_partial(&slug, &slug, &name).unwrap();
             partial.write_at(&armored, 0).unwrap();
             Upload::resume(target, bounds, Timestamp::UNIX_EPOCH, partial, readable)
         };
@@ -472,7 +487,7 @@ mod tests {
         let (_, read) = resume(u64::MAX).unwrap();
         assert_eq!(read, armored.len() as u64);
         let binary = age::encrypt(&age::x25519::Identity::generate().to_public(), &vec![7; 2 << 20]).unwrap();
-        let partial = spool.create_partial(&slug, &slug, &name).unwrap();
+        let mut partial = spool.create_partial(&slug, &slug, &name).unwrap();
         partial.write_at(&binary, 0).unwrap();
         let (_, read) = Upload::resume(target, bounds, Timestamp::UNIX_EPOCH, partial, 0).unwrap();
         assert!(read < 1 << 20, "of a binary file the header is enough: {read}");

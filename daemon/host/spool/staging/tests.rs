@@ -144,6 +144,34 @@ fn who_has_lost_a_claim_changes_nothing_any_more_whatever_it_was_about_to_do() {
 }
 
 #[test]
+fn a_claim_that_is_lost_right_before_a_result_or_a_receipt_leaves_holds_it_back() {
+    let case = Case::new();
+    let first = case.claim(&case.one);
+    stage(&first, "stale result");
+    first.note(&delivered("stale")).unwrap();
+    first.make_whole(&first.staged_paper("json"), b"stale").unwrap();
+    // Nothing has been tidied up yet: only the name has changed.
+    let claimed = case.other.claims().unwrap().pop().unwrap();
+    assert!(case.other.take_over(&claimed).unwrap());
+    is_lost(first.hand_over(&delivered("stale").delivery), "a result");
+    is_lost(first.hand_over_paper("json", &Name::parse("r.json").unwrap()), "a receipt");
+    assert_eq!((case.outbox(), case.receipts()), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn what_was_decided_not_to_have_left_can_leave_no_more_also_by_a_rename_that_was_under_way() {
+    let case = Case::new();
+    let claim = case.claim(&case.one);
+    stage(&claim, "result");
+    claim.note(&delivered("first")).unwrap();
+    let base = format!("{RESULT}agency.{}", claim.nonce());
+    assert!(!claim.has_left(&base, &claim.names().unwrap()).unwrap());
+    let outbox = case.one.outbox_of(&to(), case.arrival.id.exchange()).unwrap();
+    let under_way = claim.folder().move_to(&claim.staged(&to(), ".age"), &outbox, name().as_str());
+    assert_eq!(under_way, Err(Errno::NOENT));
+}
+
+#[test]
 fn a_process_does_not_claim_again_what_one_of_its_threads_still_has_in_hand() {
     let case = Case::new();
     let stopped = case.claim(&case.one);
