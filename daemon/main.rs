@@ -76,6 +76,11 @@ enum Command {
     Backup(dropzone::cli::backup::Backup),
     /// Check a backup, or make a zone of it.
     Restore(dropzone::cli::restore::Restore),
+    /// Look at held arrivals, and decide what becomes of them.
+    #[command(subcommand)]
+    Hold(dropzone::cli::hold::Hold),
+    /// Have a deferred arrival tried at once; a held one is released.
+    Retry(dropzone::cli::hold::Decision),
     /// Show what lies in the spool, what is held and why.
     Status {
         /// Print JSON, for programs.
@@ -121,6 +126,8 @@ fn main() -> ExitCode {
         Command::Clock(command) => dropzone::cli::clock::run(&arguments.config, command),
         Command::Backup(backup) => dropzone::cli::backup::run(&arguments.config, &backup),
         Command::Restore(restore) => dropzone::cli::restore::run(&restore),
+        Command::Hold(command) => dropzone::cli::hold::run(&arguments.config, &command),
+        Command::Retry(decision) => dropzone::cli::hold::retry(&arguments.config, &decision),
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };
     outcome.unwrap_or_else(|error| {

@@ -47,7 +47,7 @@ pub fn sessions(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let Some(config) = load(directory)? else { return Ok(ExitCode::from(check::EX_CONFIG)) };
     match ask(&config.machine.sockets.serve, &request(Ask::Sessions)) {
         Ok(Answer::Sessions(sessions)) => show(&sessions, json).map(|()| ExitCode::SUCCESS),
-        answer => turned_down(answer),
+        answer => turned_down("serve", answer),
     }
 }
 
@@ -62,7 +62,7 @@ pub fn kick(directory: &Path, target: Target) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        answer => turned_down(answer),
+        answer => turned_down("serve", answer),
     }
 }
 
@@ -83,14 +83,15 @@ pub(super) fn request(ask: Ask) -> Request {
     Request { ask, name }
 }
 
-fn turned_down(answer: Result<Answer, AskError>) -> anyhow::Result<ExitCode> {
+/// Tells why a daemon did not do it.
+pub(super) fn turned_down(daemon: &str, answer: Result<Answer, AskError>) -> anyhow::Result<ExitCode> {
     match answer {
         Ok(answer) => {
-            tell_refusal("serve", &answer)?;
+            tell_refusal(daemon, &answer)?;
             Ok(ExitCode::from(EX_DATAERR))
         }
         Err(error) => {
-            writeln!(std::io::stderr().lock(), "serve: {error}")?;
+            writeln!(std::io::stderr().lock(), "{daemon}: {error}")?;
             Ok(ExitCode::from(EX_UNAVAILABLE))
         }
     }

@@ -201,10 +201,11 @@ fn print_held(out: &mut impl Write, status: &Status) -> anyhow::Result<()> {
     if count > status.held.len() {
         writeln!(out, "and {} more", count - status.held.len())?;
     }
+    writeln!(out, "\n`dropzone hold show ARRIVAL` says more of one, and how to go on")?;
     Ok(())
 }
 
-fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
+pub(super) fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
     table.set_content_arrangement(ContentArrangement::Disabled);
@@ -212,7 +213,7 @@ fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     table
 }
 
-fn time(at: Option<Timestamp>) -> String {
+pub(super) fn time(at: Option<Timestamp>) -> String {
     at.map_or("-".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }
 

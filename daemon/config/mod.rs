@@ -31,6 +31,7 @@ pub use self::reload::{Files, Successor, digest, successor, taken_over, turned_d
 use crate::policy::account::Institution;
 use crate::policy::admission::{Bounds, EarlyDrop};
 use crate::policy::agreement::{Exchange, Standing};
+use crate::policy::job::JobLimits;
 use crate::policy::path::Slug;
 use crate::policy::penalties::PenaltyRules;
 use crate::policy::retention::Rules;
@@ -157,6 +158,8 @@ pub struct Work {
     pub jobs: usize,
     /// Tries before an arrival is held.
     pub tries: u32,
+    /// What one job may take.
+    pub job: JobLimits,
     /// How long another node's worker may give no sign of life before what it claimed is taken over.
     pub lease: Duration,
 }

@@ -90,6 +90,9 @@ pub struct Work {
     pub scan_every: Option<String>,
     pub jobs: Option<u64>,
     pub tries: Option<u64>,
+    pub job_time: Option<String>,
+    pub result_size: Option<String>,
+    pub job_memory: Option<String>,
     pub lease: Option<String>,
 }
 

@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 
 use super::log::LogError;
 use super::socket::Socket;
+use crate::policy::arrival::ArrivalId;
 use crate::policy::record::printable;
 
 /// Requests at a time.
@@ -55,6 +56,32 @@ pub enum Ask {
     Kick(Target),
     /// To believe a clock that had jumped, for this reason.
     ConfirmClock(String),
+    /// To change the course of an arrival.
+    Arrival(Change),
+}
+
+/// What is to become of an arrival that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Change {
+    /// What.
+    pub course: Course,
+    /// Which arrival.
+    pub arrival: ArrivalId,
+    /// Why, in the operator's words.
+    pub reason: String,
+}
+
+/// Which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Course {
+    /// A held one is worked on again.
+    Release,
+    /// A held one is removed.
+    Discard,
+    /// A deferred one is tried now; a held one is released.
+    Retry,
 }
 
 /// Which sessions.

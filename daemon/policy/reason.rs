@@ -1,6 +1,7 @@
 //! Why something was refused or held. The reason is data; its code and its Dutch and English sentences are written
 //! here once, for status messages, receipts, the access log and metrics. No sentence holds an internal detail.
 
+mod jobs;
 mod replay;
 
 use jiff::civil::Date;
@@ -76,6 +77,14 @@ pub enum Reason {
     JobDeferred,
     /// The job failed too often.
     TriesExhausted,
+    /// The job took more time than one may.
+    JobTooLong,
+    /// The job made more bytes of results than one may.
+    ResultTooLarge,
+    /// The job needed more memory than one may.
+    JobMemory,
+    /// An operator discarded the held arrival.
+    Discarded,
     /// The arrival's own description is unreadable or does not fit its folder.
     ArrivalUnreadable,
     /// The configuration no longer knows the exchange, the flow or the institution of this arrival.
@@ -147,7 +156,10 @@ impl Reason {
             | Self::JobDeferred
             | Self::TriesExhausted
             | Self::ArrivalUnreadable
-            | Self::NoLongerConfigured => self.wording_of_jobs(),
+            | Self::NoLongerConfigured => jobs::wording(self),
+            Self::JobTooLong | Self::ResultTooLarge | Self::JobMemory | Self::Discarded => {
+                jobs::wording_of_ends(self)
+            }
             Self::SameContentAgain { .. } | Self::SameContentElsewhere => self.wording_of_repetitions(),
             Self::NoSuchPath
             | Self::BadName
@@ -233,46 +245,6 @@ impl Reason {
                 "writes-out-of-order",
                 "Uw programma stuurt de delen van het bestand in een te losse volgorde. Stuur het met een gewone SFTP-client, van begin tot einde.",
                 "Your program sends the parts of the file too far out of order. Send it with an ordinary SFTP client, from start to end.",
-            ),
-        }
-    }
-
-    fn wording_of_jobs(&self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::NotATable { .. } => (
-                "not-a-table",
-                "De lijst is geen geldige CSV-tabel in UTF-8 met een kopregel. Verbeter de lijst, versleutel ze opnieuw en stuur ze opnieuw.",
-                "The list is not a valid CSV table in UTF-8 with a header line. Correct the list, encrypt it and send it again.",
-            ),
-            Self::ColumnsNotAgreed => (
-                "columns-not-agreed",
-                "Het resultaat bevat andere kolommen dan afgesproken en werd tegengehouden. De beheerder ziet het.",
-                "The result has columns other than those agreed and was held back. The operator sees it.",
-            ),
-            Self::JobFailed => (
-                "job-failed",
-                "De verwerking van deze lijst is mislukt. Vergelijk de kopregel met de afspraak; de beheerder ziet het en neemt contact op.",
-                "Processing this list failed. Compare its header line with the agreement; the operator sees it and will be in touch.",
-            ),
-            Self::JobDeferred => (
-                "job-deferred",
-                "De verwerking van deze lijst wordt later opnieuw geprobeerd. U hoeft niets te doen.",
-                "Processing this list will be tried again later. There is nothing you need to do.",
-            ),
-            Self::TriesExhausted => (
-                "tries-exhausted",
-                "De verwerking van deze lijst is herhaaldelijk mislukt. De beheerder ziet het; u hoeft niets te doen.",
-                "Processing this list failed repeatedly. The operator sees it; there is nothing you need to do.",
-            ),
-            Self::ArrivalUnreadable => (
-                "arrival-unreadable",
-                "Deze aankomst kan niet verwerkt worden. De beheerder ziet het.",
-                "This arrival cannot be processed. The operator sees it.",
-            ),
-            _ => (
-                "no-longer-configured",
-                "Deze uitwisseling is niet meer ingesteld. De beheerder ziet het.",
-                "This exchange is no longer set up. The operator sees it.",
             ),
         }
     }
@@ -390,6 +362,10 @@ impl Reason {
             Self::JobFailed,
             Self::JobDeferred,
             Self::TriesExhausted,
+            Self::JobTooLong,
+            Self::ResultTooLarge,
+            Self::JobMemory,
+            Self::Discarded,
             Self::ArrivalUnreadable,
             Self::NoLongerConfigured,
             Self::SameContentElsewhere,

@@ -3,15 +3,16 @@
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
 //! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
-//! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `receipts` what its sender reads,
-//! signed by `signer`; `takeover` what becomes of the arrivals of a process that is gone. Beside it, `ask` tells `serve`
-//! whether a file is for this zone, `reload` takes a changed configuration over, `retention` deletes what has had its time,
-//! and `seal` signs how far the
+//! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
+//! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
+//! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `held` does what operators decide about arrivals
+//! that wait, `reload` takes a changed configuration over, `retention` deletes what has had its time, and `seal` signs how far the
 //! access log has come.
 
 mod ask;
 pub mod deliver;
 pub mod encrypt;
+mod held;
 pub mod join;
 pub mod open;
 pub mod query;
@@ -24,6 +25,7 @@ mod scan;
 mod seal;
 pub mod signer;
 mod split;
+mod stop;
 mod takeover;
 pub mod turns;
 pub mod watch;
@@ -80,6 +82,8 @@ pub struct Workshop {
     retention: RetentionMetrics,
     /// An operator has confirmed the clock.
     confirmed: tokio::sync::Notify,
+    /// Held by the one discard at a time.
+    discarding: Mutex<()>,
     /// Held by the one reload at a time.
     reloading: tokio::sync::Mutex<()>,
     /// The last scan of the spool failed, or the last try could not be recorded.
@@ -145,6 +149,7 @@ impl Workshop {
         let machine = &config.machine;
         let identities = read_identities(&machine.identities)?;
         let signer = Signer::read(&machine.signing_key)?;
+        query::bound_memory(machine.work.job.memory.saturating_mul(machine.work.jobs as u64))?;
         let spool = Spool::open(&machine.spool, &config.pairs())?;
         // Before this process writes a record of its own, which would say that it is now.
         let guard = Guard::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
@@ -158,7 +163,8 @@ impl Workshop {
         let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
         let config = tokio::sync::watch::Sender::new(Arc::new(config));
         let retention = RetentionMetrics::new(metrics.registry())?;
-        let (seals, memory, is_stuck, stranded, stop, reloading, confirmed) = Default::default();
+        let (seals, memory, is_stuck, stranded, stop, reloading) = Default::default();
+        let (confirmed, discarding) = Default::default();
         let (neighbours, room) = Default::default();
         let workshop = Self {
             config,
@@ -176,6 +182,7 @@ impl Workshop {
             guard,
             retention,
             confirmed,
+            discarding,
             reloading,
             is_stuck,
             stranded,
@@ -259,14 +266,20 @@ fn record_of(event: Event, outcome: Outcome, arrival: &Arrival) -> Record {
 #[derive(Debug, Default)]
 struct Memory {
     leased: AtomicU64,
+    /// Leases so far, and those that were given back.
+    begun: AtomicU64,
+    ended: AtomicU64,
 }
 
 impl Memory {
     fn lease(&self) -> Lease<'_> {
         let share = |leased: u64| MAPPED.saturating_sub(leased).max(LEAST_MAPPED);
         let add = |leased: u64| Some(leased + share(leased));
-        let before = self.leased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or(MAPPED);
-        Lease { memory: self, bytes: share(before) }
+        // Read first: one that ends between the two counts as one that ran beside this.
+        let ended = self.ended.load(Ordering::SeqCst);
+        let before = self.begun.fetch_add(1, Ordering::SeqCst);
+        let leased = self.leased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or(MAPPED);
+        Lease { memory: self, bytes: share(leased), begun: before + 1, began_alone: ended == before }
     }
 }
 
@@ -274,17 +287,26 @@ impl Memory {
 struct Lease<'a> {
     memory: &'a Memory,
     bytes: u64,
+    /// How many leases there were with it.
+    begun: u64,
+    began_alone: bool,
 }
 
 impl Lease<'_> {
     fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Whether no other job had a share at any time since this one has.
+    fn was_alone(&self) -> bool {
+        self.began_alone && self.memory.begun.load(Ordering::SeqCst) == self.begun
+    }
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         self.memory.leased.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory.ended.fetch_add(1, Ordering::SeqCst);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use super::Workshop;
+use super::{Workshop, held};
 use crate::config::{self, Config, Successor};
 use crate::host::control::{Answer, Ask, Operator};
 use crate::host::process::Hangup;
@@ -67,6 +67,7 @@ pub(super) async fn perform(workshop: Arc<Workshop>, ask: Ask, operator: Operato
     match ask {
         Ask::Reload => workshop.reload(operator.to_string()).await.into(),
         Ask::ConfirmClock(reason) => confirm_clock(workshop, operator, reason).await,
+        Ask::Arrival(change) => held::perform(workshop, change, operator).await,
         Ask::Sessions | Ask::Kick(_) => Answer::Refused(vec!["sessions are serve's, not work's".to_owned()]),
     }
 }

@@ -106,8 +106,9 @@ impl Floor {
             self.scan().await;
             self.seal_log();
         }
-        while self.running.len() < self.workshop.config().machine.work.jobs && !self.is_paused() {
-            let Some(next) = self.turns.next(&self.running) else { break };
+        let jobs = self.workshop.config().machine.work.jobs;
+        while self.running.len() < jobs && !self.is_paused() {
+            let Some(next) = self.turns.next(&self.running, jobs) else { break };
             self.start(next);
         }
     }
@@ -150,6 +151,7 @@ impl Floor {
         let scanned = tokio::task::spawn_blocking(move || {
             let measured = measure.then(|| workshop.measure());
             workshop.put_back_stranded();
+            workshop.finish_discards();
             let neighbours = workshop.look_after_neighbours();
             let begin = Instant::now();
             let waiting = neighbours.and_then(|()| workshop.waiting());
@@ -265,7 +267,7 @@ impl Workshop {
     }
 
     /// What may be claimed, oldest first.
-    fn waiting(&self) -> Result<Vec<Waiting>, Unfinished> {
+    pub(super) fn waiting(&self) -> Result<Vec<Waiting>, Unfinished> {
         let of = |state: State| move |id: ArrivalId| Waiting { state, id };
         let incoming = self.spool.list(State::Incoming)?.into_iter().map(of(State::Incoming));
         let due = self.spool.due(self.clock.now())?.into_iter().map(of(State::Deferred));

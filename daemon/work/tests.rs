@@ -16,6 +16,7 @@ use crate::policy::account::{Institution, Who};
 use crate::policy::agreement::{Accept, Agreement, Collision, Exchange, Flow, Job, Party, Query};
 use crate::policy::arrival::{Arrival, ArrivalId, State, delivery_name, receipt_name};
 use crate::policy::envelope::Inspector;
+use crate::policy::job::JobLimits;
 use crate::policy::path::{Folder, Name, Slug};
 use crate::policy::penalties::PenaltyRules;
 use crate::policy::question::Unasked;
@@ -58,7 +59,8 @@ fn flow(name: &str, job: Job, to: &[&str]) -> Flow {
 }
 
 fn quick_work() -> Work {
-    Work { scan_every: Duration::from_millis(200), jobs: 2, tries: 2, lease: Duration::from_secs(30) }
+    let (scan_every, lease) = (Duration::from_millis(200), Duration::from_secs(30));
+    Work { scan_every, jobs: 2, tries: 2, lease, job: JobLimits::default() }
 }
 
 fn machine(folder: &Path) -> Machine {
@@ -160,6 +162,10 @@ impl Zone {
         file[..file.len() - 32].to_vec()
     }
 
+    pub(super) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
     pub(super) fn into_parts(self) -> (tempfile::TempDir, Workshop) {
         (self.folder, self.workshop)
     }
@@ -215,7 +221,7 @@ impl Zone {
         self.work_from(State::Incoming, arrival)
     }
 
-    fn work_from(&self, state: State, arrival: &Arrival) -> End {
+    pub(super) fn work_from(&self, state: State, arrival: &Arrival) -> End {
         self.workshop.work_on(&Waiting { state, id: arrival.id.clone() }).unwrap().end
     }
 
@@ -247,7 +253,7 @@ impl Zone {
         lines
     }
 
-    fn events(&self) -> Vec<(Event, Outcome, Option<String>)> {
+    pub(super) fn events(&self) -> Vec<(Event, Outcome, Option<String>)> {
         self.records().into_iter().map(|record| (record.event, record.outcome, record.reason)).collect()
     }
 
@@ -355,7 +361,8 @@ fn a_database_that_is_away_defers_and_in_the_end_holds() {
     assert_eq!(receipt.reason.unwrap().code, "job-deferred");
     let now: Timestamp = NOW.parse().unwrap();
     assert_eq!(zone.workshop.spool.due(now).unwrap(), []);
-    let later = now + jiff::SignedDuration::from_secs(30);
+    // Half a minute and a quarter of it.
+    let later = now + jiff::SignedDuration::from_secs(38);
     assert_eq!(zone.workshop.spool.due(later).unwrap(), std::slice::from_ref(&arrival.id));
     let other = zone.publish("pillar-3", Some("enrich"), "other.age", &zone.encrypted(b"insz\n2\n"));
     assert_eq!(zone.work_from(State::Deferred, &arrival), End::Held(Reason::TriesExhausted));
@@ -417,7 +424,7 @@ fn a_job_that_runs_when_the_process_stops_goes_back_whatever_it_was_doing() {
 }
 
 #[test]
-fn a_held_arrival_that_an_operator_moves_back_starts_anew() {
+fn a_held_arrival_that_an_operator_moves_back_by_hand_starts_anew() {
     let zone = Zone::new();
     let arrival = zone.drop_list(b"insz\n1\n");
     let register = zone.folder.path().join("register.db");
@@ -692,4 +699,17 @@ async fn the_loop_finds_what_is_there_what_comes_and_what_was_refused() {
     let told = receipts(&zone);
     zone.workshop.write_refusal(&refused).unwrap();
     assert_eq!(receipts(&zone), told, "a refusal is told once");
+}
+
+#[test]
+fn a_job_knows_whether_others_took_memory_beside_it() {
+    let memory = Memory::default();
+    let first = memory.lease();
+    assert!(first.was_alone());
+    let second = memory.lease();
+    assert!(!first.was_alone() && !second.was_alone());
+    drop(first);
+    assert!(!second.was_alone(), "what the first took may have been what the second met");
+    drop(second);
+    assert!(memory.lease().was_alone());
 }

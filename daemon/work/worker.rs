@@ -9,9 +9,9 @@ use super::receipts::{Standing, receipt};
 use super::turns::Waiting;
 use super::{Unfinished, Workshop, record_of};
 use crate::config::Config;
-use crate::host::spool::{Claim, SpoolError};
+use crate::host::spool::{Claim, SpoolError, random};
 use crate::policy::arrival::Arrival;
-use crate::policy::job::{Next, after_failure};
+use crate::policy::job::{Next, Tries, after_failure};
 use crate::policy::path::Slug;
 use crate::policy::reason::Reason;
 use crate::policy::receipt::{Content, Verdict};
@@ -121,9 +121,7 @@ impl Workshop {
             Unfinished::Sign(error) => JobError::Setup(error.to_string()),
         })?;
         claim.begin()?;
-        // A defect that one list brings to light must not keep the others waiting. What the job had is dropped with it.
-        catch_unwind(AssertUnwindSafe(|| self.perform(claim, arrival, order, progress)))
-            .unwrap_or(Err(JobError::Panicked))
+        caught(|| self.perform(claim, arrival, order, progress))
     }
 
     /// What the configuration says is to be done with an arrival, on a day on which its exchange is open.
@@ -156,7 +154,8 @@ impl Workshop {
         progress: &Progress,
         error: &JobError,
     ) -> Result<End, Unfinished> {
-        let next = after_failure(progress.tries, self.config().machine.work.tries, error.failure());
+        let tries = Tries { made: progress.tries, limit: self.config().machine.work.tries };
+        let next = after_failure(tries, error.failure(), random());
         let now = self.clock.now();
         let (verdict, reason, finished) = match &next {
             Next::Retry { .. } => (Verdict::InProgress, Reason::JobDeferred, None),
@@ -223,11 +222,29 @@ impl Workshop {
     }
 }
 
+/// A defect that one list brings to light must not keep the others waiting. What the job had is dropped with it.
+fn caught(job: impl FnOnce() -> Result<(), JobError>) -> Result<(), JobError> {
+    catch_unwind(AssertUnwindSafe(job)).unwrap_or(Err(JobError::Panicked))
+}
+
 /// Whether reading a description again would fail again.
-fn is_lasting(error: &SpoolError) -> bool {
+pub(super) fn is_lasting(error: &SpoolError) -> bool {
     error.is_not_found() || matches!(error, SpoolError::Unreadable { .. })
 }
 
 fn rows(progress: &Progress) -> Option<String> {
     Some(format!("rows in {}, rows out {}, tries {}", progress.rows_in?, progress.rows_out?, progress.tries))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::job::Failure;
+
+    #[test]
+    fn a_job_that_panics_is_held_and_says_where_to_look() {
+        let error = caught(|| panic!("a defect that a list brings to light")).unwrap_err();
+        assert_eq!(error.failure(), Failure::Lasting(Reason::JobFailed));
+        assert!(error.to_string().contains("program log"), "{error}");
+    }
 }

@@ -19,10 +19,12 @@ mod delivery;
 mod durability;
 mod evenhanded;
 mod evidence;
+mod faults;
 mod gate;
 mod habits;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod hold;
 mod isolation;
 mod jobs;
 mod limits;

@@ -1,14 +1,15 @@
 //! The spool: the one interface between `serve` and `work`. One arrival is one folder, the folder it lies in is its state,
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
-//! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `folders` what an
-//! institution sees of the results, `index` what it still has in progress, `seen` what was here before, `space` whether there
-//! is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
+//! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `held` what an operator does,
+//! `folders` what an institution sees of the results, `index` what it still has in progress, `seen` what was here before,
+//! `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
 //! incoming | deferred | hold | done/‹id›/                 payload.age, arrival.json (+ tries.json, hold.json, result-….json)
 //! active/‹id›.‹node›.‹token›/                             the same, and what its job makes; the name says who has claimed it
-//! refused/‹id›/                                           arrival.json, no payload
+//! hold/‹id›.discard/                                      a held arrival on its way to refused
+//! refused/‹id›/                                           arrival.json, no payload (+ hold.json, discard.json, result-….json)
 //! outbox/‹institution›/‹exchange›/‹name›                  results to collect
 //! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival, and its signature
 //! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
@@ -18,6 +19,7 @@
 mod claim;
 mod expire;
 mod folders;
+mod held;
 mod index;
 mod nodes;
 mod orphans;
@@ -39,6 +41,7 @@ use rustix::io::Errno;
 pub use self::claim::{Claim, HoldNote};
 pub use self::expire::{Resting, Weight};
 pub use self::folders::{FileFacts, Stage};
+pub use self::held::{DiscardNote, Discarding};
 pub use self::index::Standing;
 pub use self::nodes::Heartbeat;
 pub use self::orphans::{Orphans, Swept};

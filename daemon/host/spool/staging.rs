@@ -268,6 +268,11 @@ impl Claim<'_> {
     }
 }
 
+/// Whether a file's name is that of a note about a result.
+pub(super) fn is_note(name: &str) -> bool {
+    base_of(name, ".json").is_some()
+}
+
 fn base_of<'a>(name: &'a str, ending: &str) -> Option<&'a str> {
     name.strip_prefix(RESULT)?.strip_suffix(ending)
 }
