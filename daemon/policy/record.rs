@@ -237,7 +237,8 @@ pub fn operator_reason(text: &str) -> Option<String> {
     (!reason.is_empty()).then_some(reason)
 }
 
-/// What a peer said, as a record holds it: no control characters, and so many characters at most.
+/// What a peer said, as a record holds it: on one line, no control characters, and so many characters at most.
 pub fn printable(text: &str, most: usize) -> String {
-    text.chars().filter(|c| !c.is_control()).take(most).collect()
+    let breaks = |c: char| if matches!(c, '\n' | '\t') { ' ' } else { c };
+    text.chars().map(breaks).filter(|c| !c.is_control()).take(most).collect()
 }
