@@ -3,11 +3,12 @@
 
 use super::encrypt::{self, EncryptError};
 use super::join::{List, Source};
+use super::memory::Lease;
 use super::open::{self, OpenError};
 use super::query::QueryError;
 use super::replay::Digesting;
 use super::stop::{Interrupted, Stop};
-use super::{Lease, Workshop, record_of};
+use super::{Workshop, record_of};
 use crate::config::{Config, Database};
 use crate::host::files::digest;
 use crate::host::log::LogError;
