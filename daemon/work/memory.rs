@@ -13,33 +13,33 @@ const LEAST_MAPPED: u64 = 8 << 20;
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     leased: AtomicU64,
-    /// Leases so far, and those that were given back.
+    /// Shares so far, and those that were given back.
     begun: AtomicU64,
     ended: AtomicU64,
 }
 
 impl Memory {
-    pub(super) fn lease(&self) -> Lease<'_> {
-        let share = |leased: u64| MAPPED.saturating_sub(leased).max(LEAST_MAPPED);
-        let add = |leased: u64| Some(leased + share(leased));
+    pub(super) fn share(&self) -> Share<'_> {
+        let of = |leased: u64| MAPPED.saturating_sub(leased).max(LEAST_MAPPED);
+        let add = |leased: u64| Some(leased + of(leased));
         // Read first: one that ends between the two counts as one that ran beside this.
         let ended = self.ended.load(Ordering::SeqCst);
         let before = self.begun.fetch_add(1, Ordering::SeqCst);
         let leased = self.leased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or(MAPPED);
-        Lease { memory: self, bytes: share(leased), begun: before + 1, began_alone: ended == before }
+        Share { memory: self, bytes: of(leased), begun: before + 1, began_alone: ended == before }
     }
 }
 
 /// A job's share, until it is dropped.
-pub(super) struct Lease<'a> {
+pub(super) struct Share<'a> {
     memory: &'a Memory,
     bytes: u64,
-    /// How many leases there were with it.
+    /// How many shares there were with it.
     begun: u64,
     began_alone: bool,
 }
 
-impl Lease<'_> {
+impl Share<'_> {
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -50,7 +50,7 @@ impl Lease<'_> {
     }
 }
 
-impl Drop for Lease<'_> {
+impl Drop for Share<'_> {
     fn drop(&mut self) {
         self.memory.leased.fetch_sub(self.bytes, Ordering::Relaxed);
         self.memory.ended.fetch_add(1, Ordering::SeqCst);
