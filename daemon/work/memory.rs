@@ -56,3 +56,21 @@ impl Drop for Share<'_> {
         self.memory.ended.fetch_add(1, Ordering::SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_knows_whether_others_took_memory_beside_it() {
+        let memory = Memory::default();
+        let first = memory.share();
+        assert!(first.was_alone());
+        let second = memory.share();
+        assert!(!first.was_alone() && !second.was_alone());
+        drop(first);
+        assert!(!second.was_alone(), "what the first took may have been what the second met");
+        drop(second);
+        assert!(memory.share().was_alone());
+    }
+}

@@ -5,11 +5,12 @@
 //! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
 //! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
 //! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
-//! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `held` does what operators decide about arrivals
-//! that wait, `reload` takes a changed configuration over, `retention` deletes what has had its time, and `seal` signs how far the
-//! access log has come.
+//! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
+//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `seal` signs how
+//! far the access log has come, and `memory` shares out what registers may take.
 
 mod ask;
+mod control;
 pub mod deliver;
 pub mod encrypt;
 mod held;
@@ -44,19 +45,20 @@ use self::memory::Memory;
 use self::open::Identities;
 use self::seal::Seals;
 use self::signer::{SignError, Signer};
-use self::takeover::{Neighbours, Stranded};
+use self::takeover::Claims;
 use crate::config::Config;
 use crate::host::clock::Clock;
-use crate::host::control;
+use crate::host::control::serve as answer_requests;
 use crate::host::files;
 use crate::host::guard::Guard;
 use crate::host::http;
 use crate::host::log::{AccessLog, LogError};
-use crate::host::metrics::{ReloadMetrics, RetentionMetrics, WorkMetrics};
+use crate::host::metrics::{ReloadMetrics, WorkMetrics};
 use crate::host::process::Hangup;
 use crate::host::socket::Socket;
-use crate::host::spool::{Heartbeat, Spool, SpoolError};
+use crate::host::spool::{Spool, SpoolError};
 use crate::host::systemd;
+use crate::host::upkeep::Upkeep;
 use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::path::Slug;
 use crate::policy::record::{Event, Outcome, Record};
@@ -65,8 +67,7 @@ use crate::policy::record::{Event, Outcome, Record};
 pub struct Workshop {
     config: tokio::sync::watch::Sender<Arc<Config>>,
     spool: Spool,
-    heartbeat: Heartbeat,
-    neighbours: Mutex<Neighbours>,
+    claims: Claims,
     log: AccessLog,
     clock: Clock,
     identities: Identities,
@@ -75,18 +76,13 @@ pub struct Workshop {
     memory: Memory,
     metrics: WorkMetrics,
     reloads: ReloadMetrics,
-    guard: Guard,
-    retention: RetentionMetrics,
-    /// An operator has confirmed the clock.
-    confirmed: tokio::sync::Notify,
+    upkeep: Upkeep,
     /// Held by the one discard at a time.
     discarding: Mutex<()>,
     /// Held by the one reload at a time.
     reloading: tokio::sync::Mutex<()>,
     /// The last scan of the spool failed, or the last try could not be recorded.
     is_stuck: AtomicBool,
-    /// Arrivals that this process claimed, and left in `active` because it could move them nowhere.
-    stranded: Mutex<Stranded>,
     /// Held for writing by the job of an arrival that may end the process, for reading by all others.
     room: RwLock<()>,
     stop: Arc<AtomicBool>,
@@ -121,16 +117,16 @@ pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = 
             .await?;
     // After the log was opened, which keeps a second process of this zone away.
     let socket = Socket::bind(&machine.sockets.work).await?;
-    let control = Socket::bind(&machine.sockets.work_control).await?;
+    let operators = Socket::bind(&machine.sockets.work_control).await?;
     workshop.log.append_async(Record::new(Event::Start, Outcome::Ok)).await?;
     workshop.log.append_async(crate::config::taken_over(None, &config, "start".to_owned())).await?;
     let asked = Arc::clone(&workshop);
-    let perform = move |ask, operator| reload::perform(Arc::clone(&asked), ask, operator);
+    let perform = move |ask, operator| control::perform(Arc::clone(&asked), ask, operator);
     systemd::ready("waiting for arrivals");
     tokio::select! {
         () = scan::run(&workshop, shutdown) => {}
         () = ask::answer_questions(&workshop, socket) => {}
-        () = control::serve(control, perform) => {}
+        () = answer_requests(operators, perform) => {}
         () = reload::follow(&workshop, hangup) => {}
         () = retention::keep_up(&workshop) => {}
         () = async { monitoring.await; std::future::pending().await } => {}
@@ -153,21 +149,19 @@ impl Workshop {
         spool.own_seen()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         // After the log was opened: from here on no other process of this node claims.
-        let heartbeat = spool.join(&machine.node, machine.work.lease)?;
+        let claims = Claims::new(spool.join(&machine.node, machine.work.lease)?);
         let metrics = WorkMetrics::new(config.exchanges.values(), &clock)?;
         metrics.watch_log(&log)?;
         tell_last_deliveries(&spool, &metrics)?;
         let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
         let config = tokio::sync::watch::Sender::new(Arc::new(config));
-        let retention = RetentionMetrics::new(metrics.registry())?;
-        let (seals, memory, is_stuck, stranded, stop, reloading) = Default::default();
-        let (confirmed, discarding) = Default::default();
-        let (neighbours, room) = Default::default();
+        let upkeep = Upkeep::new(guard, metrics.registry())?;
+        let (seals, memory, is_stuck, room, stop) = Default::default();
+        let (reloading, discarding) = Default::default();
         let workshop = Self {
             config,
             spool,
-            heartbeat,
-            neighbours,
+            claims,
             log,
             clock,
             identities,
@@ -176,13 +170,10 @@ impl Workshop {
             memory,
             metrics,
             reloads,
-            guard,
-            retention,
-            confirmed,
+            upkeep,
             discarding,
             reloading,
             is_stuck,
-            stranded,
             room,
             stop,
         };
@@ -243,6 +234,16 @@ fn read_identities(paths: &[std::path::PathBuf]) -> anyhow::Result<Identities> {
     }
     let texts = texts.iter().map(|(path, text)| (*path, std::str::from_utf8(text).unwrap_or_default()));
     Ok(Identities::parse(texts)?)
+}
+
+/// A record about an arrival of which no more than its id is known.
+fn record_about(event: Event, outcome: Outcome, id: &ArrivalId) -> Record {
+    Record {
+        institution: Some(id.institution().to_string()),
+        exchange: Some(id.exchange().clone()),
+        arrival: Some(id.to_string()),
+        ..Record::new(event, outcome)
+    }
 }
 
 /// A record about an arrival and the person behind it.
