@@ -5,12 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use dropzone::cli::exit::{EX_IOERR, EX_USAGE};
 use dropzone::host::control::Target;
-
-/// sysexits: the command line is wrong.
-const EX_USAGE: u8 = 64;
-/// sysexits: the machine failed.
-const EX_IOERR: u8 = 74;
 
 /// An SFTP drop zone that lets in nothing but properly encrypted files.
 #[derive(Parser)]

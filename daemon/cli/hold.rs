@@ -9,8 +9,9 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::control::{EX_DATAERR, load, request, turned_down};
-use super::{check, status};
+use super::control::{load, reason, request, turned_down};
+use super::exit::{EX_CONFIG, EX_DATAERR};
+use super::status;
 use crate::config::{Config, DEFAULT_DIRECTORY};
 use crate::host::control::{Answer, Ask, Change, Course, ask};
 use crate::host::spool::{Spool, SpoolError};
@@ -18,7 +19,7 @@ use crate::policy::arrival::{Arrival, ArrivalId, State, receipt_name};
 use crate::policy::path::Folder;
 use crate::policy::reason::Reason;
 use crate::policy::receipt::Receipt;
-use crate::policy::record::{OPERATOR_REASON_MAX, operator_reason, printable};
+use crate::policy::record::printable;
 
 /// Longer than any receipt, in bytes.
 const RECEIPT_MAX: u64 = 1 << 20;
@@ -73,14 +74,8 @@ pub fn retry(directory: &Path, decision: &Decision) -> anyhow::Result<ExitCode> 
     change(directory, decision, Course::Retry, &[State::Deferred, State::Hold])
 }
 
-fn reason(text: &str) -> Result<String, String> {
-    let reason = operator_reason(text).ok_or("write why, in a few words")?;
-    let is_whole = text.trim().chars().count() <= OPERATOR_REASON_MAX;
-    if is_whole { Ok(reason) } else { Err(format!("at most {OPERATOR_REASON_MAX} characters")) }
-}
-
 fn list(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let Some(config) = load(directory)? else { return Ok(ExitCode::from(check::EX_CONFIG)) };
+    let Some(config) = load(directory)? else { return Ok(ExitCode::from(EX_CONFIG)) };
     let spool = Spool::open(&config.machine.spool, &[])?;
     let held: Vec<Held> = spool.list(State::Hold)?.iter().map(|id| Held::read(&spool, id)).collect();
     let discarding = spool.discarding()?;
@@ -118,7 +113,7 @@ fn list(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn show(directory: &Path, id: &str, json: bool) -> anyhow::Result<ExitCode> {
-    let Some(config) = load(directory)? else { return Ok(ExitCode::from(check::EX_CONFIG)) };
+    let Some(config) = load(directory)? else { return Ok(ExitCode::from(EX_CONFIG)) };
     let spool = Spool::open(&config.machine.spool, &[])?;
     let id = match find(&spool, id, &[State::Hold])? {
         Ok(id) => id,
@@ -141,7 +136,7 @@ fn change(
     course: Course,
     states: &[State],
 ) -> anyhow::Result<ExitCode> {
-    let Some(config) = load(directory)? else { return Ok(ExitCode::from(check::EX_CONFIG)) };
+    let Some(config) = load(directory)? else { return Ok(ExitCode::from(EX_CONFIG)) };
     let spool = Spool::open(&config.machine.spool, &[])?;
     let arrival = match find(&spool, &decision.id, states)? {
         Ok(id) => id,
