@@ -18,7 +18,7 @@ use crate::policy::retention::LogName;
 use crate::policy::search::Wanted;
 
 /// Longest cell of a table, in characters; CSV and JSON have all of it.
-const CELL_SHOWN: usize = 120;
+const CELL_SHOWN: usize = 200;
 
 const COLUMNS: [&str; 14] = [
     "time",
