@@ -3,7 +3,7 @@
 //! delivered twice all the same is `host::spool::staging`'s doing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Unfinished, Workshop};
@@ -15,6 +15,8 @@ use crate::policy::record::{Event, Outcome, Record};
 const LOOKS: u32 = 4;
 /// A sign of life is removed when nothing has come from its process for so many leases.
 const FORGOTTEN: u32 = 10;
+/// What this process has left in `active`, or taken over and not put back yet, at most: each is tried again at every scan.
+const STRANDED: usize = 1_000;
 
 /// What this process left in `active`; with what it is yet to record, where it took it over.
 pub(super) type Stranded = BTreeMap<ArrivalId, Option<Claimed>>;
@@ -33,6 +35,13 @@ impl Default for Neighbours {
     }
 }
 
+#[cfg(test)]
+impl Neighbours {
+    pub(super) fn look_again(&mut self) {
+        self.looked = None;
+    }
+}
+
 impl Workshop {
     /// Takes over what others have lost, if it is time to look again; at the first time also what a version of this program
     /// left that did not say whose it was.
@@ -47,14 +56,27 @@ impl Workshop {
         let claims = self.spool.claims()?;
         let lost = self.lost(&claims, &mut neighbours.leases, (now, lease))?;
         let is_first = neighbours.looked.is_none();
+        let mut room = STRANDED.saturating_sub(self.stranded().len());
         for claimed in claims {
+            if room == 0 {
+                break;
+            }
             let is_over = claimed.owner.as_ref().map_or(is_first, |owner| lost.contains(owner));
-            if is_over && let Err(error) = self.take_from(&claimed) {
+            if !is_over {
+                continue;
+            }
+            match self.take_from(&claimed) {
+                Ok(()) => room -= 1,
                 // The others have their turn all the same.
-                tracing::error!(arrival = %claimed.id, %error, "could not be taken over; trying again");
+                Err(error) => {
+                    tracing::error!(arrival = %claimed.id, %error, "could not be taken over; trying again");
+                }
             }
         }
-        neighbours.looked = Some(now);
+        // Once for all of them: what cannot be put back is tried again with each.
+        self.put_back_stranded();
+        // The others at the next scan.
+        neighbours.looked = (room > 0).then_some(now);
         Ok(())
     }
 
@@ -72,12 +94,20 @@ impl Workshop {
             if owner == self.spool.me() || lost.contains(owner) {
                 continue;
             }
-            let sign = self.spool.sign_of(owner)?;
+            let sign = match self.spool.sign_of(owner) {
+                Ok(sign) => sign,
+                Err(error) => {
+                    tracing::error!(%owner, %error, "a sign of life cannot be read; its process counts as living");
+                    continue;
+                }
+            };
             let is_over = leases.is_over(owner, sign, now, lease);
             let forgotten = (lease * FORGOTTEN).max(LONGEST);
             let is_swept = sign == Sign::Dead || leases.silence(owner, now) >= forgotten;
             if is_over && is_swept && !claiming.contains(owner) {
-                self.spool.sweep_owner(owner)?;
+                if let Err(error) = self.spool.sweep_owner(owner) {
+                    tracing::warn!(%owner, %error, "the sign of life of a process that is gone stays");
+                }
             }
             if is_over {
                 lost.insert(owner.clone());
@@ -94,7 +124,6 @@ impl Workshop {
         }
         self.metrics.taken_over();
         self.strand_with(claimed.id.clone(), Some(claimed.clone()));
-        self.put_back_stranded();
         Ok(())
     }
 
@@ -117,12 +146,16 @@ impl Workshop {
     }
 
     fn strand_with(&self, id: ArrivalId, to_record: Option<Claimed>) {
-        self.stranded.lock().unwrap_or_else(PoisonError::into_inner).insert(id, to_record);
+        self.stranded().insert(id, to_record);
+    }
+
+    fn stranded(&self) -> MutexGuard<'_, Stranded> {
+        self.stranded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts back what was remembered so. What cannot be put back now stays remembered.
     pub(super) fn put_back_stranded(&self) {
-        let mut stranded = self.stranded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stranded = self.stranded();
         stranded.retain(|id, to_record| {
             if let Some(claimed) = to_record {
                 if let Err(error) = self.record_takeover(claimed) {
