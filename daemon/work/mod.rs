@@ -9,6 +9,7 @@
 //! that wait, `reload` takes a changed configuration over, `retention` deletes what has had its time, and `seal` signs how far the
 //! access log has come.
 
+mod aside;
 mod ask;
 pub mod deliver;
 pub mod encrypt;
