@@ -27,7 +27,7 @@ type Stranded = BTreeMap<ArrivalId, Option<Claimed>>;
 pub(super) struct Claims {
     /// Shows the others that this process lives.
     heartbeat: Heartbeat,
-    pub(super) neighbours: Mutex<Neighbours>,
+    neighbours: Mutex<Neighbours>,
     /// What this process claimed, and left in `active` because it could move it nowhere; with what it is yet to record, where
     /// it took it over.
     stranded: Mutex<Stranded>,
@@ -37,6 +37,12 @@ impl Claims {
     /// Nothing is known yet.
     pub(super) fn new(heartbeat: Heartbeat) -> Self {
         Self { heartbeat, neighbours: Mutex::default(), stranded: Mutex::default() }
+    }
+
+    /// Looks at the neighbours at the next occasion, however short the time since the last.
+    #[cfg(test)]
+    pub(super) fn look_again(&self) {
+        self.neighbours.lock().unwrap().looked = None;
     }
 }
 
@@ -51,13 +57,6 @@ struct Neighbours {
 impl Default for Neighbours {
     fn default() -> Self {
         Self { leases: Leases::default(), began: Instant::now(), looked: None }
-    }
-}
-
-#[cfg(test)]
-impl Neighbours {
-    pub(super) fn look_again(&mut self) {
-        self.looked = None;
     }
 }
 
