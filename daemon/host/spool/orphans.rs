@@ -6,10 +6,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::folders::is_unfinished;
 use super::partial::UNSAFE;
 use super::publish::remove_arrival;
-use super::{Attempt, Directory, PAYLOAD, Spool, SpoolError};
+use super::{Attempt, Directory, PAYLOAD, Spool, SpoolError, is_temporary};
 use crate::policy::arrival::State;
 use crate::policy::path::{Name, Slug};
 
@@ -157,7 +156,7 @@ impl Spool {
             for exchange in entries(&of_institution, &institution)? {
                 let Ok(folder) = of_institution.directory(&exchange) else { continue };
                 let names = entries(&folder, &exchange)?;
-                for name in names.into_iter().filter(|name| is_unfinished(name)) {
+                for name in names.into_iter().filter(|name| is_temporary(name)) {
                     let path = format!("receipts/{institution}/{exchange}/{name}");
                     let looks = folder.stat(&name).map(|facts| looks(&facts));
                     if looks.is_ok_and(|looks| is_old(&path, looks)) && folder.remove_if_there(&name).is_ok()

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use rustix::fs::{FileType, Mode, Timespec, Timestamps, futimens};
 use rustix::io::Errno;
 
-use super::{Attempt, Directory, Spool, SpoolError, is_ours, random, read_json, to_json};
-use crate::policy::arrival::{Arrival, ArrivalId, State};
+use super::{Attempt, Directory, Spool, SpoolError, is_ours, read_json, temporary_name, to_json};
+use crate::policy::arrival::{Arrival, ArrivalId, State, UNFINISHED};
 use crate::policy::replay::Marker;
 
 /// The folder, below the spool.
@@ -21,7 +21,7 @@ const FOLDER_MODE: Mode = Mode::from_raw_mode(0o2750);
 const MARKER_MODE: Mode = Mode::from_raw_mode(0o640);
 const ENDING: &str = ".json";
 /// A marker that was not completed for so long is what a crash left.
-const UNFINISHED: i64 = 3600;
+const CRASHED: i64 = 3600;
 
 /// What is known of a content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,7 +213,7 @@ fn read(folder: &Directory, place: &Place) -> Result<Option<Seen>, SpoolError> {
 /// Whole and durable under a name of its own, with the time that `expire_seen` goes by; gives that name.
 fn write_marker(folder: &Directory, place: &Place, marker: &Marker) -> Result<String, SpoolError> {
     let json = to_json(marker)?;
-    let temporary = format!(".{:016x}.new", random());
+    let temporary = temporary_name();
     let stamp = Timespec { tv_sec: marker.seen.as_second(), tv_nsec: 0 };
     let write = || -> std::io::Result<()> {
         let mut file = folder.create(&temporary)?;
@@ -249,7 +249,7 @@ fn expire_part(
             }
             Some(_) => false,
             // By the file's own change: the time it shows was chosen.
-            None => entry.name.ends_with(".new") && age.min(now.as_second() - facts.st_ctime) > UNFINISHED,
+            None => entry.name.ends_with(UNFINISHED) && age.min(now.as_second() - facts.st_ctime) > CRASHED,
         };
         if is_due {
             folder.remove_if_there(&entry.name).attempt("remove", || format!("{SEEN}/{}", entry.name))?;
