@@ -15,7 +15,7 @@ use super::reason::Reason;
 /// What the name of a folder ends in, behind the id of its arrival, whose refusal is being described; and, beside other files,
 /// of one that is being written.
 pub const UNFINISHED: &str = ".new";
-/// The same of an arrival that is being removed because its time has passed.
+/// The same of an arrival that is being removed because its time has passed, or that lies in another state too.
 pub const EXPIRED: &str = ".expired";
 /// The same of a held one that is being discarded.
 pub const DISCARDING: &str = ".discard";

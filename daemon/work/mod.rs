@@ -6,8 +6,8 @@
 //! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
 //! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
 //! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
-//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `seal` signs how
-//! far the access log has come, and `memory` shares out what registers may take.
+//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `tidy` what a
+//! crash left, `seal` signs how far the access log has come, and `memory` shares out what registers may take.
 
 mod ask;
 mod control;
@@ -29,6 +29,7 @@ pub mod signer;
 mod split;
 mod stop;
 mod takeover;
+mod tidy;
 pub mod turns;
 pub mod watch;
 pub mod worker;
@@ -129,6 +130,7 @@ pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = 
         () = answer_requests(operators, perform) => {}
         () = reload::follow(&workshop, hangup) => {}
         () = retention::keep_up(&workshop) => {}
+        () = tidy::go_on(&workshop) => {}
         () = async { monitoring.await; std::future::pending().await } => {}
     }
     systemd::stopping();

@@ -35,7 +35,7 @@ fn slug(text: &str) -> Slug {
 }
 
 pub(super) struct Zone {
-    folder: tempfile::TempDir,
+    pub(super) folder: tempfile::TempDir,
     zone_key: Identity,
     receiver_key: Identity,
     pub(super) workshop: Workshop,

@@ -6,7 +6,7 @@ use std::io::Read;
 
 use rustix::fs::{FileType, Stat};
 
-use super::{Attempt, Directory, Spool, SpoolError, is_temporary, write_durably};
+use super::{Attempt, Directory, Spool, SpoolError, is_unfinished, write_durably};
 use crate::policy::arrival::{Arrival, State};
 use crate::policy::path::{Folder, Name, Slug};
 
@@ -67,7 +67,7 @@ impl Spool {
         };
         Ok(entries
             .iter()
-            .filter(|entry| !is_temporary(&entry.name))
+            .filter(|entry| !is_unfinished(&entry.name))
             .filter_map(|entry| Name::parse(&entry.name).ok().and_then(facts))
             .collect())
     }

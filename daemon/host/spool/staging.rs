@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{BEGUN, Claim};
 use super::{
-    Attempt, Directory, PAYLOAD, SpoolError, is_ours, is_temporary, read_json, temporary_name, to_json,
+    Attempt, Directory, PAYLOAD, SpoolError, is_ours, is_unfinished, read_json, temporary_name, to_json,
 };
 use crate::policy::path::{Name, Slug};
 use crate::policy::receipt::{Content, Delivery};
@@ -164,7 +164,7 @@ impl Claim<'_> {
             self.folder().sync().attempt("sync", || self.id().to_string())?;
         }
         let is_made = |name: &&String| {
-            name.starts_with(RESULT) || name.starts_with(RECEIPT) || is_temporary(name) || *name == BEGUN
+            name.starts_with(RESULT) || name.starts_with(RECEIPT) || is_unfinished(name) || *name == BEGUN
         };
         names.iter().filter(is_made).try_for_each(|name| self.remove(name))
     }
