@@ -62,7 +62,7 @@ impl Row {
         let off = now.duration_since(known.time);
         if known.held {
             format!(
-                "{process} of {node}: NOTHING IS DELETED: the clock is {} of what was known; `dropzone clock confirm` if it is right",
+                "{process} of {node}: NOTHING IS DELETED: the clock is {} of what was known; `dropzone clock confirm --reason TEXT` if it is right",
                 words(off)
             )
         } else if self.waits {

@@ -64,7 +64,9 @@ pub fn run(asked: &Restore) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(EX_NOINPUT));
     }
     let mut findings = Findings::default();
-    let opened = match Opened::open(&asked.directory) {
+    // A configuration knows whole paths only, and a record of where a zone came from needs one.
+    let directory = std::path::absolute(&asked.directory)?;
+    let opened = match Opened::open(&directory) {
         Ok(opened) => opened,
         Err(fault) => {
             findings.faults.push(fault);
@@ -276,7 +278,7 @@ fn tell(asked: &Restore, opened: Option<&Opened>, findings: &Findings) -> anyhow
             opened.sha256()
         )?;
         for (state, count) in &manifest.arrivals {
-            writeln!(out, "  {:<10}{count:>8} arrivals", state.as_str())?;
+            writeln!(out, "  arrivals in {:<10}{count:>8}", state.as_str())?;
         }
     }
     for note in &findings.notes {
@@ -285,10 +287,11 @@ fn tell(asked: &Restore, opened: Option<&Opened>, findings: &Findings) -> anyhow
     for fault in faults {
         writeln!(out, "DAMAGED: {}: {}", fault.file, fault.what)?;
     }
+    let then = if asked.to.is_some() { "; nothing was put back" } else { "; do not rely on it" };
     match findings.faults.len() {
         0 => writeln!(out, "The backup is sound.")?,
-        1 => writeln!(out, "The backup is DAMAGED in one place; nothing was put back.")?,
-        count => writeln!(out, "The backup is DAMAGED in {count} places; nothing was put back.")?,
+        1 => writeln!(out, "The backup is DAMAGED in one place{then}.")?,
+        count => writeln!(out, "The backup is DAMAGED in {count} places{then}.")?,
     }
     Ok(())
 }

@@ -230,8 +230,11 @@ fn tell_last_deliveries(spool: &Spool, metrics: &WorkMetrics) -> Result<(), Spoo
 fn read_identities(paths: &[std::path::PathBuf]) -> anyhow::Result<Identities> {
     let mut texts: Vec<(&Path, Zeroizing<Vec<u8>>)> = Vec::new();
     for path in paths {
-        let secret = files::read_secret(path)
-            .map_err(|error| anyhow::anyhow!("{}: {error}; {}", path.display(), error.remedy()))?;
+        let secret = files::read_secret(path).map_err(|error| {
+            let told = format!("{}: {error}; {}", path.display(), error.remedy());
+            // Kept whole: the exit code says that another start does not help.
+            anyhow::Error::new(error).context(told)
+        })?;
         texts.push((path, secret));
     }
     let texts = texts.iter().map(|(path, text)| (*path, std::str::from_utf8(text).unwrap_or_default()));
