@@ -163,7 +163,10 @@ mod tests {
     #[test]
     fn a_cause_that_an_error_names_itself_is_told_once() {
         let cause = || anyhow::anyhow!("no such file");
-        assert_eq!(told(&cause().context("the spool cannot be read")), "the spool cannot be read: no such file");
+        assert_eq!(
+            told(&cause().context("the spool cannot be read")),
+            "the spool cannot be read: no such file"
+        );
         assert_eq!(told(&cause().context("cannot open /x: no such file")), "cannot open /x: no such file");
     }
 }
