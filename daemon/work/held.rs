@@ -36,7 +36,7 @@ pub(super) async fn perform(workshop: Arc<Workshop>, change: Change, operator: O
 
 impl Workshop {
     /// Changes the course of an arrival; what was done, or why not.
-    fn change(&self, change: &Change, operator: &Operator) -> Result<String, String> {
+    pub(super) fn change(&self, change: &Change, operator: &Operator) -> Result<String, String> {
         let Change { course, arrival: id, reason } = change;
         let reason = operator_reason(reason).ok_or("a change needs a reason, which the log keeps")?;
         let decision = Decision { id, operator: operator.to_string(), reason };
@@ -79,6 +79,7 @@ impl Workshop {
         let _turn = self.discarding.lock().unwrap_or_else(PoisonError::into_inner);
         self.decide(Event::Discard, State::Hold, decision)?;
         let note = DiscardNote {
+            arrival: decision.id.clone(),
             operator: decision.operator.clone(),
             reason: decision.reason.clone(),
             at: self.clock.now(),
@@ -126,14 +127,22 @@ impl Workshop {
             Vec::new()
         });
         for id in decided {
-            let resumed = self.spool.resume_discard(&id).map_err(Unfinished::from);
-            match resumed.and_then(|resumed| resumed.map_or(Ok(()), |found| self.carry_through(&found))) {
-                Ok(()) => {
-                    tracing::info!(arrival = %id, "a discard that was decided before is carried through")
-                }
+            match self.resume_discard(&id) {
+                Ok(()) => {}
                 Err(error) => tracing::error!(arrival = %id, %error, "a discard cannot be carried through"),
             }
         }
+    }
+
+    fn resume_discard(&self, id: &ArrivalId) -> Result<(), Unfinished> {
+        let Some(found) = self.spool.resume_discard(id)? else { return Ok(()) };
+        if found.note()?.is_none() {
+            tracing::error!(arrival = %id, "its folder was renamed as if it were to be discarded, which no operator decided; it stays held");
+            return Ok(found.undo()?);
+        }
+        self.carry_through(&found)?;
+        tracing::info!(arrival = %id, "a discard that was decided before is carried through");
+        Ok(())
     }
 
     /// Receipt first: while the payload is there, the sender has not been told that it is gone.
@@ -155,7 +164,7 @@ impl Workshop {
     fn write_discarded(&self, arrival: &Arrival, discarding: &Discarding<'_>) -> Result<(), Unfinished> {
         let before = self.receipt_before(arrival);
         // As decided and not as of now, so that the same receipt comes out however often this is tried.
-        let finished = discarding.note().map_or_else(|_| self.clock.now(), |note| note.at);
+        let finished = discarding.note()?.map_or_else(|| self.clock.now(), |note| note.at);
         let receipt = Receipt {
             finished: Some(finished),
             reason: Some(Explanation::from(&Reason::Discarded)),
@@ -173,7 +182,8 @@ impl Workshop {
         let text = self.beside_receipts(arrival, &name)?;
         let signature = self.beside_receipts(arrival, &signature_name(&name)?)?;
         self.signer.public().verify(Namespace::Receipt, &text, &signature).ok()?;
-        serde_json::from_slice(&text).ok()
+        // Another's could have been put in its place.
+        serde_json::from_slice(&text).ok().filter(|receipt: &Receipt| receipt.arrival == arrival.id)
     }
 
     fn beside_receipts(&self, arrival: &Arrival, name: &Name) -> Option<Vec<u8>> {
@@ -289,7 +299,8 @@ mod tests {
         let zone = Zone::new();
         let arrival = held(&zone);
         let at = "2026-11-20T12:00:00Z".parse().unwrap();
-        let note = DiscardNote { operator: "uid 0".into(), reason: "x".into(), at };
+        let (arrival_id, reason) = (arrival.id.clone(), "x".into());
+        let note = DiscardNote { arrival: arrival_id, operator: "uid 0".into(), reason, at };
         let discarding = zone.workshop.spool.begin_discard(&arrival.id, &note).unwrap().unwrap();
         zone.workshop.write_discarded(&arrival, &discarding).unwrap();
         let before = zone.receipt(&arrival);

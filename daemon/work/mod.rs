@@ -9,6 +9,7 @@
 //! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `tidy` what a
 //! crash left, `seal` signs how far the access log has come, and `memory` shares out what registers may take.
 
+mod aside;
 mod ask;
 mod control;
 pub mod deliver;

@@ -247,6 +247,11 @@ impl Spool {
         self.path.join(State::Refused.as_str())
     }
 
+    /// Whether an open file is this process's user's.
+    pub fn is_own(file: &std::fs::File) -> std::io::Result<bool> {
+        Ok(is_ours(&rustix::fs::fstat(file)?))
+    }
+
     /// From now on uploads leave so many bytes free, for what others write here.
     pub fn keep_free(&self, bytes: u64) {
         self.space.keep(bytes);
@@ -289,8 +294,26 @@ fn is_ours(facts: &rustix::fs::Stat) -> bool {
     facts.st_uid == 0 || facts.st_uid == rustix::process::geteuid().as_raw()
 }
 
-fn read_json<T: serde::de::DeserializeOwned>(folder: &Directory, name: &str) -> Result<T, SpoolError> {
+/// The same, and nobody else can have written it since.
+fn is_ours_alone(facts: &rustix::fs::Stat) -> bool {
+    is_ours(facts) && facts.st_mode & 0o022 == 0
+}
+
+/// A file that only `work` may have written, read by the descriptor that was judged; none if it is not this process's.
+fn read_own_json<T: serde::de::DeserializeOwned>(
+    folder: &Directory,
+    name: &str,
+) -> Result<Option<T>, SpoolError> {
     let file = folder.file(name).attempt("open", || name.to_owned())?;
+    let facts = rustix::fs::fstat(&file).attempt("examine", || name.to_owned())?;
+    if is_ours_alone(&facts) { parse_json(file, name).map(Some) } else { Ok(None) }
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(folder: &Directory, name: &str) -> Result<T, SpoolError> {
+    parse_json(folder.file(name).attempt("open", || name.to_owned())?, name)
+}
+
+fn parse_json<T: serde::de::DeserializeOwned>(file: std::fs::File, name: &str) -> Result<T, SpoolError> {
     let mut text = Vec::new();
     file.take(DESCRIPTION_MAX).read_to_end(&mut text).attempt("read", || name.to_owned())?;
     serde_json::from_slice(&text)
