@@ -305,7 +305,7 @@ mod tests {
         let Answer::Done(told) = asking.await.unwrap() else { panic!("not done") };
         let user = rustix::process::geteuid().as_raw();
         assert!(
-            told.starts_with(&format!("Kick(Session(\"1\")) for uid {user}, by own account alicealice")),
+            told.starts_with(&format!("Kick(Session(\"1\")) for uid {user}, by own account al iceal ice")),
             "{told}"
         );
         assert!(told.len() < 150 && !told.contains('\n'), "{told}");

@@ -12,6 +12,14 @@ use super::digest::hex;
 use super::path::{Name, Slug};
 use super::reason::Reason;
 
+/// What the name of a folder ends in, behind the id of its arrival, whose refusal is being described; and, beside other files,
+/// of one that is being written.
+pub const UNFINISHED: &str = ".new";
+/// The same of an arrival that is being removed because its time has passed, or that lies in another state too.
+pub const EXPIRED: &str = ".expired";
+/// The same of a held one that is being discarded.
+pub const DISCARDING: &str = ".discard";
+
 /// The states an arrival can be in, each a folder of the spool. Named after Postfix's queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -83,7 +91,7 @@ impl ArrivalId {
 
     /// Whether a folder's name begins as that of an arrival, and nothing about it says that it is half made or half removed.
     pub fn begins(name: &str) -> bool {
-        let is_whole = !name.ends_with(".new") && !name.ends_with(".expired") && !name.ends_with(".discard");
+        let is_whole = [UNFINISHED, EXPIRED, DISCARDING].iter().all(|ending| !name.ends_with(ending));
         is_whole && name.split_once('.').is_some_and(|(stamp, _)| is_stamp(stamp))
     }
 

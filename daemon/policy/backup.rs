@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::arrival::{ArrivalId, State};
+use super::arrival::{ArrivalId, DISCARDING, State, UNFINISHED};
+use super::lease::arrival_in;
 use super::path::Slug;
 
 /// The form of manifest that this version writes and reads.
@@ -187,13 +188,10 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
 }
 
-/// Which arrival a folder of a state is. In `active`, the name of its claim may follow.
+/// Which arrival a folder of a state is, also one that is being discarded: it comes back as held, for its operator to decide again.
 pub fn arrival_of(state: State, name: &str) -> Option<ArrivalId> {
-    if state != State::Active {
-        return ArrivalId::parse(name);
-    }
-    let end = name.match_indices('.').nth(2).map_or(name.len(), |(at, _)| at);
-    ArrivalId::parse(name.get(..end)?)
+    let undecided = name.strip_suffix(DISCARDING).filter(|_| state == State::Hold);
+    arrival_in(state, undecided.unwrap_or(name))
 }
 
 /// The state in which an arrival comes back. Whoever worked on it is not there any more.
@@ -209,7 +207,7 @@ pub fn comes_back_as(state: State) -> State {
 
 /// Whether a file is being written under this name, and will be renamed when it is complete.
 pub fn is_being_written(name: &str) -> bool {
-    name.starts_with('.') && name.ends_with(".new")
+    name.starts_with('.') && name.ends_with(UNFINISHED)
 }
 
 /// Whether a file of an arrival says nothing once its worker is gone: what is staged there, and the mark that its job runs.
@@ -247,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arrival_is_known_with_and_without_the_name_of_its_claim() {
+    fn an_arrival_is_known_with_and_without_the_name_of_its_claim_and_while_it_is_discarded() {
         let id = arrival_named("list.age").id;
         for (state, name, known) in [
             (State::Incoming, id.to_string(), true),
@@ -255,6 +253,9 @@ mod tests {
             (State::Active, format!("{id}.zone-1.0badcafe"), true),
             (State::Incoming, format!("{id}.zone-1.0badcafe"), false),
             (State::Refused, format!("{id}.new"), false),
+            (State::Hold, format!("{id}.discard"), true),
+            (State::Done, format!("{id}.discard"), false),
+            (State::Done, format!("{id}.expired"), false),
             (State::Active, "nothing.of.that.kind".to_owned(), false),
             (State::Active, "x".to_owned(), false),
         ] {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::reason::Reason;
 
 /// The wait after the first failed try; it doubles with every further one.
-pub const FIRST_WAIT: Duration = Duration::from_secs(30);
+const FIRST_WAIT: Duration = Duration::from_secs(30);
 /// The longest wait between two tries, before chance has its say.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// What one job may take before it is ended and its arrival held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::arrival::ArrivalId;
+use super::arrival::{ArrivalId, State};
 use super::path::Slug;
 
 /// The longest lease that is believed; a process that tells of a longer one has this.
@@ -63,6 +63,15 @@ impl Claimed {
             }
             _ => Some(Self { id: ArrivalId::parse(text)?, owner: None }),
         }
+    }
+}
+
+/// Which arrival a folder of this name is in this state.
+pub fn arrival_in(state: State, name: &str) -> Option<ArrivalId> {
+    if state == State::Active {
+        Claimed::parse(name).map(|claimed| claimed.id)
+    } else {
+        ArrivalId::parse(name)
     }
 }
 

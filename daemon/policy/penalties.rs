@@ -49,9 +49,9 @@ impl Offence {
     }
 }
 
-/// How a connection ended, as far as penalties ask.
+/// What a connection did until it ended, as far as penalties ask.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Ended {
+pub struct Conduct {
     /// Its handler panicked.
     pub crashed: bool,
     /// Somebody's key was proven and accepted; whatever came before or after is forgiven.
@@ -64,7 +64,7 @@ pub struct Ended {
     pub asked: bool,
 }
 
-impl Ended {
+impl Conduct {
     /// What it is penalised for, if anything; the first that applies.
     pub fn offence(self) -> Option<Offence> {
         match self {
@@ -277,14 +277,14 @@ mod tests {
 
     #[test]
     fn the_gravest_that_applies_is_the_offence_and_a_proven_key_forgives_the_rest() {
-        let none = Ended::default();
+        let none = Conduct::default();
         for (ended, offence) in [
             (none, Some(Offence::NoAuthentication)),
-            (Ended { asked: true, ..none }, Some(Offence::AuthenticationFailure)),
-            (Ended { asked: true, unknown_user: true, ..none }, Some(Offence::UnknownUser)),
-            (Ended { asked: true, grace_exceeded: true, ..none }, Some(Offence::GraceExceeded)),
-            (Ended { asked: true, unknown_user: true, proven: true, ..none }, None),
-            (Ended { proven: true, crashed: true, ..none }, Some(Offence::Crash)),
+            (Conduct { asked: true, ..none }, Some(Offence::AuthenticationFailure)),
+            (Conduct { asked: true, unknown_user: true, ..none }, Some(Offence::UnknownUser)),
+            (Conduct { asked: true, grace_exceeded: true, ..none }, Some(Offence::GraceExceeded)),
+            (Conduct { asked: true, unknown_user: true, proven: true, ..none }, None),
+            (Conduct { proven: true, crashed: true, ..none }, Some(Offence::Crash)),
         ] {
             assert_eq!(ended.offence(), offence, "{ended:?}");
         }

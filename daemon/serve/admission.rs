@@ -15,7 +15,7 @@ use crate::host::metrics::ConnectionRefusal;
 use crate::host::spool::random;
 use crate::policy::admission::{Arrival, Crowd, Crowded, SessionBound, Source, Ticket};
 use crate::policy::path::Slug;
-use crate::policy::penalties::{Ended, Offence, Penalties};
+use crate::policy::penalties::{Conduct, Offence, Penalties};
 use crate::policy::probes::{Probe, Probes, Tally};
 use crate::policy::record::{Event, Outcome, Record};
 
@@ -127,10 +127,10 @@ pub fn admit(server: &Server, origin: &Origin) -> Option<Place> {
 }
 
 /// A connection ended: its source is penalised if it deserves that.
-pub fn settle(server: &Server, origin: &Origin, ended: Ended) {
+pub fn settle(server: &Server, origin: &Origin, conduct: Conduct) {
     let config = server.config();
     let rules = &config.machine.penalties;
-    let Some(offence) = ended.offence().filter(|_| rules.enabled && !origin.exempt) else { return };
+    let Some(offence) = conduct.offence().filter(|_| rules.enabled && !origin.exempt) else { return };
     let source = Source::of(origin.peer.ip());
     server.metrics.penalty(offence);
     let newly_refused = {

@@ -20,7 +20,7 @@ use super::tap::Tap;
 use crate::host::metrics::{ConnectionRefusal, Limit};
 use crate::host::spool::random;
 use crate::policy::account::LoginRefusal;
-use crate::policy::penalties::Ended;
+use crate::policy::penalties::Conduct;
 use crate::policy::record::{Event, Outcome, Record};
 
 /// Connections that the kernel holds until they are accepted.
@@ -242,14 +242,14 @@ fn settle_end(server: &Server, connection: &Connection, end: &End) {
     if matches!(end, End::Stop) || connection.place.is_taken_away() && !end.is_crash() {
         return;
     }
-    let ended = Ended {
+    let conduct = Conduct {
         crashed: end.is_crash(),
         proven: login.proven,
         grace_exceeded: matches!(end, End::LoginGrace),
         unknown_user: login.refused.iter().any(|refused| refused.refusal == LoginRefusal::UnknownUser),
         asked: login.asked.is_some(),
     };
-    settle(server, &connection.origin, ended);
+    settle(server, &connection.origin, conduct);
 }
 
 /// The keys that were refused, and the end of the session, or the login that never was. A connection that never asked to log

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::store::{Shelf, Store};
 use super::{Attempt, BackupError, Copied, Progress};
 use crate::host::directory::Directory;
-use crate::policy::arrival::{ArrivalId, State};
+use crate::policy::arrival::{ArrivalId, EXPIRED, State, UNFINISHED};
 use crate::policy::backup::{
     AFTER_ARRIVALS, LEFT_OUT, SPOOL, arrival_of, comes_back_as, is_being_written, is_of_the_moment,
     speaking_against,
@@ -119,7 +119,7 @@ impl Taking<'_, '_> {
                     // Seen again, it is further on.
                     Some(id) => drop(found.insert(id, (*state, name))),
                     // A refusal that is being described, or an arrival that is being removed.
-                    None if name.ends_with(".new") || name.ends_with(".expired") => {}
+                    None if name.ends_with(UNFINISHED) || name.ends_with(EXPIRED) => {}
                     None => self.stranger(format!("{SPOOL}/{}/{name}, which is no arrival", state.as_str())),
                 }
             }
@@ -302,10 +302,11 @@ mod tests {
     #[test]
     fn every_folder_of_a_spool_is_copied_but_those_of_the_moment_and_what_is_left_out_is_told() {
         let folder = tempfile::tempdir().unwrap();
-        let id = arrival_named("list.age").id;
+        let (id, discarding) = (arrival_named("list.age").id, arrival_named("mistake.age").id);
         for path in [
             &format!("spool/done/{id}/payload.age"),
             "spool/done/mine/notes.txt",
+            &format!("spool/hold/{discarding}.discard/payload.age"),
             &format!("spool/refused/{id}.new/arrival.json"),
             "spool/seen/ab/abcdef",
             "spool/outbox/city/relay/list.age",
@@ -318,6 +319,7 @@ mod tests {
         let (files, copied) = copied(folder.path());
         let wanted = [
             format!("spool/done/{id}/payload.age"),
+            format!("spool/hold/{discarding}/payload.age"),
             "spool/outbox/city/relay/list.age".to_owned(),
             "spool/seen/ab/abcdef".to_owned(),
         ];

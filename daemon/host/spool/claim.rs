@@ -10,12 +10,11 @@ use jiff::Timestamp;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::expire::EXPIRED;
 use super::{
     Attempt, Directory, PAYLOAD, Spool, SpoolError, exists_or, random, read_arrival, read_json, to_json,
     write_durably,
 };
-use crate::policy::arrival::{Arrival, ArrivalId, State};
+use crate::policy::arrival::{Arrival, ArrivalId, EXPIRED, State};
 use crate::policy::lease::Claimed;
 use crate::policy::reason::Reason;
 

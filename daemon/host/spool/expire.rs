@@ -13,14 +13,12 @@ use rustix::io::Errno;
 use super::publish::remove_arrival;
 use super::{ARRIVAL, Attempt, Directory, PAYLOAD, Spool, SpoolError, read_arrival};
 use crate::host::files::digest;
-use crate::policy::arrival::{ArrivalId, State, receipt_name};
+use crate::policy::arrival::{ArrivalId, EXPIRED, State, receipt_name};
 use crate::policy::path::{Folder, Slug};
 use crate::policy::published::{ALLOWED_SIGNERS, README};
 use crate::policy::retention::Kind;
 use crate::policy::signature;
 
-/// Behind the id of an arrival that is being removed, or lies in another state too.
-pub(super) const EXPIRED: &str = ".expired";
 /// Something whose time has passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resting {

@@ -6,7 +6,7 @@ use std::io::Read;
 
 use rustix::fs::{FileType, Stat};
 
-use super::{Attempt, Directory, Spool, SpoolError, write_durably};
+use super::{Attempt, Directory, Spool, SpoolError, is_unfinished, write_durably};
 use crate::policy::arrival::{Arrival, State};
 use crate::policy::path::{Folder, Name, Slug};
 
@@ -171,9 +171,4 @@ fn below(top: &Directory, institution: &Slug, exchange: &Slug) -> Result<Directo
     top.make(institution.as_str())
         .and_then(|folder| folder.make(exchange.as_str()))
         .attempt("open", || format!("{institution}/{exchange}"))
-}
-
-/// What `write_durably` has not renamed yet.
-pub(super) fn is_unfinished(name: &str) -> bool {
-    name.len() == 21 && name.starts_with('.') && name.ends_with(".new")
 }

@@ -16,12 +16,10 @@ use super::{
     ARRIVAL, Attempt, Directory, Spool, SpoolError, exists_or, read_arrival, read_own_json, to_json,
     write_durably,
 };
-use crate::policy::arrival::{Arrival, ArrivalId, State};
+use crate::policy::arrival::{Arrival, ArrivalId, DISCARDING, State};
 
 /// Who discarded an arrival, and why.
 const DISCARD: &str = "discard.json";
-/// What the name of a folder ends in whose arrival is being discarded.
-const DISCARDING: &str = ".discard";
 /// What is kept of a discarded arrival, as evidence.
 const KEPT: [&str; 3] = [ARRIVAL, HOLD, DISCARD];
 

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Attempt, Directory, FileFacts, PAYLOAD, Spool, SpoolError, Stage, id_in};
+use super::{Attempt, Directory, FileFacts, PAYLOAD, Spool, SpoolError, Stage};
 use crate::policy::arrival::{Arrival, ArrivalId, State, name_digest};
+use crate::policy::lease::arrival_in;
 use crate::policy::path::{Name, Slug};
 
 /// File systems tell times in steps, the coarsest of them of two seconds: a folder that is listed so soon after its last
@@ -275,7 +276,7 @@ fn listed((state, folder): (State, &Directory), listing: &mut Listing) -> rustix
         _ => now,
     };
     let mut arrivals = Arrivals::new();
-    for id in folder.entries()?.iter().filter_map(|entry| id_in(state, &entry.name)) {
+    for id in folder.entries()?.iter().filter_map(|entry| arrival_in(state, &entry.name)) {
         let pair = (id.institution().clone(), id.exchange().clone());
         arrivals.entry(pair).or_default().entry(id.name_digest().to_owned()).or_default().push(id);
     }

@@ -54,8 +54,8 @@ pub use self::seen::Seen;
 pub use self::space::Room;
 pub use self::staging::Delivered;
 use super::directory::Directory;
-use crate::policy::arrival::{Arrival, ArrivalId, State};
-use crate::policy::lease::{Claimed, Owner};
+use crate::policy::arrival::{Arrival, ArrivalId, State, UNFINISHED};
+use crate::policy::lease::{Claimed, Owner, arrival_in};
 use crate::policy::path::Slug;
 
 /// The encrypted file of an arrival.
@@ -169,7 +169,7 @@ impl Spool {
     /// The arrivals in a state, oldest first. Folders that are no arrivals are left out.
     pub fn list(&self, state: State) -> Result<Vec<ArrivalId>, SpoolError> {
         let entries = self.state(state).entries().attempt("list", || state.as_str().to_owned())?;
-        let mut ids: Vec<_> = entries.iter().filter_map(|entry| id_in(state, &entry.name)).collect();
+        let mut ids: Vec<_> = entries.iter().filter_map(|entry| arrival_in(state, &entry.name)).collect();
         ids.sort_unstable();
         Ok(ids)
     }
@@ -276,15 +276,6 @@ impl Spool {
     }
 }
 
-/// The arrival whose folder in this state has this name.
-fn id_in(state: State, name: &str) -> Option<ArrivalId> {
-    if state == State::Active {
-        Claimed::parse(name).map(|claimed| claimed.id)
-    } else {
-        ArrivalId::parse(name)
-    }
-}
-
 fn read_arrival(folder: &Directory, id: &ArrivalId) -> Result<Arrival, SpoolError> {
     let arrival: Arrival = read_json(folder, ARRIVAL)?;
     if &arrival.id == id {
@@ -332,8 +323,7 @@ fn parse_json<T: serde::de::DeserializeOwned>(file: std::fs::File, name: &str) -
 /// Writes a small file durably; one that is there is replaced as a whole or not at all.
 fn write_durably(folder: &Directory, name: &str, bytes: &[u8]) -> Result<(), SpoolError> {
     use std::io::Write;
-    // Listings leave out names of this form; what a crash leaves of one stays, empty or half-written, and is never read.
-    let temporary = format!(".{:016x}.new", random());
+    let temporary = temporary_name();
     let write = || -> std::io::Result<()> {
         let mut file = folder.create_anew(&temporary)?;
         file.write_all(bytes)?;
@@ -344,6 +334,17 @@ fn write_durably(folder: &Directory, name: &str, bytes: &[u8]) -> Result<(), Spo
     write().attempt("write", || name.to_owned()).inspect_err(|_| {
         let _ = folder.remove_if_there(&temporary);
     })
+}
+
+/// Of a file that is renamed when it is complete. Listings leave out names of this form; what a crash leaves of one is never read,
+/// and is swept away by whoever looks after its folder.
+fn temporary_name() -> String {
+    format!(".{:016x}{UNFINISHED}", random())
+}
+
+/// Whether a name has that form.
+fn is_unfinished(name: &str) -> bool {
+    name.len() == 21 && name.starts_with('.') && name.ends_with(UNFINISHED)
 }
 
 fn to_json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, SpoolError> {

@@ -6,12 +6,11 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::folders::is_unfinished;
 use super::partial::UNSAFE;
 use super::publish::remove_arrival;
 use super::seen::SEEN;
-use super::{Attempt, Directory, PAYLOAD, Spool, SpoolError};
-use crate::policy::arrival::State;
+use super::{Attempt, Directory, PAYLOAD, Spool, SpoolError, is_unfinished};
+use crate::policy::arrival::{State, UNFINISHED};
 use crate::policy::path::{Name, Slug};
 
 /// Longer than anybody takes from making a folder to writing into it, unless it was stopped; and then it makes it again.
@@ -159,7 +158,7 @@ impl Spool {
         is_old: &mut impl FnMut(&str, Looks) -> bool,
     ) -> Result<(), SpoolError> {
         let refused = self.state(State::Refused);
-        for name in entries(refused, "refused")?.into_iter().filter(|name| name.ends_with(".new")) {
+        for name in entries(refused, "refused")?.into_iter().filter(|name| name.ends_with(UNFINISHED)) {
             let path = format!("refused/{name}");
             let looks = refused.directory(&name).and_then(|folder| looks_of(&folder));
             if looks.is_ok_and(|looks| is_old(&path, looks)) && remove_arrival(refused, &name).is_ok() {

@@ -2,7 +2,7 @@
 //! before it moves, it moves whole, and the move is durable before anybody is told.
 
 use super::{ARRIVAL, Attempt, Directory, Partial, Spool, SpoolError, exists_or, to_json, write_durably};
-use crate::policy::arrival::{Arrival, State};
+use crate::policy::arrival::{Arrival, State, UNFINISHED};
 use crate::policy::envelope::Envelope;
 
 /// An upload that did not become an arrival.
@@ -81,7 +81,7 @@ impl Spool {
         let refused = self.state(State::Refused);
         let id = arrival.id.to_string();
         // Not an arrival's id, so no scan sees it before it is complete.
-        let unfinished = format!("{id}.new");
+        let unfinished = format!("{id}{UNFINISHED}");
         let refused = refused.again().attempt("open", || State::Refused.as_str().to_owned())?;
         let described = || {
             let folder = refused.make(&unfinished).attempt("make", || unfinished.clone())?;

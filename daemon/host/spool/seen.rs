@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rustix::fs::{FileType, Mode, Timespec, Timestamps, futimens};
 use rustix::io::Errno;
 
-use super::{Attempt, Directory, Spool, SpoolError, is_ours, random, read_json, to_json};
+use super::{Attempt, Directory, Spool, SpoolError, is_ours, read_json, temporary_name, to_json};
 use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::replay::Marker;
 
@@ -20,8 +20,6 @@ pub(super) const SEEN: &str = "seen";
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o2750);
 const MARKER_MODE: Mode = Mode::from_raw_mode(0o640);
 const ENDING: &str = ".json";
-/// A marker that was not completed for so long is what a crash left.
-const UNFINISHED: i64 = 3600;
 
 /// What is known of a content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,7 +211,7 @@ fn read(folder: &Directory, place: &Place) -> Result<Option<Seen>, SpoolError> {
 /// Whole and durable under a name of its own, with the time that `expire_seen` goes by; gives that name.
 fn write_marker(folder: &Directory, place: &Place, marker: &Marker) -> Result<String, SpoolError> {
     let json = to_json(marker)?;
-    let temporary = format!(".{:016x}.new", random());
+    let temporary = temporary_name();
     let stamp = Timespec { tv_sec: marker.seen.as_second(), tv_nsec: 0 };
     let write = || -> std::io::Result<()> {
         let mut file = folder.create(&temporary)?;
@@ -243,15 +241,9 @@ fn expire_part(
         let Ok(facts) = folder.stat(&entry.name) else { continue };
         let age = now.as_second().saturating_sub(facts.st_mtime);
         let place = entry.name.strip_suffix(ENDING).and_then(|sha256| Some((sha256, Place::of(sha256)?)));
-        let is_due = match &place {
-            Some((sha256, place)) if age > kept => {
-                matches!(read(folder, place)?, Some(Seen::By(marker)) if record(sha256, &marker))
-            }
-            Some(_) => false,
-            // By the file's own change: the time it shows was chosen.
-            None => entry.name.ends_with(".new") && age.min(now.as_second() - facts.st_ctime) > UNFINISHED,
-        };
-        if is_due {
+        // What a crash left half-made is `orphans`' business.
+        let Some((sha256, place)) = place.filter(|_| age > kept) else { continue };
+        if matches!(read(folder, &place)?, Some(Seen::By(marker)) if record(sha256, &marker)) {
             folder.remove_if_there(&entry.name).attempt("remove", || format!("{SEEN}/{}", entry.name))?;
             is_changed = true;
         }
@@ -415,8 +407,6 @@ mod tests {
             let marker = Marker { seen, ..marker(&own) };
             spool.mark_seen(&digest(content), &marker).unwrap();
         }
-        let unfinished = path(folder.path(), "old").with_file_name(".0123.new");
-        std::fs::write(&unfinished, "").unwrap();
         let told = Mutex::new(Vec::new());
         let days = |days: u64| Duration::from_secs(days * 86_400);
         let expire = |at: Timestamp| {
@@ -435,8 +425,5 @@ mod tests {
         assert_eq!(recorded, expected);
         let there = ["old", "kept", "young"].map(|content| path(folder.path(), content).exists());
         assert_eq!(there, [false, true, true]);
-        assert!(unfinished.exists(), "it may be about to be completed");
-        expire("2100-01-01T00:00:00Z".parse().unwrap());
-        assert!(!unfinished.exists());
     }
 }

@@ -29,7 +29,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::claim::{BEGUN, Claim};
-use super::{Attempt, Directory, PAYLOAD, SpoolError, random, read_own_json, to_json};
+use super::{Attempt, Directory, PAYLOAD, SpoolError, is_unfinished, read_own_json, temporary_name, to_json};
 use crate::policy::arrival::ArrivalId;
 use crate::policy::path::{Name, Slug};
 use crate::policy::receipt::{Content, Delivery};
@@ -166,7 +166,7 @@ impl Claim<'_> {
             self.folder().sync().attempt("sync", || self.id().to_string())?;
         }
         let is_made = |name: &&String| {
-            name.starts_with(RESULT) || name.starts_with(RECEIPT) || name.ends_with(".new") || *name == BEGUN
+            name.starts_with(RESULT) || name.starts_with(RECEIPT) || is_unfinished(name) || *name == BEGUN
         };
         names.iter().filter(is_made).try_for_each(|name| self.remove(name))
     }
@@ -242,7 +242,7 @@ impl Claim<'_> {
 
     /// Writes a small file durably; one that is there is replaced as a whole or not at all.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), SpoolError> {
-        let temporary = format!(".{:016x}.new", random());
+        let temporary = temporary_name();
         self.make_whole(&temporary, bytes)?;
         self.rename(&temporary, name)?;
         self.folder().sync().attempt("sync", || name.to_owned())
