@@ -13,6 +13,7 @@
 
 mod cuts;
 mod disk;
+mod ext4;
 mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
