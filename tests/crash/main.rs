@@ -12,6 +12,7 @@
 )]
 
 mod cuts;
+mod decisions;
 mod disk;
 mod ext4;
 mod faults;

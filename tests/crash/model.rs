@@ -164,7 +164,7 @@ fn found(site: &Site, identity: &age::x25519::Identity) -> Result<BTreeMap<Strin
 }
 
 /// What a power cut left of a receipt is none.
-fn receipts(site: &Site) -> Result<Vec<Value>, String> {
+pub fn receipts(site: &Site) -> Result<Vec<Value>, String> {
     let folder = site.zone.folder_of("receipts", "agency", EXCHANGE);
     let read = |name: &String| {
         let text = fs::read(folder.join(name)).map_err(|error| format!("{name}: {error}"))?;
@@ -174,7 +174,7 @@ fn receipts(site: &Site) -> Result<Vec<Value>, String> {
 }
 
 /// The records; a line that a crash cut short is none.
-fn log_lines(site: &Site) -> Vec<Value> {
+pub fn log_lines(site: &Site) -> Vec<Value> {
     let folder = site.zone.log();
     let files = names(&folder).into_iter().filter(|name| name.ends_with(".jsonl"));
     let text = |name: String| fs::read(folder.join(name)).unwrap_or_default();
