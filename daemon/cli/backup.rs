@@ -13,6 +13,8 @@ use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::control::claimed_name;
+use super::exit::EX_CANTCREAT;
 use super::{check, secrets};
 use crate::config::{self, Config};
 use crate::host::backup::{Copied, Sources, Store, StoreError, checksum_of, names};
@@ -156,8 +158,7 @@ fn open_log(log: &Path, node: &Slug, clock: &Clock) -> Result<AccessLog, LogErro
 
 /// A record of a backup by whoever runs this command.
 pub fn of_operator(path: &Path) -> Record {
-    let name = ["SUDO_USER", "LOGNAME", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
-    let operator = Operator::new(process::user(), name.as_deref());
+    let operator = Operator::new(process::user(), claimed_name().as_deref());
     Record {
         operator: Some(operator.to_string()),
         path: Some(path.display().to_string()),
@@ -167,7 +168,7 @@ pub fn of_operator(path: &Path) -> Record {
 
 fn occupied(problem: &str) -> anyhow::Result<ExitCode> {
     writeln!(std::io::stderr().lock(), "dropzone: {problem}")?;
-    Ok(ExitCode::from(super::init::CANNOT_CREATE))
+    Ok(ExitCode::from(EX_CANTCREAT))
 }
 
 fn places(config: &Config) -> Places {

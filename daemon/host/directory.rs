@@ -21,6 +21,9 @@ pub const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o2770);
 /// Files of the spool: the group reads them, and may complete them.
 pub const FILE_MODE: Mode = Mode::from_raw_mode(0o660);
 
+/// Small files and results, which are written once: the group only reads them, so that who made one has also written it.
+const OWN_MODE: Mode = Mode::from_raw_mode(0o640);
+
 const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
@@ -94,14 +97,23 @@ impl Directory {
 
     /// Makes a file that is not there yet.
     pub fn create(&self, name: &str) -> Result<File> {
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        Ok(File::from(openat2(&self.0, name, flags, FILE_MODE, BENEATH)?))
+        self.create_with_mode(name, FILE_MODE)
     }
 
-    /// Makes a file, in place of one that may be there.
+    /// The same, of one that only its owner writes.
+    pub fn create_own(&self, name: &str) -> Result<File> {
+        self.create_with_mode(name, OWN_MODE)
+    }
+
+    /// Makes a file that only its owner writes, in place of one that may be there.
     pub fn create_anew(&self, name: &str) -> Result<File> {
         self.remove_if_there(name)?;
-        self.create(name)
+        self.create_own(name)
+    }
+
+    fn create_with_mode(&self, name: &str, mode: Mode) -> Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Ok(File::from(openat2(&self.0, name, flags, mode, BENEATH)?))
     }
 
     fn open_regular(&self, name: &str, access: OFlags) -> Result<File> {

@@ -1,17 +1,20 @@
 //! Makes the results of one arrival and delivers them: all of them lie complete beside the arrival before the first goes
 //! out. What happens when a step fails is `worker`'s question.
 
+use std::io::Read;
+
 use super::encrypt::{self, EncryptError};
 use super::join::{List, Source};
+use super::memory::Share;
 use super::open::{self, OpenError};
 use super::query::QueryError;
 use super::replay::Digesting;
 use super::stop::{Interrupted, Stop};
-use super::{Lease, Workshop, record_of};
+use super::{Workshop, record_of};
 use crate::config::{Config, Database};
 use crate::host::files::digest;
 use crate::host::log::LogError;
-use crate::host::spool::{Claim, Delivered, SpoolError};
+use crate::host::spool::{Claim, Delivered, Spool, SpoolError};
 use crate::policy::agreement::{Exchange, Flow, Job, Query};
 use crate::policy::arrival::{Arrival, ArrivalId, delivery_name};
 use crate::policy::incident::Incident;
@@ -42,7 +45,7 @@ pub struct Progress {
 impl Progress {
     /// Goes on from what earlier tries have delivered.
     pub fn take_up(&mut self, delivered: Vec<Delivered>) {
-        for Delivered { delivery, content, rows_in, rows_out } in delivered {
+        for Delivered { delivery, content, rows_in, rows_out, .. } in delivered {
             (self.content, self.rows_in, self.rows_out) = (content, rows_in, rows_out);
             self.deliveries.push(delivery);
         }
@@ -159,7 +162,7 @@ impl Workshop {
         };
         let name = delivery_name(arrival);
         for result in staged {
-            let delivery = self.deliver(claim, arrival, (&name, result), progress)?;
+            let delivery = self.deliver((claim, &stop), arrival, (&name, result), progress)?;
             progress.deliveries.push(delivery);
         }
         // In the order of the flow, whichever try delivered them.
@@ -215,7 +218,7 @@ impl Workshop {
         let Some(Database::Sqlite(register)) = config.machine.databases.get(&query.database) else {
             return Err(JobError::Setup(format!("database {} is not in dropzone.yaml", query.database)));
         };
-        let memory = self.memory.lease();
+        let memory = self.memory.share();
         let source = Source { query, register, mapped: memory.bytes(), stop: stop.clone() };
         let outputs = to.iter().map(|to| {
             let recipients =
@@ -236,7 +239,7 @@ impl Workshop {
 
     fn deliver(
         &self,
-        claim: &Claim<'_>,
+        (claim, stop): (&Claim<'_>, &Stop),
         arrival: &Arrival,
         (name, result): (&Name, Staged),
         progress: &Progress,
@@ -245,13 +248,9 @@ impl Workshop {
         let delivery =
             Delivery { to: result.to, name: name.clone(), size: result.size, sha256: result.sha256 };
         let (content, rows_in, rows_out) = (progress.content, progress.rows_in, progress.rows_out);
-        let mut delivered = Delivered { delivery, content, rows_in, rows_out };
+        let mut delivered = Delivered { arrival: arrival.id.clone(), delivery, content, rows_in, rows_out };
         // A version of this program that left no notes delivered it, and what lies there is under another file key.
-        let there = match self.spool.open_file(&delivered.delivery.to, exchange, Folder::Out, name) {
-            Ok(file) => Some(digest(file)?),
-            Err(error) if error.is_not_found() => None,
-            Err(error) => return Err(error.into()),
-        };
+        let there = self.delivered_before((claim, stop), name, &delivered.delivery)?;
         if let Some((size, sha256)) = &there {
             (delivered.delivery.size, delivered.delivery.sha256) = (*size, sha256.clone());
         }
@@ -274,10 +273,37 @@ impl Workshop {
         self.metrics.delivered(exchange, &delivered.delivery.to, self.clock.now());
         Ok(delivered.delivery)
     }
+
+    /// What lies in a receiver's outbox under the name of a result, which may be what an earlier try delivered: then it is
+    /// `work`'s own, or the very file that was handed in. Anything else somebody put there, and no receipt is to speak of it.
+    fn delivered_before(
+        &self,
+        (claim, stop): (&Claim<'_>, &Stop),
+        name: &Name,
+        delivery: &Delivery,
+    ) -> Result<Option<(u64, String)>, JobError> {
+        let exchange = claim.id().exchange();
+        let file = match self.spool.open_file(&delivery.to, exchange, Folder::Out, name) {
+            Ok(file) => file,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let (is_own, size) = (Spool::is_own(&file)?, file.metadata()?.len());
+        if is_own || size == delivery.size {
+            let found = digest(stop.reading(file.take(size)));
+            stop.go_on()?;
+            let found = found?;
+            if is_own || found.1 == delivery.sha256 {
+                return Ok(Some(found));
+            }
+        }
+        tracing::error!(arrival = %claim.id(), to = %delivery.to, "another's file lies in the outbox under the name of the result");
+        Err(SpoolError::Exists(format!("outbox/{}/{exchange}/{name}", delivery.to)).into())
+    }
 }
 
 /// The bound on memory is the process's. Who meets it while other jobs ran may have met what they took, and is tried again.
-fn blame(error: QueryError, memory: &Lease<'_>, limit: u64) -> QueryError {
+fn blame(error: QueryError, memory: &Share<'_>, limit: u64) -> QueryError {
     if error.is_out_of_memory() && memory.was_alone() { QueryError::Memory { limit } } else { error }
 }
 

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::sync::{Arc, PoisonError};
 
 use super::worker::is_lasting;
-use super::{Unfinished, Workshop, record_of};
+use super::{Unfinished, Workshop, record_about, record_of};
 use crate::host::control::{Answer, Change, Course, Operator};
 use crate::host::spool::{DiscardNote, Discarding, SpoolError};
 use crate::policy::arrival::{Arrival, ArrivalId, State, receipt_name};
@@ -31,14 +31,12 @@ struct Decision<'a> {
 
 /// Does what an operator asked at the control socket.
 pub(super) async fn perform(workshop: Arc<Workshop>, change: Change, operator: Operator) -> Answer {
-    let performed = tokio::task::spawn_blocking(move || workshop.change(&change, &operator)).await;
-    let performed = performed.unwrap_or_else(|_| Err("it ended in a defect of this program".to_owned()));
-    performed.map_err(|problem| vec![problem]).into()
+    Answer::of(tokio::task::spawn_blocking(move || workshop.change(&change, &operator))).await
 }
 
 impl Workshop {
     /// Changes the course of an arrival; what was done, or why not.
-    fn change(&self, change: &Change, operator: &Operator) -> Result<String, String> {
+    pub(super) fn change(&self, change: &Change, operator: &Operator) -> Result<String, String> {
         let Change { course, arrival: id, reason } = change;
         let reason = operator_reason(reason).ok_or("a change needs a reason, which the log keeps")?;
         let decision = Decision { id, operator: operator.to_string(), reason };
@@ -81,6 +79,7 @@ impl Workshop {
         let _turn = self.discarding.lock().unwrap_or_else(PoisonError::into_inner);
         self.decide(Event::Discard, State::Hold, decision)?;
         let note = DiscardNote {
+            arrival: decision.id.clone(),
             operator: decision.operator.clone(),
             reason: decision.reason.clone(),
             at: self.clock.now(),
@@ -128,14 +127,22 @@ impl Workshop {
             Vec::new()
         });
         for id in decided {
-            let resumed = self.spool.resume_discard(&id).map_err(Unfinished::from);
-            match resumed.and_then(|resumed| resumed.map_or(Ok(()), |found| self.carry_through(&found))) {
-                Ok(()) => {
-                    tracing::info!(arrival = %id, "a discard that was decided before is carried through")
-                }
+            match self.resume_discard(&id) {
+                Ok(()) => {}
                 Err(error) => tracing::error!(arrival = %id, %error, "a discard cannot be carried through"),
             }
         }
+    }
+
+    fn resume_discard(&self, id: &ArrivalId) -> Result<(), Unfinished> {
+        let Some(found) = self.spool.resume_discard(id)? else { return Ok(()) };
+        if found.note()?.is_none() {
+            tracing::error!(arrival = %id, "its folder was renamed as if it were to be discarded, which no operator decided; it stays held");
+            return Ok(found.undo()?);
+        }
+        self.carry_through(&found)?;
+        tracing::info!(arrival = %id, "a discard that was decided before is carried through");
+        Ok(())
     }
 
     /// Receipt first: while the payload is there, the sender has not been told that it is gone.
@@ -157,7 +164,7 @@ impl Workshop {
     fn write_discarded(&self, arrival: &Arrival, discarding: &Discarding<'_>) -> Result<(), Unfinished> {
         let before = self.receipt_before(arrival);
         // As decided and not as of now, so that the same receipt comes out however often this is tried.
-        let finished = discarding.note().map_or_else(|_| self.clock.now(), |note| note.at);
+        let finished = discarding.note()?.map_or_else(|| self.clock.now(), |note| note.at);
         let receipt = Receipt {
             finished: Some(finished),
             reason: Some(Explanation::from(&Reason::Discarded)),
@@ -175,7 +182,8 @@ impl Workshop {
         let text = self.beside_receipts(arrival, &name)?;
         let signature = self.beside_receipts(arrival, &signature_name(&name)?)?;
         self.signer.public().verify(Namespace::Receipt, &text, &signature).ok()?;
-        serde_json::from_slice(&text).ok()
+        // Another's could have been put in its place.
+        serde_json::from_slice(&text).ok().filter(|receipt: &Receipt| receipt.arrival == arrival.id)
     }
 
     fn beside_receipts(&self, arrival: &Arrival, name: &Name) -> Option<Vec<u8>> {
@@ -188,12 +196,7 @@ impl Workshop {
 }
 
 fn record(event: Event, outcome: Outcome, decision: &Decision<'_>, arrival: Option<&Arrival>) -> Record {
-    let bare = || Record {
-        institution: Some(decision.id.institution().to_string()),
-        exchange: Some(decision.id.exchange().clone()),
-        arrival: Some(decision.id.to_string()),
-        ..Record::new(event, outcome)
-    };
+    let bare = || record_about(event, outcome, decision.id);
     Record {
         operator: Some(decision.operator.clone()),
         detail: Some(decision.reason.clone()),
@@ -296,7 +299,8 @@ mod tests {
         let zone = Zone::new();
         let arrival = held(&zone);
         let at = "2026-11-20T12:00:00Z".parse().unwrap();
-        let note = DiscardNote { operator: "uid 0".into(), reason: "x".into(), at };
+        let (arrival_id, reason) = (arrival.id.clone(), "x".into());
+        let note = DiscardNote { arrival: arrival_id, operator: "uid 0".into(), reason, at };
         let discarding = zone.workshop.spool.begin_discard(&arrival.id, &note).unwrap().unwrap();
         zone.workshop.write_discarded(&arrival, &discarding).unwrap();
         let before = zone.receipt(&arrival);

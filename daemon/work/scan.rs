@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::aside::Aside;
 use super::turns::{Turns, Waiting};
 use super::watch::watch;
 use super::worker::{End, Tried};
@@ -27,6 +28,10 @@ const MEASURE: Duration = Duration::from_secs(1);
 const MEASURE_SHARE: u32 = 50;
 /// Refusals that one scan writes receipts of; the next goes on.
 const REFUSALS: usize = 1_000;
+/// Receipts that one scan may fail to write, each after its record.
+const UNTOLD: usize = 10;
+/// Arrivals one after the other that cannot be moved on: that is not their doing, but the spool's.
+const FAILURES: u32 = 3;
 /// How long jobs may take to put their arrivals back when the process stops.
 /// Less than `run` and the units give a daemon.
 const STOP_WAIT: Duration = Duration::from_secs(8);
@@ -56,6 +61,15 @@ pub(super) async fn run(workshop: &Arc<Workshop>, shutdown: impl Future<Output =
     }
 }
 
+/// What is known of refusals.
+#[derive(Debug, Default)]
+struct Told {
+    /// They have their receipt.
+    done: BTreeSet<ArrivalId>,
+    /// It could not be written.
+    aside: Aside,
+}
+
 type Ended = (Result<Tried, Unfinished>, Duration);
 
 struct Floor {
@@ -65,8 +79,11 @@ struct Floor {
     jobs: JoinSet<Ended>,
     /// Whose job each task is: one that panics tells nothing but its number.
     arrivals: HashMap<task::Id, ArrivalId>,
-    /// Refusals that have their receipt.
-    told: BTreeSet<ArrivalId>,
+    told: Told,
+    /// Arrivals that could not be moved on.
+    aside: Aside,
+    /// How many of them since one could.
+    failures: u32,
     scanned: Option<Instant>,
     /// How long the last listing of what waits took.
     scan_took: Duration,
@@ -87,7 +104,9 @@ impl Floor {
             running: BTreeSet::new(),
             jobs: JoinSet::new(),
             arrivals: HashMap::new(),
-            told: BTreeSet::new(),
+            told: Told::default(),
+            aside: Aside::default(),
+            failures: 0,
             scanned: None,
             scan_took: Duration::ZERO,
             measured: None,
@@ -170,6 +189,7 @@ impl Floor {
                     Ok((found, more)) => {
                         self.is_woken |= more;
                         self.workshop.is_stuck.store(false, Ordering::Relaxed);
+                        let found = self.leave_alone(found);
                         self.turns.refill(found, &self.running);
                     }
                     Err(error) => {
@@ -182,6 +202,30 @@ impl Floor {
                 tracing::error!(%error, "the scan ended in a defect of this program");
                 self.pause();
             }
+        }
+    }
+
+    /// Leaves out what could not be moved on just now.
+    fn leave_alone(&mut self, mut found: Vec<Waiting>) -> Vec<Waiting> {
+        if !self.aside.is_empty() {
+            let now = Instant::now();
+            let there: BTreeSet<&ArrivalId> = found.iter().map(|waiting| &waiting.id).collect();
+            self.aside.keep(|id| there.contains(id) || self.running.contains(id));
+            found.retain(|waiting| !self.aside.holds(&waiting.id, now));
+        }
+        found
+    }
+
+    /// One that nobody can move, for whatever lies in its folder, is left alone. Without a log nobody can be, nor where one after
+    /// the other fails.
+    fn failed(&mut self, id: ArrivalId, is_of_log: bool) {
+        if !is_of_log {
+            self.aside.put(id, self.workshop.config().machine.work.scan_every, Instant::now());
+            self.failures += 1;
+        }
+        if is_of_log || self.failures >= FAILURES {
+            self.failures = 0;
+            self.pause();
         }
     }
 
@@ -206,12 +250,13 @@ impl Floor {
         match ended {
             Ok((_, (Ok(Tried { end: End::Gone, .. }), _))) => {}
             Ok((_, (Ok(Tried { end, kind }), took))) => {
+                self.failures = 0;
                 self.workshop.count(&id, kind, &end, took);
                 tracing::info!(arrival = %id, kind, ?end, seconds = took.as_secs_f64(), "job ended");
             }
             Ok((_, (Err(error), _))) => {
                 tracing::error!(arrival = %id, %error, "the arrival could not be moved on; trying again");
-                self.pause();
+                self.failed(id, matches!(error, Unfinished::Log(_)));
             }
             // Panics of a job are caught within it, so this one was outside.
             Err(error) => {
@@ -278,34 +323,54 @@ impl Workshop {
 
     /// Writes the receipts that refused uploads lack, so many at a time. Gives back those that have theirs, and says whether
     /// there are more.
-    fn tell_refusals(&self, told: BTreeSet<ArrivalId>) -> (BTreeSet<ArrivalId>, Result<bool, Unfinished>) {
+    fn tell_refusals(&self, told: Told) -> (Told, Result<bool, Unfinished>) {
         let refused = match self.spool.list(State::Refused) {
             Ok(refused) => refused,
             Err(error) => return (told, Err(error.into())),
         };
-        let (mut now_told, mut left) = (BTreeSet::new(), REFUSALS);
-        for id in refused {
-            if !told.contains(&id) {
-                let Some(fewer) = left.checked_sub(1) else {
-                    now_told.extend(told);
-                    return (now_told, Ok(true));
-                };
-                left = fewer;
-                let written = match self.spool.arrival(State::Refused, &id) {
-                    Ok(arrival) => self.write_refusal(&arrival),
-                    Err(error) => {
-                        // Nothing can be said about it, now or later.
-                        tracing::warn!(arrival = %id, %error, "a refused upload has no readable description");
-                        Ok(())
-                    }
-                };
-                if let Err(error) = written {
-                    return (now_told, Err(error));
+        let Told { done, mut aside } = told;
+        let (every, now) = (self.config().machine.work.scan_every, Instant::now());
+        let (mut now_done, mut left, mut untold) = (BTreeSet::new(), REFUSALS, UNTOLD);
+        let mut more = Ok(false);
+        for id in &refused {
+            if done.contains(id) {
+                now_done.insert(id.clone());
+                continue;
+            }
+            if more.is_err() || untold == 0 || aside.holds(id, now) {
+                continue;
+            }
+            let Some(fewer) = left.checked_sub(1) else {
+                more = Ok(true);
+                continue;
+            };
+            left = fewer;
+            match self.tell_refusal(id) {
+                Ok(()) => drop(now_done.insert(id.clone())),
+                Err(error @ Unfinished::Log(_)) => more = Err(error),
+                Err(error) => {
+                    tracing::error!(arrival = %id, %error, "the receipt of a refusal could not be written; trying again");
+                    aside.put(id.clone(), every, now);
+                    untold -= 1;
                 }
             }
-            now_told.insert(id);
         }
-        (now_told, Ok(false))
+        if !aside.is_empty() {
+            let there: BTreeSet<&ArrivalId> = refused.iter().collect();
+            aside.keep(|id| there.contains(id) && !now_done.contains(id));
+        }
+        (Told { done: now_done, aside }, more)
+    }
+
+    fn tell_refusal(&self, id: &ArrivalId) -> Result<(), Unfinished> {
+        match self.spool.arrival(State::Refused, id) {
+            Ok(arrival) => self.write_refusal(&arrival),
+            Err(error) => {
+                // Nothing can be said about it, now or later.
+                tracing::warn!(arrival = %id, %error, "a refused upload has no readable description");
+                Ok(())
+            }
+        }
     }
 }
 
@@ -313,6 +378,79 @@ impl Workshop {
 mod tests {
     use super::super::tests::Zone;
     use super::*;
+
+    async fn until_idle(floor: &mut Floor) {
+        floor.is_woken = true;
+        floor.look_round().await;
+        while !floor.jobs.is_empty() {
+            let ended = floor.jobs.join_next_with_id().await.unwrap();
+            floor.job_ended(ended);
+            floor.look_round().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn an_arrival_that_nobody_can_claim_keeps_no_other_waiting_and_is_tried_again_later() {
+        let zone = Zone::new();
+        let poison = zone.drop_list(b"insz\n1\n");
+        let good = zone.publish("pillar-3", Some("enrich"), "good.csv.age", &zone.encrypted(b"insz\n1\n"));
+        // What a claim removes is a folder.
+        let planted = zone.workshop.spool.incoming_path().join(poison.id.to_string()).join("hold.json");
+        std::fs::create_dir(&planted).unwrap();
+        let mut floor = Floor::new(Arc::new(zone.workshop));
+        until_idle(&mut floor).await;
+        assert!(!floor.is_paused() && !floor.workshop.is_stuck.load(Ordering::Relaxed));
+        assert_eq!(floor.workshop.spool.list(State::Done).unwrap(), [good.id]);
+        assert_eq!(floor.workshop.spool.list(State::Incoming).unwrap(), std::slice::from_ref(&poison.id));
+        std::fs::remove_dir(&planted).unwrap();
+        tokio::time::sleep(floor.workshop.config().machine.work.scan_every).await;
+        until_idle(&mut floor).await;
+        assert_eq!(floor.workshop.spool.list(State::Incoming).unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_whose_receipt_cannot_be_written_keeps_no_job_waiting() {
+        let zone = Zone::new();
+        let mut refused = zone.arrival("pillar-3", None, "plain.csv", b"insz");
+        refused.refused = Some(crate::policy::reason::Reason::NotEncrypted);
+        zone.workshop.spool.refuse(None, &refused).unwrap();
+        let receipt = crate::policy::arrival::receipt_name(&refused);
+        let signature = zone.path().join("spool/receipts/agii/pillar-3").join(format!("{receipt}.sig"));
+        std::fs::create_dir(&signature).unwrap();
+        let good = zone.drop_list(b"insz\n1\n");
+        let mut floor = Floor::new(Arc::new(zone.workshop));
+        for _ in 0..3 {
+            until_idle(&mut floor).await;
+            floor.scanned = None;
+        }
+        assert!(!floor.is_paused());
+        assert_eq!(floor.workshop.spool.list(State::Done).unwrap(), [good.id]);
+        std::fs::remove_dir(&signature).unwrap();
+        for _ in 0..100 {
+            if signature.is_file() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            floor.scanned = None;
+            until_idle(&mut floor).await;
+        }
+        panic!("it was never tried again");
+    }
+
+    #[tokio::test]
+    async fn a_spool_that_takes_no_arrival_back_ends_in_a_pause() {
+        let zone = Zone::new();
+        let names = ["a", "b", "c", "d", "e"].map(|name| {
+            zone.publish("pillar-3", Some("enrich"), &format!("{name}.age"), &zone.encrypted(b"insz\n1\n")).id
+        });
+        for id in &names {
+            std::fs::create_dir(zone.workshop.spool.incoming_path().join(id.to_string()).join("hold.json"))
+                .unwrap();
+        }
+        let mut floor = Floor::new(Arc::new(zone.workshop));
+        until_idle(&mut floor).await;
+        assert!(floor.is_paused() && floor.workshop.is_stuck.load(Ordering::Relaxed), "monitoring sees it");
+    }
 
     #[tokio::test]
     async fn an_arrival_whose_worker_panics_is_put_back_after_a_pause() {

@@ -3,10 +3,11 @@
 //! delivered twice all the same is `host::spool::staging`'s doing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Unfinished, Workshop};
+use super::{Unfinished, Workshop, record_about};
+use crate::host::spool::Heartbeat;
 use crate::policy::arrival::ArrivalId;
 use crate::policy::lease::{Claimed, LONGEST, Leases, Owner, Sign};
 use crate::policy::record::{Event, Outcome, Record};
@@ -15,13 +16,39 @@ use crate::policy::record::{Event, Outcome, Record};
 const LOOKS: u32 = 4;
 /// A sign of life is removed when nothing has come from its process for so many leases.
 const FORGOTTEN: u32 = 10;
+/// What this process has left in `active`, or taken over and not put back yet, at most: each is tried again at every scan.
+const STRANDED: usize = 1_000;
 
 /// What this process left in `active`; with what it is yet to record, where it took it over.
-pub(super) type Stranded = BTreeMap<ArrivalId, Option<Claimed>>;
+type Stranded = BTreeMap<ArrivalId, Option<Claimed>>;
+
+/// Whose what lies in `active` is, as this process sees it.
+#[derive(Debug)]
+pub(super) struct Claims {
+    /// Shows the others that this process lives.
+    heartbeat: Heartbeat,
+    neighbours: Mutex<Neighbours>,
+    /// What this process claimed, and left in `active` because it could move it nowhere; with what it is yet to record, where
+    /// it took it over.
+    stranded: Mutex<Stranded>,
+}
+
+impl Claims {
+    /// Nothing is known yet.
+    pub(super) fn new(heartbeat: Heartbeat) -> Self {
+        Self { heartbeat, neighbours: Mutex::default(), stranded: Mutex::default() }
+    }
+
+    /// Looks at the neighbours at the next occasion, however short the time since the last.
+    #[cfg(test)]
+    pub(super) fn look_again(&self) {
+        self.neighbours.lock().unwrap().looked = None;
+    }
+}
 
 /// What this process knows of the others.
 #[derive(Debug)]
-pub(super) struct Neighbours {
+struct Neighbours {
     leases: Leases,
     began: Instant,
     looked: Option<Duration>,
@@ -38,8 +65,8 @@ impl Workshop {
     /// left that did not say whose it was.
     pub(super) fn look_after_neighbours(&self) -> Result<(), Unfinished> {
         let lease = self.config().machine.work.lease;
-        self.heartbeat.set_lease(lease);
-        let mut neighbours = self.neighbours.lock().unwrap_or_else(PoisonError::into_inner);
+        self.claims.heartbeat.set_lease(lease);
+        let mut neighbours = self.claims.neighbours.lock().unwrap_or_else(PoisonError::into_inner);
         let now = neighbours.began.elapsed();
         if neighbours.looked.is_some_and(|at| now.saturating_sub(at) < lease / LOOKS) {
             return Ok(());
@@ -47,14 +74,27 @@ impl Workshop {
         let claims = self.spool.claims()?;
         let lost = self.lost(&claims, &mut neighbours.leases, (now, lease))?;
         let is_first = neighbours.looked.is_none();
+        let mut room = STRANDED.saturating_sub(self.stranded().len());
         for claimed in claims {
+            if room == 0 {
+                break;
+            }
             let is_over = claimed.owner.as_ref().map_or(is_first, |owner| lost.contains(owner));
-            if is_over && let Err(error) = self.take_from(&claimed) {
+            if !is_over {
+                continue;
+            }
+            match self.take_from(&claimed) {
+                Ok(()) => room -= 1,
                 // The others have their turn all the same.
-                tracing::error!(arrival = %claimed.id, %error, "could not be taken over; trying again");
+                Err(error) => {
+                    tracing::error!(arrival = %claimed.id, %error, "could not be taken over; trying again");
+                }
             }
         }
-        neighbours.looked = Some(now);
+        // Once for all of them: what cannot be put back is tried again with each.
+        self.put_back_stranded();
+        // The others at the next scan.
+        neighbours.looked = (room > 0).then_some(now);
         Ok(())
     }
 
@@ -72,12 +112,22 @@ impl Workshop {
             if owner == self.spool.me() || lost.contains(owner) {
                 continue;
             }
-            let sign = self.spool.sign_of(owner)?;
+            let sign = match self.spool.sign_of(owner) {
+                Ok(sign) => sign,
+                Err(error) => {
+                    tracing::error!(%owner, %error, "a sign of life cannot be read; its process counts as living");
+                    continue;
+                }
+            };
             let is_over = leases.is_over(owner, sign, now, lease);
             let forgotten = (lease * FORGOTTEN).max(LONGEST);
             let is_swept = sign == Sign::Dead || leases.silence(owner, now) >= forgotten;
-            if is_over && is_swept && !claiming.contains(owner) {
-                self.spool.sweep_owner(owner)?;
+            if is_over
+                && is_swept
+                && !claiming.contains(owner)
+                && let Err(error) = self.spool.sweep_owner(owner)
+            {
+                tracing::warn!(%owner, %error, "the sign of life of a process that is gone stays");
             }
             if is_over {
                 lost.insert(owner.clone());
@@ -94,7 +144,6 @@ impl Workshop {
         }
         self.metrics.taken_over();
         self.strand_with(claimed.id.clone(), Some(claimed.clone()));
-        self.put_back_stranded();
         Ok(())
     }
 
@@ -102,11 +151,8 @@ impl Workshop {
         let from = claimed.owner.as_ref().map_or("a process that left no name".to_owned(), Owner::to_string);
         tracing::warn!(arrival = %claimed.id, from, "taken over");
         self.log.append(&Record {
-            institution: Some(claimed.id.institution().to_string()),
-            exchange: Some(claimed.id.exchange().clone()),
-            arrival: Some(claimed.id.to_string()),
             detail: Some(format!("from {from}")),
-            ..Record::new(Event::Takeover, Outcome::Ok)
+            ..record_about(Event::Takeover, Outcome::Ok, &claimed.id)
         })?;
         Ok(())
     }
@@ -117,12 +163,16 @@ impl Workshop {
     }
 
     fn strand_with(&self, id: ArrivalId, to_record: Option<Claimed>) {
-        self.stranded.lock().unwrap_or_else(PoisonError::into_inner).insert(id, to_record);
+        self.stranded().insert(id, to_record);
+    }
+
+    fn stranded(&self) -> MutexGuard<'_, Stranded> {
+        self.claims.stranded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts back what was remembered so. What cannot be put back now stays remembered.
     pub(super) fn put_back_stranded(&self) {
-        let mut stranded = self.stranded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stranded = self.stranded();
         stranded.retain(|id, to_record| {
             if let Some(claimed) = to_record {
                 if let Err(error) = self.record_takeover(claimed) {

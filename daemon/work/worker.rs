@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use super::deliver::{JobError, Order, Progress};
 use super::receipts::{Standing, receipt};
 use super::turns::Waiting;
-use super::{Unfinished, Workshop, record_of};
+use super::{Unfinished, Workshop, record_about, record_of};
 use crate::config::Config;
 use crate::host::spool::{Claim, SpoolError, random};
 use crate::policy::arrival::Arrival;
@@ -215,12 +215,7 @@ impl Workshop {
     fn hold_unreadable(&self, claim: &Claim<'_>, error: &SpoolError) -> Result<Tried, Unfinished> {
         let reason = Reason::ArrivalUnreadable;
         tracing::warn!(arrival = %claim.id(), %error, "arrival held");
-        let record = Record {
-            institution: Some(claim.id().institution().to_string()),
-            exchange: Some(claim.id().exchange().clone()),
-            arrival: Some(claim.id().to_string()),
-            ..Record::new(Event::Job, Outcome::Failed)
-        };
+        let record = record_about(Event::Job, Outcome::Failed, claim.id());
         let recorded = self.log.append(&record.because(&reason)).map_err(Unfinished::from);
         let held = recorded.and_then(|()| Ok(claim.hold(&reason, &error.to_string())?));
         match held {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::claim::HOLD;
 use super::staging::is_note;
 use super::{
-    ARRIVAL, Attempt, Directory, Spool, SpoolError, exists_or, read_arrival, read_json, to_json,
+    ARRIVAL, Attempt, Directory, Spool, SpoolError, exists_or, read_arrival, read_own_json, to_json,
     write_durably,
 };
 use crate::policy::arrival::{Arrival, ArrivalId, State};
@@ -29,6 +29,8 @@ const KEPT: [&str; 3] = [ARRIVAL, HOLD, DISCARD];
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct DiscardNote {
+    /// Which arrival.
+    pub arrival: ArrivalId,
     /// Who decided it.
     pub operator: String,
     /// Why, in the operator's words.
@@ -141,9 +143,22 @@ impl Discarding<'_> {
         read_arrival(&self.folder, &self.id)
     }
 
-    /// Who decided it, and why.
-    pub fn note(&self) -> Result<DiscardNote, SpoolError> {
-        read_json(&self.folder, DISCARD)
+    /// Who decided it, and why; none if that was not noted by `work`: anybody in the group can rename a folder.
+    pub fn note(&self) -> Result<Option<DiscardNote>, SpoolError> {
+        match read_own_json::<DiscardNote>(&self.folder, DISCARD) {
+            Ok(note) => Ok(note.filter(|note| note.arrival == self.id)),
+            Err(SpoolError::Unreadable { .. }) => Ok(None),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Of one that nobody decided: held, as before.
+    pub fn undo(&self) -> Result<(), SpoolError> {
+        let (name, hold) = (self.id.to_string(), self.spool.state(State::Hold));
+        hold.move_to(&format!("{name}{DISCARDING}"), hold, &name)
+            .map_err(|error| exists_or(error, || name.clone(), "move"))?;
+        hold.sync().attempt("sync", || name)
     }
 
     /// Removes the payload and all that was made of it, durably, and then moves what is left to `refused`. Once more is no harm.
@@ -197,7 +212,8 @@ mod tests {
 
     fn note() -> DiscardNote {
         let at = "2026-11-21T12:00:00Z".parse().unwrap();
-        DiscardNote { operator: "uid 0".into(), reason: "sent by mistake".into(), at }
+        let arrival = arrival_named("a.age").id;
+        DiscardNote { arrival, operator: "uid 0".into(), reason: "sent by mistake".into(), at }
     }
 
     /// An arrival that lies in a state, with what may lie beside it.
@@ -237,7 +253,10 @@ mod tests {
         let discarding = spool.begin_discard(&arrival.id, &note()).unwrap().unwrap();
         assert_eq!(spool.list(State::Hold).unwrap(), [], "nobody takes it for a held one");
         assert!(!spool.release(&arrival.id).unwrap(), "it is decided");
-        assert_eq!((discarding.arrival().unwrap(), discarding.note().unwrap()), (arrival.clone(), note()));
+        assert_eq!(
+            (discarding.arrival().unwrap(), discarding.note().unwrap()),
+            (arrival.clone(), Some(note()))
+        );
         drop(discarding);
         // As after a crash.
         assert_eq!(spool.discarding().unwrap(), std::slice::from_ref(&arrival.id));

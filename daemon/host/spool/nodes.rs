@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock, fstat};
 use rustix::io::Errno;
 
-use super::{Attempt, Directory, Spool, SpoolError, random};
+use super::{Attempt, Directory, Spool, SpoolError, is_ours_alone, random};
 use crate::policy::lease::{Owner, Sign};
 use crate::policy::path::Slug;
 
@@ -63,17 +63,22 @@ impl Spool {
         let what = || format!("nodes/{owner}");
         let mut file = match self.nodes.file(&owner.to_string()) {
             Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(Sign::Missing),
+            // No process of ours makes anything there but a file that can be read.
+            Err(Errno::NOENT | Errno::LOOP | Errno::ACCESS | Errno::PERM) => return Ok(Sign::Missing),
             Err(error) => return Err(error).attempt("open", what),
         };
+        // Who is not `work` shows nobody's life: it would keep the arrivals of a process that is gone.
+        if !is_ours_alone(&fstat(&file).attempt("examine", what)?) {
+            return Ok(Sign::Missing);
+        }
         // A lock tells of the processes of one machine; whether it crosses to others depends on the file system.
         let is_neighbour = owner.node == self.me().node;
         if is_neighbour && flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
             return Ok(Sign::Dead);
         }
-        let mut text = String::new();
-        (&mut file).take(64).read_to_string(&mut text).attempt("read", what)?;
-        Ok(told(&text))
+        let mut text = Vec::new();
+        (&mut file).take(64).read_to_end(&mut text).attempt("read", what)?;
+        Ok(told(&String::from_utf8_lossy(&text)))
     }
 
     /// Removes the sign of a process that is gone.
@@ -175,7 +180,7 @@ impl Pulse {
 
 fn locked(nodes: &Directory, owner: &Owner) -> rustix::io::Result<File> {
     let name = owner.to_string();
-    let file = nodes.create(&name)?;
+    let file = nodes.create_own(&name)?;
     let lock = flock(&file, FlockOperation::NonBlockingLockExclusive);
     // A neighbour who came between the two took it for a dead process's: it has it locked, or has removed it.
     match lock.and_then(|()| is_there(nodes, owner, &file)) {

@@ -113,6 +113,8 @@ pub(super) struct Growth {
     until: u64,
     /// Bytes from here on are not written yet.
     written: u64,
+    /// What was there at first, and all that was sent since: who sends little is set little aside.
+    sent: u64,
     /// What was promised and not set aside.
     promised: u64,
     /// Whether blocks behind the end of the file were set aside.
@@ -122,17 +124,26 @@ pub(super) struct Growth {
 impl Growth {
     /// Of a file of this size.
     pub fn from(space: &Arc<Space>, size: u64) -> Self {
-        Self { space: Arc::clone(space), until: size, written: size, promised: 0, is_ahead: false }
+        Self {
+            space: Arc::clone(space),
+            until: size,
+            written: size,
+            sent: size,
+            promised: 0,
+            is_ahead: false,
+        }
     }
 
     /// Sees to it that there is room for a write; `NOSPC` or `DQUOT` where there is none.
     pub fn assure(&mut self, file: &File, offset: u64, length: u64) -> Result<()> {
         let end = offset.saturating_add(length);
+        self.sent = self.sent.saturating_add(length);
         if end <= self.until {
             return Ok(());
         }
-        if offset > self.until.saturating_add(STEP) {
-            // Far beyond what came before: nothing is set aside for a gap, which may never be filled.
+        if end > self.sent.saturating_add(STEP) {
+            // Far beyond what came before: nothing is set aside for a gap, which may never be filled. One byte every few MiB
+            // would otherwise take the whole disk.
             return self.space.promise(file, length).map(|()| self.space.release(length));
         }
         let step = if end <= FIRST { FIRST } else { end.next_multiple_of(STEP) };
@@ -185,7 +196,7 @@ impl Growth {
     /// Gives back what was promised, and says whether blocks behind the end were set aside, which the caller cuts off.
     pub fn settle(&mut self, size: u64) -> bool {
         self.space.release(std::mem::take(&mut self.promised));
-        (self.until, self.written) = (size, size);
+        (self.until, self.written, self.sent) = (size, size, size);
         std::mem::take(&mut self.is_ahead)
     }
 }
@@ -264,6 +275,23 @@ mod tests {
         assert_eq!(promised(), FIRST - 1000, "what lies beyond a gap was not promised");
         assert!(!growth.settle(1000));
         assert_eq!(promised(), 0);
+    }
+
+    #[test]
+    fn who_sends_a_byte_now_and_then_gets_no_more_room_than_who_sends_none() {
+        use std::os::unix::fs::MetadataExt;
+        let file = tempfile::tempfile().unwrap();
+        let space = Arc::new(Space::default());
+        let mut growth = Growth::from(&space, 0);
+        for step in 0..64 {
+            let offset = step * STEP;
+            growth.assure(&file, offset, 1).unwrap();
+            file.write_all_at(b"x", offset).unwrap();
+            growth.has_written(offset + 1);
+        }
+        let taken = file.metadata().unwrap().blocks() * 512;
+        assert!(taken <= 3 * STEP, "{taken} bytes for 64");
+        assert!(space.promised.load(Ordering::SeqCst) <= STEP);
     }
 
     #[test]

@@ -29,7 +29,8 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::claim::{BEGUN, Claim};
-use super::{Attempt, Directory, PAYLOAD, SpoolError, is_ours, random, read_json, to_json};
+use super::{Attempt, Directory, PAYLOAD, SpoolError, random, read_own_json, to_json};
+use crate::policy::arrival::ArrivalId;
 use crate::policy::path::{Name, Slug};
 use crate::policy::receipt::{Content, Delivery};
 
@@ -42,6 +43,8 @@ const NOW_SPEC: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Delivered {
+    /// Which arrival it was made of: a note can be moved beside another.
+    pub arrival: ArrivalId,
     /// To whom, under which name, and what.
     pub delivery: Delivery,
     /// How far the arrival was looked into.
@@ -58,7 +61,8 @@ impl Claim<'_> {
         let mut deliveries = Vec::new();
         for name in self.names()? {
             if base_of(&name, ".json").is_some() {
-                let note: Delivered = read_json(self.folder(), &name)?;
+                // Somebody may have put it there since the claim was settled.
+                let Some(note) = self.believed(&name)? else { continue };
                 // The crash may have come before the rename was durable.
                 let outbox = self.spool().outbox_of(&note.delivery.to, self.id().exchange())?;
                 outbox.sync().attempt("sync", || self.id().to_string())?;
@@ -171,15 +175,22 @@ impl Claim<'_> {
     /// which can write into the folder.
     fn drop_foreign_notes(&self, names: &mut BTreeSet<String>) -> Result<(), SpoolError> {
         for note in names.clone().iter().filter(|name| base_of(name, ".json").is_some()) {
-            let facts = self.fenced(self.folder().stat(note), "examine", note)?;
-            if !is_ours(&facts) {
-                let user = facts.st_uid;
-                tracing::error!(arrival = %self.id(), note, user, "a note of a delivery is not this program's and is not believed");
+            if self.believed(note)?.is_none() {
+                tracing::error!(arrival = %self.id(), note, "a note of a delivery is not this program's and is not believed");
                 self.remove(note)?;
                 names.remove(note);
             }
         }
         Ok(())
+    }
+
+    /// A note that only `work` can have written, and wrote of this arrival.
+    fn believed(&self, note: &str) -> Result<Option<Delivered>, SpoolError> {
+        match read_own_json::<Delivered>(self.folder(), note) {
+            Ok(read) => Ok(read.filter(|read| &read.arrival == self.id())),
+            Err(SpoolError::Unreadable { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Of a result with a note: whether it is the receiver's. If it was not, it never will be.

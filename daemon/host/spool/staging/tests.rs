@@ -85,6 +85,7 @@ fn to() -> Slug {
 
 fn delivered(sha256: &str) -> Delivered {
     Delivered {
+        arrival: arrival_named("list.csv.age").id,
         delivery: Delivery { to: to(), name: name(), size: 6, sha256: sha256.to_owned() },
         content: Content::Verified,
         rows_in: Some(2),
