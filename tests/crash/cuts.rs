@@ -108,7 +108,15 @@ fn without_any_one_sync_something_acknowledged_is_lost() {
     }
 }
 
-/// Where a sync is missing, the model fails.
+/// Where a sync is missing, the model fails. The others, and why one list's way does not miss them:
+///
+/// ```text
+/// incoming/ partial/‹pair›/       each makes the other's half of the rename safe; both are needed where renames are torn
+/// active/ done/ outbox/…/         likewise, with the folder at the other end
+/// active/ID/ active/ID/.new       the note of a delivery: missed if the receiver collects before a cut, and nobody collects here
+/// seen/…                          missed if the same file comes a second time after a cut
+/// receipts/…, active/ID/receipt   missed at some cuts only: the next start writes the receipt anew if the job has not ended
+/// ```
 const NEEDED: &[&str] = &[
     "serve log/serve.test.jsonl",
     "serve spool/partial/agency.pillar/NAME/",
