@@ -70,3 +70,72 @@ fn a_failing_disk_is_told_and_overcome() {
     }
     model::check_all(&mut site, &taken).unwrap();
 }
+
+fn of_work(kind: &'static str, prefix: &'static str, error: Errno) -> Rule {
+    Rule::new(Filter::kind(kind, prefix).by(Daemon::Work), Action::Fail(error))
+}
+
+/// What fails for `work` only, after the upload was acknowledged.
+const JOB_FAULTS: &[(&str, &str, &str, Errno)] = &[
+    ("a result cannot be made", "create", "spool/active", Errno::NOSPC),
+    ("a result cannot be written", "write", "spool/active", Errno::NOSPC),
+    ("a result cannot be synced", "fsync", "spool/active", Errno::IO),
+    ("an outbox is full", "rename", "spool/outbox", Errno::NOSPC),
+    ("an outbox cannot be synced", "fsync", "spool/outbox", Errno::IO),
+    ("a receipt finds no room", "rename", "spool/receipts", Errno::NOSPC),
+    ("receipts cannot be synced", "fsync", "spool/receipts", Errno::IO),
+    ("a marker cannot be made", "create", "spool/seen", Errno::NOSPC),
+    ("nothing can be finished", "rename", "spool/done", Errno::IO),
+    ("what is finished cannot be synced", "fsync", "spool/done", Errno::IO),
+];
+
+#[test]
+fn a_job_on_a_failing_disk_delivers_once_when_the_disk_is_well_again() {
+    let Some(mut site) = Site::new() else { return };
+    let mut lists = Lists::of(&site);
+    let mut sent = Vec::new();
+    for (what, kind, prefix, error) in JOB_FAULTS {
+        let list = lists.next();
+        site.disk.rule(of_work(kind, prefix, *error));
+        assert!(site.put(EXCHANGE, &list.name, &list.sent), "{what}, and the upload was refused");
+        site.zone.wait_for(&format!("a try at which {what}"), || (site.disk.struck() > 0).then_some(()));
+        // Long enough for what follows from it, also for the next try to meet it again.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        site.disk.heal();
+        sent.push(list);
+        // Its next try would come in half a minute.
+        site.zone.wait_for(&format!("the end of the job after {what}"), || {
+            for id in site.zone.arrivals("deferred") {
+                site.operator(&["retry", &id, "--reason", "the disk is well again"]);
+            }
+            let is_empty = |state: &str| site.zone.arrivals(state).is_empty();
+            ["incoming", "active", "deferred"].into_iter().all(is_empty).then_some(())
+        });
+        model::check(&site, &sent, true).unwrap_or_else(|why| panic!("after {what}: {why}"));
+    }
+    model::check_all(&mut site, &sent).unwrap();
+}
+
+#[test]
+fn a_slow_sync_of_one_upload_keeps_no_other_session_waiting() {
+    let Some(site) = Site::new() else { return };
+    let mut lists = Lists::of(&site);
+    let (slow, quick) = (lists.next(), lists.next());
+    let long = std::time::Duration::from_secs(8);
+    let slow_name = slow.name.clone();
+    let of_slow = move |call: &crate::disk::tree::Call| {
+        call.path.starts_with("spool/partial")
+            && call.path.contains(&slow_name)
+            && call.path.ends_with("payload.age")
+    };
+    site.disk.rule(Rule::new(Filter::new(of_slow), Action::Slow(long)));
+    std::thread::scope(|scope| {
+        let one = scope.spawn(|| site.put(EXCHANGE, &slow.name, &slow.sent));
+        site.zone.wait_for("the slow sync to begin", || (site.disk.struck() > 0).then_some(()));
+        assert!(site.put(EXCHANGE, &quick.name, &quick.sent));
+        assert!(!one.is_finished(), "the one waits for its disk, and nobody else does");
+        model::check(&site, std::slice::from_ref(&quick), false).unwrap();
+        assert!(one.join().unwrap());
+    });
+    model::check(&site, &[slow, quick], true).unwrap();
+}

@@ -12,7 +12,9 @@
 )]
 
 mod cuts;
+mod decisions;
 mod disk;
+mod ext4;
 mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;

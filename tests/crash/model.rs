@@ -17,6 +17,9 @@ use crate::zone::Site;
 /// What is on its way arrives within this, in seconds.
 const REST: u64 = 30;
 
+/// What a crash left is gone within this, in seconds: it is an orphan after half a minute.
+const SWEPT: u64 = 75;
+
 /// The exchange that all lists here go through, and come back from.
 pub const EXCHANGE: &str = "pillar-3";
 
@@ -82,23 +85,29 @@ pub fn check_all(site: &mut Site, lists: &[List]) -> Result<(), String> {
         return Err(format!("log verify: {told}"));
     }
     site.start_all();
-    let left = leftovers(site);
-    if left.is_empty() { Ok(()) } else { Err(format!("left behind: {left:?}")) }
+    let start = Instant::now();
+    loop {
+        let left = leftovers(site);
+        if left.is_empty() {
+            return Ok(());
+        }
+        if start.elapsed().as_secs() > SWEPT {
+            return Err(format!("left behind: {left:?}"));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
 }
 
-/// What no process works on any more and nobody will remove: temporary files, staged results, empty folders of uploads.
+/// What no process works on any more: temporary files, staged results, claims.
 pub fn leftovers(site: &Site) -> Vec<String> {
-    // Temporary files of receipts and markers are swept by nobody yet; they are never read.
-    let is_old = |path: &str| {
+    let is_left = |path: &str| {
         let name = path.rsplit('/').next().unwrap_or_default();
-        let is_temporary =
-            name.ends_with(".new") && !(path.starts_with("receipts/") || path.starts_with("seen/"));
-        is_temporary || (name.starts_with("result-") && name.ends_with(".age")) || path.starts_with("active/")
+        name.ends_with(".new")
+            || (name.starts_with("result-") && name.ends_with(".age"))
+            || path.starts_with("spool/active/")
     };
     let tree = site.disk.tree();
-    let files = tree.files();
-    let spool = files.keys().filter_map(|path| path.strip_prefix("spool/"));
-    spool.filter(|path| is_old(path)).map(str::to_owned).collect()
+    tree.files().into_keys().filter(|path| is_left(path)).collect()
 }
 
 fn wait_for_the_end(site: &Site, lists: &[List], acknowledged: bool) -> Result<(), String> {
@@ -155,7 +164,7 @@ fn found(site: &Site, identity: &age::x25519::Identity) -> Result<BTreeMap<Strin
 }
 
 /// What a power cut left of a receipt is none.
-fn receipts(site: &Site) -> Result<Vec<Value>, String> {
+pub fn receipts(site: &Site) -> Result<Vec<Value>, String> {
     let folder = site.zone.folder_of("receipts", "agency", EXCHANGE);
     let read = |name: &String| {
         let text = fs::read(folder.join(name)).map_err(|error| format!("{name}: {error}"))?;
@@ -165,7 +174,7 @@ fn receipts(site: &Site) -> Result<Vec<Value>, String> {
 }
 
 /// The records; a line that a crash cut short is none.
-fn log_lines(site: &Site) -> Vec<Value> {
+pub fn log_lines(site: &Site) -> Vec<Value> {
     let folder = site.zone.log();
     let files = names(&folder).into_iter().filter(|name| name.ends_with(".jsonl"));
     let text = |name: String| fs::read(folder.join(name)).unwrap_or_default();

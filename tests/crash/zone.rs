@@ -139,6 +139,25 @@ impl Site {
         self.zone.sftp(AN, &format!("put {name} /{exchange}/in/{name}")).succeeded()
     }
 
+    /// A command of an operator; whether it went well.
+    pub fn operator(&self, arguments: &[&str]) -> bool {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dropzone"));
+        command.arg("--config").arg(self.zone.directory()).args(arguments);
+        crate::harness::programs::run(&mut command).succeeded()
+    }
+
+    /// Has spool and log lie in another folder from now on, while nothing runs.
+    pub fn move_to(&self, folder: &Path) {
+        for top in ["spool", "log"] {
+            let (here, there) = (self.zone.directory().join(top), folder.join(top));
+            fs::remove_file(&here).unwrap();
+            if !there.exists() {
+                fs::create_dir(&there).unwrap();
+            }
+            std::os::unix::fs::symlink(&there, &here).unwrap();
+        }
+    }
+
     /// `dropzone log verify` with the zone's public key: what it says, and whether it is content.
     pub fn verify_log(&self, folder: &Path) -> (bool, String) {
         let mut verify = Command::new(env!("CARGO_BIN_EXE_dropzone"));
