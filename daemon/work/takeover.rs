@@ -104,10 +104,12 @@ impl Workshop {
             let is_over = leases.is_over(owner, sign, now, lease);
             let forgotten = (lease * FORGOTTEN).max(LONGEST);
             let is_swept = sign == Sign::Dead || leases.silence(owner, now) >= forgotten;
-            if is_over && is_swept && !claiming.contains(owner) {
-                if let Err(error) = self.spool.sweep_owner(owner) {
-                    tracing::warn!(%owner, %error, "the sign of life of a process that is gone stays");
-                }
+            if is_over
+                && is_swept
+                && !claiming.contains(owner)
+                && let Err(error) = self.spool.sweep_owner(owner)
+            {
+                tracing::warn!(%owner, %error, "the sign of life of a process that is gone stays");
             }
             if is_over {
                 lost.insert(owner.clone());
