@@ -5,12 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use dropzone::cli::exit::{EX_IOERR, EX_USAGE};
 use dropzone::host::control::Target;
-
-/// sysexits: the command line is wrong.
-const EX_USAGE: u8 = 64;
-/// sysexits: the machine failed.
-const EX_IOERR: u8 = 74;
 
 /// An SFTP drop zone that lets in nothing but properly encrypted files.
 #[derive(Parser)]
@@ -134,9 +130,20 @@ fn main() -> ExitCode {
         if is_broken_pipe(&error) {
             return ExitCode::SUCCESS;
         }
-        let _ = writeln!(std::io::stderr().lock(), "dropzone: {error:#}");
+        let _ = writeln!(std::io::stderr().lock(), "dropzone: {}", told(&error));
         ExitCode::from(EX_IOERR)
     })
+}
+
+/// The error and its causes, each once: some errors name their cause themselves.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !told.ends_with(&cause) {
+            told = if told.is_empty() { cause } else { format!("{told}: {cause}") };
+        }
+    }
+    told
 }
 
 /// Whoever read the output has seen enough, as in `dropzone status | head`: no error, and nothing to say.
@@ -147,4 +154,19 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
         io.or(json)
     };
     error.chain().filter_map(kind).any(|kind| kind == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_an_error_names_itself_is_told_once() {
+        let cause = || anyhow::anyhow!("no such file");
+        assert_eq!(
+            told(&cause().context("the spool cannot be read")),
+            "the spool cannot be read: no such file"
+        );
+        assert_eq!(told(&cause().context("cannot open /x: no such file")), "cannot open /x: no such file");
+    }
 }

@@ -10,6 +10,7 @@ use comfy_table::{ContentArrangement, Table};
 use jiff::civil::Date;
 use serde::Serialize;
 
+use super::exit::{EX_CONFIG, EX_IOERR, EX_NOINPUT};
 use super::secrets;
 use crate::config::{self, Cause, Config, ConfigError, Loaded, Note};
 use crate::host::clock::Clock;
@@ -17,13 +18,6 @@ use crate::policy::account::PersonKey;
 use crate::policy::agreement::{Exchange, Standing};
 use crate::policy::path::Slug;
 use crate::policy::retention::Kind;
-
-/// sysexits: the configuration is wrong.
-pub const EX_CONFIG: u8 = 78;
-/// sysexits: it could not be read.
-pub const EX_IOERR: u8 = 74;
-/// sysexits: it is not there.
-pub const EX_NOINPUT: u8 = 66;
 
 /// Validates the zone in `directory` and prints it, as tables or as JSON.
 pub fn run(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {

@@ -9,12 +9,11 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::check;
-use super::control::{EX_DATAERR, load, request};
-use super::daemon::EX_UNAVAILABLE;
+use super::control::{ask_both, load, reason};
+use super::exit::{EX_CONFIG, EX_DATAERR};
 use crate::config::Config;
 use crate::host::clock;
-use crate::host::control::{Answer, Ask, AskError, ask};
+use crate::host::control::Ask;
 use crate::host::guard::{self, GuardError, Told};
 use crate::host::log::AccessLog;
 use crate::policy::trust::{TOLERANCE, words};
@@ -31,21 +30,18 @@ pub enum Clock {
     /// Say that the clock is right: what had its time is deleted again.
     Confirm {
         /// Why; it stands in the access log, with your name.
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", value_parser = reason)]
         reason: String,
     },
 }
 
 /// Runs it on the zone in `directory`.
 pub fn run(directory: &Path, command: Clock) -> anyhow::Result<ExitCode> {
-    let Some(config) = load(directory)? else { return Ok(ExitCode::from(check::EX_CONFIG)) };
+    let Some(config) = load(directory)? else { return Ok(ExitCode::from(EX_CONFIG)) };
     match command {
         Clock::Show { json } => show(&config, json),
-        Clock::Confirm { reason } if reason.trim().is_empty() => {
-            writeln!(std::io::stderr().lock(), "dropzone: --reason is empty: say why the clock is right")?;
-            Ok(ExitCode::from(EX_DATAERR))
-        }
-        Clock::Confirm { reason } => confirm(&config, &reason),
+        // Each daemon has a clock of its own to know; one that does not run is told when it does.
+        Clock::Confirm { reason } => ask_both(&config, &Ask::ConfirmClock(reason), EX_DATAERR),
     }
 }
 
@@ -66,7 +62,7 @@ impl Row {
         let off = now.duration_since(known.time);
         if known.held {
             format!(
-                "{process} of {node}: NOTHING IS DELETED: the clock is {} of what was known; `dropzone clock confirm` if it is right",
+                "{process} of {node}: NOTHING IS DELETED: the clock is {} of what was known; `dropzone clock confirm --reason TEXT` if it is right",
                 words(off)
             )
         } else if self.waits {
@@ -104,32 +100,6 @@ fn show(config: &Config, json: bool) -> anyhow::Result<ExitCode> {
         writeln!(out, "no daemon has run yet")?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Each daemon has a clock of its own to know; one that does not run is told when it does.
-fn confirm(config: &Config, reason: &str) -> anyhow::Result<ExitCode> {
-    let sockets = &config.machine.sockets;
-    let mut out = std::io::stdout().lock();
-    let (mut done, mut worst) = (0, None);
-    for (daemon, socket) in [("serve", &sockets.serve), ("work", &sockets.work_control)] {
-        match ask(socket, &request(Ask::ConfirmClock(reason.to_owned()))) {
-            Ok(Answer::Done(told)) => {
-                done += 1;
-                writeln!(out, "{daemon}: {told}")?;
-            }
-            Ok(answer) => {
-                worst = Some(EX_DATAERR);
-                super::control::tell_refusal(daemon, &answer)?;
-            }
-            Err(error @ AskError::Absent(_)) => writeln!(out, "{daemon}: {error}")?,
-            Err(error) => {
-                worst = worst.or(Some(EX_UNAVAILABLE));
-                writeln!(std::io::stderr().lock(), "{daemon}: {error}")?;
-            }
-        }
-    }
-    let none = (done == 0).then_some(EX_UNAVAILABLE);
-    Ok(worst.or(none).map_or(ExitCode::SUCCESS, ExitCode::from))
 }
 
 /// For a command that has opened a log of its own: deletes the days of commands whose time has passed. In a sticky folder nobody else

@@ -9,8 +9,9 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::control::{EX_DATAERR, load, request, turned_down};
-use super::{check, status};
+use super::control::{load, reason, request, turned_down};
+use super::exit::{EX_CONFIG, EX_DATAERR};
+use super::status;
 use crate::config::{Config, DEFAULT_DIRECTORY};
 use crate::host::control::{Answer, Ask, Change, Course, ask};
 use crate::host::spool::{Spool, SpoolError};
@@ -18,14 +19,12 @@ use crate::policy::arrival::{Arrival, ArrivalId, State, receipt_name};
 use crate::policy::path::Folder;
 use crate::policy::reason::Reason;
 use crate::policy::receipt::Receipt;
-use crate::policy::record::{OPERATOR_REASON_MAX, operator_reason, printable};
+use crate::policy::record::printable;
 
 /// Longer than any receipt, in bytes.
 const RECEIPT_MAX: u64 = 1 << 20;
 /// Arrivals that an ambiguous beginning names.
 const NAMED: usize = 5;
-/// Longest detail in a table, in characters; `show` has all of it.
-const DETAIL_SHOWN: usize = 100;
 
 /// What to do with held arrivals.
 #[derive(Debug, Subcommand)]
@@ -75,14 +74,8 @@ pub fn retry(directory: &Path, decision: &Decision) -> anyhow::Result<ExitCode> 
     change(directory, decision, Course::Retry, &[State::Deferred, State::Hold])
 }
 
-fn reason(text: &str) -> Result<String, String> {
-    let reason = operator_reason(text).ok_or("write why, in a few words")?;
-    let is_whole = text.trim().chars().count() <= OPERATOR_REASON_MAX;
-    if is_whole { Ok(reason) } else { Err(format!("at most {OPERATOR_REASON_MAX} characters")) }
-}
-
 fn list(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let Some(config) = load(directory)? else { return Ok(ExitCode::from(check::EX_CONFIG)) };
+    let Some(config) = load(directory)? else { return Ok(ExitCode::from(EX_CONFIG)) };
     let spool = Spool::open(&config.machine.spool, &[])?;
     let held: Vec<Held> = spool.list(State::Hold)?.iter().map(|id| Held::read(&spool, id)).collect();
     let discarding = spool.discarding()?;
@@ -98,7 +91,7 @@ fn list(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
         let mut table = status::table(["held arrival", "file", "since", "reason", "detail"]);
         for held in &held {
             let file = held.arrival.as_ref().map_or("unknown", |arrival| arrival.name.as_str());
-            let detail = printable(held.detail.as_deref().unwrap_or_default(), DETAIL_SHOWN);
+            let detail = printable(held.detail.as_deref().unwrap_or_default(), status::DETAIL_SHOWN);
             table.add_row([
                 held.id.to_string(),
                 file.to_owned(),
@@ -107,7 +100,11 @@ fn list(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
                 detail,
             ]);
         }
-        writeln!(out, "{table}\n\n`{} hold show ARRIVAL` says more of one", program(directory))?;
+        writeln!(
+            out,
+            "{table}\n\nTo see one whole, and how to go on: `{} hold show ARRIVAL`",
+            program(directory)
+        )?;
     }
     for id in discarding {
         writeln!(out, "{id} is being discarded; that goes on while `work` runs")?;
@@ -116,7 +113,7 @@ fn list(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn show(directory: &Path, id: &str, json: bool) -> anyhow::Result<ExitCode> {
-    let Some(config) = load(directory)? else { return Ok(ExitCode::from(check::EX_CONFIG)) };
+    let Some(config) = load(directory)? else { return Ok(ExitCode::from(EX_CONFIG)) };
     let spool = Spool::open(&config.machine.spool, &[])?;
     let id = match find(&spool, id, &[State::Hold])? {
         Ok(id) => id,
@@ -139,7 +136,7 @@ fn change(
     course: Course,
     states: &[State],
 ) -> anyhow::Result<ExitCode> {
-    let Some(config) = load(directory)? else { return Ok(ExitCode::from(check::EX_CONFIG)) };
+    let Some(config) = load(directory)? else { return Ok(ExitCode::from(EX_CONFIG)) };
     let spool = Spool::open(&config.machine.spool, &[])?;
     let arrival = match find(&spool, &decision.id, states)? {
         Ok(id) => id,
@@ -173,10 +170,7 @@ fn find(spool: &Spool, beginning: &str, states: &[State]) -> Result<Result<Arriv
     let place = states.join(" or ");
     Ok(match &found[..] {
         [one] if !beginning.is_empty() => Ok(one.clone()),
-        [] => Err(format!(
-            "no arrival in {place} begins with {:?}; `dropzone hold list` and `dropzone status` show what there is",
-            printable(beginning, 200)
-        )),
+        [] => Err(nowhere(spool, beginning, &place)?),
         several => {
             let named: Vec<String> = several.iter().take(NAMED).map(ArrivalId::to_string).collect();
             let more = several.len().saturating_sub(NAMED);
@@ -189,13 +183,39 @@ fn find(spool: &Spool, beginning: &str, states: &[State]) -> Result<Result<Arriv
     })
 }
 
+/// None of the states that were asked for has it; where it lies instead says more.
+fn nowhere(spool: &Spool, beginning: &str, place: &str) -> Result<String, SpoolError> {
+    for state in State::ALL {
+        let ids = spool.list(state)?;
+        if let Some(id) = ids.iter().find(|id| !beginning.is_empty() && id.to_string().starts_with(beginning))
+        {
+            return Ok(format!("{id} is not in {place}: {}", whereabouts(state)));
+        }
+    }
+    Ok(format!(
+        "no arrival in {place} begins with {:?}; `hold list` and `status` show what there is",
+        printable(beginning, 200)
+    ))
+}
+
+fn whereabouts(state: State) -> &'static str {
+    match state {
+        State::Incoming => "it is in incoming and is worked on soon",
+        State::Active => "it is in active: it is worked on now",
+        State::Deferred => "it is in deferred and mends itself; `retry` has it tried at once",
+        State::Hold => "it is in hold; `hold show` says why",
+        State::Done => "it is in done, finished; its receipt says how",
+        State::Refused => "it is in refused: it was turned away, or discarded; its receipt says why",
+    }
+}
+
 fn unknown(problem: &str) -> anyhow::Result<ExitCode> {
     writeln!(std::io::stderr().lock(), "{problem}")?;
     Ok(ExitCode::from(EX_DATAERR))
 }
 
 /// The command to type again.
-fn program(directory: &Path) -> String {
+pub(super) fn program(directory: &Path) -> String {
     if directory == Path::new(DEFAULT_DIRECTORY) {
         return "dropzone".to_owned();
     }
@@ -278,8 +298,16 @@ impl Held {
                 "\nThis is an incident. Released, it counts as the first of its content from then on, wherever that came from."
             )?;
         }
-        writeln!(out, "\nWhen its cause is mended, have it worked on again:")?;
-        writeln!(out, "  {program} hold release {id} --reason \"…\"")?;
+        let is_hopeless = matches!(self.reason, Some(Reason::CutShort | Reason::Damaged));
+        if is_hopeless {
+            writeln!(
+                out,
+                "\nThe file itself is at fault: tried again, it fails again. Its sender has to send another."
+            )?;
+        } else {
+            writeln!(out, "\nWhen its cause is mended, have it worked on again:")?;
+            writeln!(out, "  {program} hold release {id} --reason \"…\"")?;
+        }
         writeln!(out, "When nothing can mend it, remove its payload for good; its receipt then says so:")?;
         writeln!(out, "  {program} hold discard {id} --reason \"…\"")
     }
@@ -325,6 +353,12 @@ mod tests {
             ("x", &[State::Hold], None),
         ] {
             assert_eq!(found(beginning, states).ok().as_deref(), expected, "{beginning:?} in {states:?}");
+        }
+        for (beginning, expected) in
+            [(IDS[2], "is in deferred"), ("20261121T12", "is in hold"), ("x", "no arrival")]
+        {
+            let told = nowhere(&spool, beginning, "done").unwrap();
+            assert!(told.contains(expected), "{beginning}: {told}");
         }
         let ambiguous = found("2026", &[State::Hold]).unwrap_err();
         assert!(ambiguous.contains(IDS[0]) && ambiguous.contains(IDS[1]), "{ambiguous}");

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod control;
 pub mod daemon;
 pub mod demo;
+pub mod exit;
 pub mod hold;
 pub mod init;
 pub mod log;

@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::backup::{Teller, append_to, of_operator};
-use super::check::EX_NOINPUT;
+use super::exit::{EX_CANTCREAT, EX_DATAERR, EX_NOINPUT};
 use crate::config::{self, Config};
 use crate::host::backup::{Fault, Layout, Opened, StoreError, names, restore};
 use crate::host::clock::Clock;
@@ -21,8 +21,6 @@ use crate::policy::backup::{Inside, LOG, MANIFEST, SPOOL};
 use crate::policy::record::Record;
 use crate::policy::signature::ZoneKey;
 
-/// sysexits: what was given is damaged.
-const EX_DATAERR: u8 = 65;
 /// The modes of folders that a zone needs and no backup holds: for keys, and for sockets.
 const KEYS_MODE: u32 = 0o700;
 const SHARED_MODE: u32 = 0o2770;
@@ -66,7 +64,9 @@ pub fn run(asked: &Restore) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(EX_NOINPUT));
     }
     let mut findings = Findings::default();
-    let opened = match Opened::open(&asked.directory) {
+    // A configuration knows whole paths only, and a record of where a zone came from needs one.
+    let directory = std::path::absolute(&asked.directory)?;
+    let opened = match Opened::open(&directory) {
         Ok(opened) => opened,
         Err(fault) => {
             findings.faults.push(fault);
@@ -101,7 +101,7 @@ pub fn run(asked: &Restore) -> anyhow::Result<ExitCode> {
         Err(error) => match error.downcast_ref() {
             Some(StoreError::Occupied(problem)) => {
                 writeln!(std::io::stderr().lock(), "dropzone: {problem}")?;
-                Ok(ExitCode::from(super::init::CANNOT_CREATE))
+                Ok(ExitCode::from(EX_CANTCREAT))
             }
             _ => Err(error),
         },
@@ -278,7 +278,7 @@ fn tell(asked: &Restore, opened: Option<&Opened>, findings: &Findings) -> anyhow
             opened.sha256()
         )?;
         for (state, count) in &manifest.arrivals {
-            writeln!(out, "  {:<10}{count:>8} arrivals", state.as_str())?;
+            writeln!(out, "  arrivals in {:<10}{count:>8}", state.as_str())?;
         }
     }
     for note in &findings.notes {
@@ -287,10 +287,11 @@ fn tell(asked: &Restore, opened: Option<&Opened>, findings: &Findings) -> anyhow
     for fault in faults {
         writeln!(out, "DAMAGED: {}: {}", fault.file, fault.what)?;
     }
+    let then = if asked.to.is_some() { "; nothing was put back" } else { "; do not rely on it" };
     match findings.faults.len() {
         0 => writeln!(out, "The backup is sound.")?,
-        1 => writeln!(out, "The backup is DAMAGED in one place; nothing was put back.")?,
-        count => writeln!(out, "The backup is DAMAGED in {count} places; nothing was put back.")?,
+        1 => writeln!(out, "The backup is DAMAGED in one place{then}.")?,
+        count => writeln!(out, "The backup is DAMAGED in {count} places{then}.")?,
     }
     Ok(())
 }

@@ -17,9 +17,12 @@ use crate::host::clock::Clock;
 use crate::host::spool::{Spool, SpoolError};
 use crate::policy::arrival::{ArrivalId, State};
 use crate::policy::reason::Reason;
+use crate::policy::record::printable;
 
-/// Held arrivals that are told one by one; the table says how many there are.
+/// Held arrivals, and deferred ones, that are told one by one; the table says how many there are.
 const HELD_SHOWN: usize = 100;
+/// Longest detail in a table, in characters; `hold show` has all of it.
+pub(super) const DETAIL_SHOWN: usize = 100;
 
 /// Prints the state of the zone in `directory`, as tables or as JSON.
 pub fn run(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
@@ -31,6 +34,7 @@ pub fn run(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
         }
     };
     let spool = Spool::open(&config.machine.spool, &[])?;
+    spool.keep_free(config.machine.limits.spool_reserve);
     let mut status =
         Status::read(&spool, &config, Clock::system().now()).context("the spool cannot be read")?;
     status.clocks = super::clock::rows(&config, status.time)?;
@@ -39,7 +43,7 @@ pub fn run(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
         serde_json::to_writer_pretty(&mut out, &status)?;
         writeln!(out)?;
     } else {
-        print(&mut out, &status)?;
+        print(&mut out, &status, &super::hold::program(directory))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -50,9 +54,13 @@ struct Status {
     time: Timestamp,
     node: String,
     spool_free_bytes: u64,
+    spool_reserve_bytes: u64,
+    /// An upload could begin now.
+    has_room: bool,
     arrivals: Vec<StateRow>,
     exchanges: Vec<ExchangeRow>,
     held: Vec<HeldRow>,
+    deferred: Vec<DeferredRow>,
     clocks: Vec<super::clock::Row>,
 }
 
@@ -86,19 +94,33 @@ struct HeldRow {
     detail: Option<String>,
 }
 
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct DeferredRow {
+    arrival: ArrivalId,
+    since: Option<Timestamp>,
+    next_try: Option<Timestamp>,
+}
+
 impl Status {
     fn read(spool: &Spool, config: &Config, now: Timestamp) -> Result<Self, SpoolError> {
         let listed: Vec<(State, Vec<ArrivalId>)> = State::ALL
             .into_iter()
             .map(|state| Ok((state, spool.list(state)?)))
             .collect::<Result<_, SpoolError>>()?;
-        let held = listed.iter().filter(|(state, _)| *state == State::Hold).flat_map(|(_, ids)| ids);
+        let of = |wanted: State| {
+            let states = listed.iter().filter(move |(state, _)| *state == wanted);
+            states.flat_map(|(_, ids)| ids).take(HELD_SHOWN)
+        };
         Ok(Self {
             time: now,
             node: config.machine.node.to_string(),
             spool_free_bytes: spool.free_bytes()?,
+            spool_reserve_bytes: config.machine.limits.spool_reserve,
+            has_room: spool.room()?.is_enough(),
             arrivals: listed.iter().map(|(state, ids)| state_row(*state, ids, now)).collect(),
-            held: held.take(HELD_SHOWN).map(|id| held_row(spool, id)).collect(),
+            held: of(State::Hold).map(|id| held_row(spool, id)).collect(),
+            deferred: of(State::Deferred).map(|id| deferred_row(spool, id)).collect(),
             exchanges: exchange_rows(spool, config, &listed),
             clocks: Vec::new(),
         })
@@ -151,6 +173,11 @@ fn held_row(spool: &Spool, id: &ArrivalId) -> HeldRow {
     }
 }
 
+fn deferred_row(spool: &Spool, id: &ArrivalId) -> DeferredRow {
+    let since = spool.since(State::Deferred, id).ok();
+    DeferredRow { arrival: id.clone(), since, next_try: spool.next_try(id) }
+}
+
 /// When an arrival was published or refused, from its id.
 fn received(id: &ArrivalId) -> Option<Timestamp> {
     let text = id.stamp().get(..18)?;
@@ -160,7 +187,7 @@ fn received(id: &ArrivalId) -> Option<Timestamp> {
     at.checked_add(jiff::SignedDuration::from_millis(millis)).ok()
 }
 
-fn print(out: &mut impl Write, status: &Status) -> anyhow::Result<()> {
+fn print(out: &mut impl Write, status: &Status, program: &str) -> anyhow::Result<()> {
     let mut arrivals = table(["state", "arrivals", "oldest", "age"]);
     for row in &status.arrivals {
         let oldest = row.oldest.as_ref().map_or("-".to_owned(), ArrivalId::to_string);
@@ -177,31 +204,59 @@ fn print(out: &mut impl Write, status: &Status) -> anyhow::Result<()> {
             time(row.last_done),
         ]);
     }
-    let free = bytesize::ByteSize(status.spool_free_bytes);
-    writeln!(out, "node {}, {}, {free} free in the spool\n", status.node, time(Some(status.time)))?;
+    let [free, reserve] = [status.spool_free_bytes, status.spool_reserve_bytes].map(bytesize::ByteSize);
+    writeln!(
+        out,
+        "node {}, {}, {free} free in the spool, of which uploads leave {reserve}\n",
+        status.node,
+        time(Some(status.time))
+    )?;
+    if !status.has_room {
+        writeln!(out, "THE SPOOL IS FULL: uploads are turned down until there is more room\n")?;
+    }
     writeln!(out, "{arrivals}\n\n{exchanges}")?;
     for row in status.clocks.iter().filter(|row| row.waits) {
         writeln!(out, "\nclock: {}", row.text(status.time))?;
     }
-    print_held(out, status)
+    print_deferred(out, status, program)?;
+    print_held(out, status, program)
 }
 
-fn print_held(out: &mut impl Write, status: &Status) -> anyhow::Result<()> {
+fn print_deferred(out: &mut impl Write, status: &Status, program: &str) -> anyhow::Result<()> {
+    if status.deferred.is_empty() {
+        return Ok(());
+    }
+    let mut deferred = table(["deferred arrival", "since", "next try"]);
+    for row in &status.deferred {
+        deferred.add_row([row.arrival.to_string(), time(row.since), time(row.next_try)]);
+    }
+    writeln!(out, "\n{deferred}")?;
+    tell_more(out, status, State::Deferred, status.deferred.len())?;
+    writeln!(
+        out,
+        "\nThe program log of `work` says why. Not to wait: `{program} retry ARRIVAL --reason TEXT`"
+    )?;
+    Ok(())
+}
+
+fn tell_more(out: &mut impl Write, status: &Status, state: State, shown: usize) -> std::io::Result<()> {
+    let count = status.arrivals.iter().find(|row| row.state == state).map_or(0, |row| row.count);
+    if count > shown { writeln!(out, "and {} more", count - shown) } else { Ok(()) }
+}
+
+fn print_held(out: &mut impl Write, status: &Status, program: &str) -> anyhow::Result<()> {
     if status.held.is_empty() {
         return Ok(());
     }
     let mut held = table(["held arrival", "since", "reason", "detail"]);
     for row in &status.held {
         let reason = row.reason.as_ref().map_or("unknown: hold.json cannot be read", Reason::code);
-        let detail = row.detail.clone().unwrap_or_default();
+        let detail = printable(row.detail.as_deref().unwrap_or_default(), DETAIL_SHOWN);
         held.add_row([row.arrival.to_string(), time(row.since), reason.to_owned(), detail]);
     }
     writeln!(out, "\n{held}")?;
-    let count: usize = status.exchanges.iter().map(|row| row.held).sum();
-    if count > status.held.len() {
-        writeln!(out, "and {} more", count - status.held.len())?;
-    }
-    writeln!(out, "\n`dropzone hold show ARRIVAL` says more of one, and how to go on")?;
+    tell_more(out, status, State::Hold, status.held.len())?;
+    writeln!(out, "\nTo see one whole, and how to go on: `{program} hold show ARRIVAL`")?;
     Ok(())
 }
 

@@ -102,7 +102,7 @@ fn folder(desk: &mut Desk<'_>, directory: &Path, key: &Key, text: &str) -> Optio
     match examine_folder(&path) {
         Ok(()) => Some(path),
         Err(error) => {
-            desk.wrong(key, format!("the folder {} {error}", path.display()), error.remedy());
+            desk.wrong(key, format!("{}: {error}", path.display()), error.remedy());
             None
         }
     }

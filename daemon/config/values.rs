@@ -12,6 +12,8 @@ use crate::policy::path::Slug;
 
 /// Longest text of one line: titles, references, labels.
 const LINE_MAX: usize = 400;
+/// Seconds of a day.
+const DAY: u64 = 86_400;
 
 /// One file under examination.
 pub struct Desk<'a> {
@@ -72,7 +74,11 @@ impl Desk<'_> {
             );
             return None;
         };
-        let shown = |duration: &Duration| humantime::format_duration(*duration).to_string();
+        // Its years are of 365.25 days, which nobody who counts in days would write.
+        let shown = |duration: &Duration| match duration.as_secs() {
+            seconds if seconds > 0 && seconds % DAY == 0 => format!("{}d", seconds / DAY),
+            _ => humantime::format_duration(*duration).to_string(),
+        };
         self.within(key, duration, &allowed, shown)
     }
 

@@ -14,8 +14,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 
-use super::log::LogError;
 use super::socket::Socket;
 use crate::policy::arrival::ArrivalId;
 use crate::policy::record::printable;
@@ -107,9 +107,9 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// What came of confirming the clock, from the thread that did it.
-    pub fn confirmed(done: Result<Result<String, LogError>, tokio::task::JoinError>) -> Self {
-        match done {
+    /// What came of something that was done in a thread of its own.
+    pub async fn of(doing: JoinHandle<Result<String, impl fmt::Display>>) -> Self {
+        match doing.await {
             Ok(Ok(told)) => Self::Done(told),
             Ok(Err(error)) => Self::Refused(vec![error.to_string()]),
             Err(_) => Self::Refused(vec!["it ended in a defect of this program".to_owned()]),

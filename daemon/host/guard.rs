@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::clock::Clock;
 use super::log::{AccessLog, LogError};
 use crate::policy::path::Slug;
-use crate::policy::record::{Event, Line, Outcome, Record, printable};
+use crate::policy::record::{Event, Line, Outcome, Record};
 use crate::policy::retention::LogName;
 use crate::policy::trust::{Leave, Reading, Standing, Trust, words};
 
@@ -30,8 +30,6 @@ const KEPT_EVERY: SignedDuration = SignedDuration::from_mins(10);
 const SMALL: u64 = 4 << 10;
 /// How far from the end of a log its last record is looked for, in bytes.
 const TAIL: u64 = 128 << 10;
-/// Longest reason an operator gives, in characters.
-const REASON_MAX: usize = 400;
 const BEGINNING: &str = "clock-";
 const ENDING: &str = ".json";
 const OWNER_WRITES: Mode = Mode::from_raw_mode(0o640);
@@ -148,7 +146,6 @@ impl Guard {
 
     /// An operator says that the clock is right. Gives what was done, in words. Blocks.
     pub fn confirm(&self, log: &AccessLog, operator: &str, reason: &str) -> Result<String, LogError> {
-        let reason = printable(reason, REASON_MAX);
         let mut state = self.state();
         let reading = self.clock.reading();
         let off = match state.trust.judge(reading) {

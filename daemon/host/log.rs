@@ -291,6 +291,9 @@ impl Writer {
         let result = self.write(batch, &mut waiting);
         match &result {
             Ok(()) => {
+                if self.health.healthy.get() != 1 {
+                    tracing::info!(refused = self.refused, "the access log can be written again");
+                }
                 self.health.healthy.set(1);
                 self.refused = 0;
             }

@@ -18,3 +18,4 @@ pub mod question;
 pub mod socket;
 pub mod spool;
 pub mod systemd;
+pub mod upkeep;

@@ -234,10 +234,24 @@ pub const OPERATOR_REASON_MAX: usize = 500;
 /// The reason an operator gives for a change, as a record holds it; none where it says nothing.
 pub fn operator_reason(text: &str) -> Option<String> {
     let reason = printable(text.trim(), OPERATOR_REASON_MAX);
-    (!reason.is_empty()).then_some(reason)
+    let reason = reason.trim();
+    (!reason.is_empty()).then(|| reason.to_owned())
 }
 
-/// What a peer said, as a record holds it: no control characters, and so many characters at most.
+/// What a peer said, as a record holds it: on one line, no control characters, and so many characters at most.
 pub fn printable(text: &str, most: usize) -> String {
-    text.chars().filter(|c| !c.is_control()).take(most).collect()
+    let breaks = |c: char| if matches!(c, '\n' | '\t') { ' ' } else { c };
+    text.chars().map(breaks).filter(|c| !c.is_control()).take(most).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_had_several_lines_is_one_whose_words_stay_apart() {
+        assert_eq!(printable("SELECT a\nFROM\tb\u{1b}[2J\r\n", 100), "SELECT a FROM b[2J ");
+        assert_eq!(printable("SELECT a\nFROM b", 9), "SELECT a ");
+        assert_eq!(operator_reason("\u{1}\n\u{1}"), None);
+    }
 }

@@ -26,7 +26,8 @@ impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self::After(length) = self else { return f.write_str("never deleted") };
         let hours = length.as_secs() / 3_600;
-        if hours % 24 == 0 { write!(f, "{} days", hours / 24) } else { write!(f, "{hours} hours") }
+        let (count, unit) = if hours % 24 == 0 { (hours / 24, "day") } else { (hours, "hour") };
+        write!(f, "{count} {unit}{}", if count == 1 { "" } else { "s" })
     }
 }
 

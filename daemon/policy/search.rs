@@ -11,6 +11,8 @@ pub struct Wanted {
     pub institution: Option<String>,
     /// The label of the person's key.
     pub person: Option<String>,
+    /// Part of the name of the operator behind it.
+    pub operator: Option<String>,
     /// The exchange.
     pub exchange: Option<String>,
     /// Part of a path or of an arrival's id.
@@ -37,6 +39,10 @@ impl Wanted {
             |part: &str| paths.iter().any(|path| path.as_ref().is_some_and(|path| path.contains(part)));
         is(&self.institution, record.institution.as_deref())
             && is(&self.person, record.key_label.as_deref())
+            && self
+                .operator
+                .as_deref()
+                .is_none_or(|part| record.operator.as_deref().is_some_and(|name| name.contains(part)))
             && is(&self.exchange, record.exchange.as_ref().map(super::path::Slug::as_str))
             && is(&self.session, record.session.as_deref())
             && self.file.as_deref().is_none_or(holds)
@@ -55,6 +61,7 @@ mod tests {
         let line: Line = serde_json::from_str(
             r#"{"time":"2026-11-21T12:00:00Z","node":"n","process":"serve","seq":1,"prev":"","event":"rename",
                 "outcome":"denied","session":"s1","institution":"agii","key-label":"an","exchange":"pillar-3",
+                "operator":"uid 7, by own account piet",
                 "path":"/pillar-3/in/a.tmp","new-path":"/pillar-3/in/a.age","arrival":"2026-x"}"#,
         )
         .unwrap();
@@ -67,6 +74,8 @@ mod tests {
             (Wanted { institution: some("agi"), ..none() }, false),
             (Wanted { person: some("an"), ..none() }, true),
             (Wanted { person: some("bo"), ..none() }, false),
+            (Wanted { operator: some("piet"), ..none() }, true),
+            (Wanted { operator: some("uid 8"), ..none() }, false),
             (Wanted { exchange: some("pillar-3"), ..none() }, true),
             (Wanted { exchange: some("relay"), ..none() }, false),
             (Wanted { session: some("s1"), ..none() }, true),

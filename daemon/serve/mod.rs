@@ -42,7 +42,6 @@ use self::ask::JobSide;
 use self::budget::Budget;
 pub use self::needs::needs;
 use self::sessions::Sessions;
-use self::upkeep::Upkeep;
 use crate::config::{self, Config};
 use crate::host::clock::Clock;
 use crate::host::containment::Containment;
@@ -56,6 +55,7 @@ use crate::host::process::{Hangup, Shutdown};
 use crate::host::socket::{Socket, SocketError};
 use crate::host::spool::{Spool, SpoolError};
 use crate::host::systemd;
+use crate::host::upkeep::Upkeep;
 use crate::policy::record::{Event, Outcome, Record};
 
 /// What all connections share.

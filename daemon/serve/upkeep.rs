@@ -4,14 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::Registry;
-use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
 use super::Server;
 use crate::host::control::{Answer, Operator};
-use crate::host::guard::Guard;
-use crate::host::metrics::{MetricsError, RetentionMetrics};
 use crate::host::spool::FileFacts;
 use crate::policy::path::Slug;
 use crate::policy::record::{Event, Outcome, Record};
@@ -20,28 +16,9 @@ use crate::policy::retention::{Kind, Thing};
 /// How often what has expired is looked for.
 const EVERY: Duration = Duration::from_secs(600);
 
-/// What the removing keeps.
-pub struct Upkeep {
-    guard: Guard,
-    metrics: RetentionMetrics,
-    /// An operator has confirmed the clock.
-    confirmed: Notify,
-}
-
-impl Upkeep {
-    /// Registers its metrics.
-    pub fn new(guard: Guard, registry: &Registry) -> Result<Self, MetricsError> {
-        Ok(Self { guard, metrics: RetentionMetrics::new(registry)?, confirmed: Notify::new() })
-    }
-}
-
-/// An operator says that the clock is right; removals that waited begin at once.
+/// An operator says that the clock is right.
 pub async fn confirm_clock(server: Arc<Server>, operator: Operator, reason: String) -> Answer {
-    let of = Arc::clone(&server);
-    let confirming = spawn_blocking(move || of.upkeep.guard.confirm(&of.log, &operator.to_string(), &reason));
-    let answer = Answer::confirmed(confirming.await);
-    server.upkeep.confirmed.notify_one();
-    answer
+    Answer::of(spawn_blocking(move || server.upkeep.confirm(&server.log, &operator, &reason))).await
 }
 
 /// Removes what has expired, now and then.
@@ -50,7 +27,7 @@ pub async fn go_on(server: Arc<Server>) {
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            () = server.upkeep.confirmed.notified() => {}
+            () = server.upkeep.confirmed() => {}
         }
         let server = Arc::clone(&server);
         if spawn_blocking(move || server.remove_expired()).await.is_err() {
@@ -62,9 +39,7 @@ pub async fn go_on(server: Arc<Server>) {
 impl Server {
     /// Nothing is removed by a clock that is not to be believed.
     fn remove_expired(&self) {
-        let leave = self.upkeep.guard.look(&self.log);
-        self.upkeep.metrics.held(leave.is_none());
-        let (Some(leave), config) = (leave, self.config()) else { return };
+        let (Some(leave), config) = (self.upkeep.look(&self.log), self.config()) else { return };
         if !config.retention.any_legal_hold()
             && let Err(error) = self.log.expire(leave, config.machine.log.keep_days)
         {
@@ -104,7 +79,7 @@ fn record_expiry(
         tracing::error!(%error, "an expired upload stays because its removal could not be recorded");
     }
     if recorded.is_ok() {
-        server.upkeep.metrics.deleted(Kind::Partial);
+        server.upkeep.deleted(Kind::Partial);
     }
     recorded.is_ok()
 }

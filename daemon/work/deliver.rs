@@ -5,11 +5,12 @@ use std::io::Read;
 
 use super::encrypt::{self, EncryptError};
 use super::join::{List, Source};
+use super::memory::Share;
 use super::open::{self, OpenError};
 use super::query::QueryError;
 use super::replay::Digesting;
 use super::stop::{Interrupted, Stop};
-use super::{Lease, Workshop, record_of};
+use super::{Workshop, record_of};
 use crate::config::{Config, Database};
 use crate::host::files::digest;
 use crate::host::log::LogError;
@@ -217,7 +218,7 @@ impl Workshop {
         let Some(Database::Sqlite(register)) = config.machine.databases.get(&query.database) else {
             return Err(JobError::Setup(format!("database {} is not in dropzone.yaml", query.database)));
         };
-        let memory = self.memory.lease();
+        let memory = self.memory.share();
         let source = Source { query, register, mapped: memory.bytes(), stop: stop.clone() };
         let outputs = to.iter().map(|to| {
             let recipients =
@@ -302,7 +303,7 @@ impl Workshop {
 }
 
 /// The bound on memory is the process's. Who meets it while other jobs ran may have met what they took, and is tried again.
-fn blame(error: QueryError, memory: &Lease<'_>, limit: u64) -> QueryError {
+fn blame(error: QueryError, memory: &Share<'_>, limit: u64) -> QueryError {
     if error.is_out_of_memory() && memory.was_alone() { QueryError::Memory { limit } } else { error }
 }
 

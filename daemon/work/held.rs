@@ -8,7 +8,7 @@ use std::io::Read;
 use std::sync::{Arc, PoisonError};
 
 use super::worker::is_lasting;
-use super::{Unfinished, Workshop, record_of};
+use super::{Unfinished, Workshop, record_about, record_of};
 use crate::host::control::{Answer, Change, Course, Operator};
 use crate::host::spool::{DiscardNote, Discarding, SpoolError};
 use crate::policy::arrival::{Arrival, ArrivalId, State, receipt_name};
@@ -31,9 +31,7 @@ struct Decision<'a> {
 
 /// Does what an operator asked at the control socket.
 pub(super) async fn perform(workshop: Arc<Workshop>, change: Change, operator: Operator) -> Answer {
-    let performed = tokio::task::spawn_blocking(move || workshop.change(&change, &operator)).await;
-    let performed = performed.unwrap_or_else(|_| Err("it ended in a defect of this program".to_owned()));
-    performed.map_err(|problem| vec![problem]).into()
+    Answer::of(tokio::task::spawn_blocking(move || workshop.change(&change, &operator))).await
 }
 
 impl Workshop {
@@ -205,12 +203,7 @@ impl Workshop {
 }
 
 fn record(event: Event, outcome: Outcome, decision: &Decision<'_>, arrival: Option<&Arrival>) -> Record {
-    let bare = || Record {
-        institution: Some(decision.id.institution().to_string()),
-        exchange: Some(decision.id.exchange().clone()),
-        arrival: Some(decision.id.to_string()),
-        ..Record::new(event, outcome)
-    };
+    let bare = || record_about(event, outcome, decision.id);
     Record {
         operator: Some(decision.operator.clone()),
         detail: Some(decision.reason.clone()),

@@ -5,9 +5,8 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use super::{Workshop, held};
+use super::Workshop;
 use crate::config::{self, Config, Successor};
-use crate::host::control::{Answer, Ask, Operator};
 use crate::host::process::Hangup;
 
 impl Workshop {
@@ -60,25 +59,6 @@ impl Workshop {
         tracing::info!(operator, "the changed configuration is in force");
         Ok("in force for the jobs that begin from now on".to_owned())
     }
-}
-
-/// Does what an operator asked at the control socket.
-pub(super) async fn perform(workshop: Arc<Workshop>, ask: Ask, operator: Operator) -> Answer {
-    match ask {
-        Ask::Reload => workshop.reload(operator.to_string()).await.into(),
-        Ask::ConfirmClock(reason) => confirm_clock(workshop, operator, reason).await,
-        Ask::Arrival(change) => held::perform(workshop, change, operator).await,
-        Ask::Sessions | Ask::Kick(_) => Answer::Refused(vec!["sessions are serve's, not work's".to_owned()]),
-    }
-}
-
-/// Deletions that waited begin at once.
-async fn confirm_clock(workshop: Arc<Workshop>, operator: Operator, reason: String) -> Answer {
-    let of = Arc::clone(&workshop);
-    let confirming = spawn_blocking(move || of.guard.confirm(&of.log, &operator.to_string(), &reason));
-    let answer = Answer::confirmed(confirming.await);
-    workshop.confirmed.notify_one();
-    answer
 }
 
 /// Reloads whenever SIGHUP says so. What comes of it stands in the program's log.

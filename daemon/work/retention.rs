@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Workshop;
+use super::{Workshop, record_about};
 use crate::host::log::LogError;
 use crate::host::spool::{Resting, SpoolError};
 use crate::policy::path::Slug;
@@ -70,7 +70,7 @@ pub(super) async fn keep_up(workshop: &Arc<Workshop>) {
     loop {
         let (of, due, passed_by) = (Arc::clone(workshop), Instant::now() >= next_round, stuck);
         let looked = tokio::task::spawn_blocking(move || {
-            let leave = of.look_at_clock()?;
+            let leave = of.upkeep.look(&of.log)?;
             due.then(|| of.round(leave, passed_by))
         });
         match looked.await {
@@ -88,7 +88,7 @@ pub(super) async fn keep_up(workshop: &Arc<Workshop>) {
         let wait = next_round.saturating_duration_since(Instant::now()).clamp(NEXT, LOOK);
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            () = workshop.confirmed.notified() => {}
+            () = workshop.upkeep.confirmed() => {}
             changed = changes.changed() => match changed {
                 Ok(()) => next_round = Instant::now(),
                 Err(_) => return,
@@ -98,13 +98,6 @@ pub(super) async fn keep_up(workshop: &Arc<Workshop>) {
 }
 
 impl Workshop {
-    /// Looks at the clock, and shows monitoring whether deletions wait.
-    pub(super) fn look_at_clock(&self) -> Option<Leave> {
-        let leave = self.guard.look(&self.log);
-        self.retention.held(leave.is_none());
-        leave
-    }
-
     /// Deletes what has had its time, but no more than a batch. Blocks.
     pub(super) fn round(&self, leave: Leave, passed_by: usize) -> Round {
         let mut round = Round::default();
@@ -190,18 +183,15 @@ impl Workshop {
             let may =
                 deleted.get() < room && !self.is_stopping() && !self.config().retention.any_legal_hold();
             let record = || Record {
-                institution: Some(arrival.institution().to_string()),
-                exchange: Some(arrival.exchange().clone()),
-                arrival: Some(arrival.to_string()),
                 path: Some(format!("seen/{}/{sha256}.json", sha256.get(..2).unwrap_or_default())),
                 sha256: Some(sha256.to_owned()),
                 detail: Some(format!("{}: kept for {}", words(Kind::Digest), Period::After(kept))),
-                ..Record::new(Event::Expire, Outcome::Ok)
+                ..record_about(Event::Expire, Outcome::Ok, arrival)
             };
             let is_recorded = may && self.log.append(&record()).is_ok();
             if is_recorded {
                 deleted.set(deleted.get() + 1);
-                self.retention.deleted(Kind::Digest);
+                self.upkeep.deleted(Kind::Digest);
             }
             is_recorded
         };
@@ -230,7 +220,7 @@ impl Workshop {
             })?;
         }
         self.spool.remove(resting)?;
-        self.retention.deleted(*kind);
+        self.upkeep.deleted(*kind);
         Ok(())
     }
 }

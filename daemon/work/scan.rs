@@ -401,7 +401,7 @@ mod tests {
         until_idle(&mut floor).await;
         assert!(!floor.is_paused() && !floor.workshop.is_stuck.load(Ordering::Relaxed));
         assert_eq!(floor.workshop.spool.list(State::Done).unwrap(), [good.id]);
-        assert_eq!(floor.workshop.spool.list(State::Incoming).unwrap(), [poison.id]);
+        assert_eq!(floor.workshop.spool.list(State::Incoming).unwrap(), std::slice::from_ref(&poison.id));
         std::fs::remove_dir(&planted).unwrap();
         tokio::time::sleep(floor.workshop.config().machine.work.scan_every).await;
         until_idle(&mut floor).await;

@@ -3,10 +3,11 @@
 //! delivered twice all the same is `host::spool::staging`'s doing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Unfinished, Workshop};
+use super::{Unfinished, Workshop, record_about};
+use crate::host::spool::Heartbeat;
 use crate::policy::arrival::ArrivalId;
 use crate::policy::lease::{Claimed, LONGEST, Leases, Owner, Sign};
 use crate::policy::record::{Event, Outcome, Record};
@@ -19,11 +20,35 @@ const FORGOTTEN: u32 = 10;
 const STRANDED: usize = 1_000;
 
 /// What this process left in `active`; with what it is yet to record, where it took it over.
-pub(super) type Stranded = BTreeMap<ArrivalId, Option<Claimed>>;
+type Stranded = BTreeMap<ArrivalId, Option<Claimed>>;
+
+/// Whose what lies in `active` is, as this process sees it.
+#[derive(Debug)]
+pub(super) struct Claims {
+    /// Shows the others that this process lives.
+    heartbeat: Heartbeat,
+    neighbours: Mutex<Neighbours>,
+    /// What this process claimed, and left in `active` because it could move it nowhere; with what it is yet to record, where
+    /// it took it over.
+    stranded: Mutex<Stranded>,
+}
+
+impl Claims {
+    /// Nothing is known yet.
+    pub(super) fn new(heartbeat: Heartbeat) -> Self {
+        Self { heartbeat, neighbours: Mutex::default(), stranded: Mutex::default() }
+    }
+
+    /// Looks at the neighbours at the next occasion, however short the time since the last.
+    #[cfg(test)]
+    pub(super) fn look_again(&self) {
+        self.neighbours.lock().unwrap().looked = None;
+    }
+}
 
 /// What this process knows of the others.
 #[derive(Debug)]
-pub(super) struct Neighbours {
+struct Neighbours {
     leases: Leases,
     began: Instant,
     looked: Option<Duration>,
@@ -35,20 +60,13 @@ impl Default for Neighbours {
     }
 }
 
-#[cfg(test)]
-impl Neighbours {
-    pub(super) fn look_again(&mut self) {
-        self.looked = None;
-    }
-}
-
 impl Workshop {
     /// Takes over what others have lost, if it is time to look again; at the first time also what a version of this program
     /// left that did not say whose it was.
     pub(super) fn look_after_neighbours(&self) -> Result<(), Unfinished> {
         let lease = self.config().machine.work.lease;
-        self.heartbeat.set_lease(lease);
-        let mut neighbours = self.neighbours.lock().unwrap_or_else(PoisonError::into_inner);
+        self.claims.heartbeat.set_lease(lease);
+        let mut neighbours = self.claims.neighbours.lock().unwrap_or_else(PoisonError::into_inner);
         let now = neighbours.began.elapsed();
         if neighbours.looked.is_some_and(|at| now.saturating_sub(at) < lease / LOOKS) {
             return Ok(());
@@ -133,11 +151,8 @@ impl Workshop {
         let from = claimed.owner.as_ref().map_or("a process that left no name".to_owned(), Owner::to_string);
         tracing::warn!(arrival = %claimed.id, from, "taken over");
         self.log.append(&Record {
-            institution: Some(claimed.id.institution().to_string()),
-            exchange: Some(claimed.id.exchange().clone()),
-            arrival: Some(claimed.id.to_string()),
             detail: Some(format!("from {from}")),
-            ..Record::new(Event::Takeover, Outcome::Ok)
+            ..record_about(Event::Takeover, Outcome::Ok, &claimed.id)
         })?;
         Ok(())
     }
@@ -152,7 +167,7 @@ impl Workshop {
     }
 
     fn stranded(&self) -> MutexGuard<'_, Stranded> {
-        self.stranded.lock().unwrap_or_else(PoisonError::into_inner)
+        self.claims.stranded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts back what was remembered so. What cannot be put back now stays remembered.

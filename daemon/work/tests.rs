@@ -37,7 +37,7 @@ fn slug(text: &str) -> Slug {
 }
 
 pub(super) struct Zone {
-    folder: tempfile::TempDir,
+    pub(super) folder: tempfile::TempDir,
     zone_key: Identity,
     receiver_key: Identity,
     pub(super) workshop: Workshop,
@@ -701,17 +701,4 @@ async fn the_loop_finds_what_is_there_what_comes_and_what_was_refused() {
     let told = receipts(&zone);
     zone.workshop.write_refusal(&refused).unwrap();
     assert_eq!(receipts(&zone), told, "a refusal is told once");
-}
-
-#[test]
-fn a_job_knows_whether_others_took_memory_beside_it() {
-    let memory = Memory::default();
-    let first = memory.lease();
-    assert!(first.was_alone());
-    let second = memory.lease();
-    assert!(!first.was_alone() && !second.was_alone());
-    drop(first);
-    assert!(!second.was_alone(), "what the first took may have been what the second met");
-    drop(second);
-    assert!(memory.lease().was_alone());
 }

@@ -198,6 +198,9 @@ fn farewell(zone: &DemoZone, out: &mut impl Write) -> anyhow::Result<()> {
         "   curl -s http://{}/metrics http://{}/metrics | grep ^dropzone_",
         zone.serve_metrics, zone.work_metrics
     )?;
+    writeln!(out, "   {program} --config {folder} status")?;
+    writeln!(out, "   {program} --config {folder} log show --person an.peeters")?;
+    writeln!(out, "   {program} --config {folder} log verify    # who altered a record is found out")?;
     writeln!(out, "   rm -r {folder}    # when you have seen enough")?;
     Ok(())
 }

@@ -17,7 +17,10 @@ use crate::policy::record::{Line, Outcome};
 use crate::policy::retention::LogName;
 use crate::policy::search::Wanted;
 
-const COLUMNS: [&str; 13] = [
+/// Longest cell of a table, in characters; CSV and JSON have all of it.
+const CELL_SHOWN: usize = 120;
+
+const COLUMNS: [&str; 14] = [
     "time",
     "process",
     "seq",
@@ -25,6 +28,7 @@ const COLUMNS: [&str; 13] = [
     "outcome",
     "institution",
     "person",
+    "operator",
     "exchange",
     "path",
     "bytes",
@@ -45,6 +49,9 @@ pub struct Show {
     /// By the person whose key has this label.
     #[arg(long, value_name = "LABEL")]
     person: Option<String>,
+    /// Done by an operator in whose name this is: a user id as in "uid 0", or a name that was claimed.
+    #[arg(long, value_name = "PART")]
+    operator: Option<String>,
     /// In this exchange.
     #[arg(long)]
     exchange: Option<String>,
@@ -103,7 +110,7 @@ pub fn run(zone: &Path, show: &Show) -> anyhow::Result<ExitCode> {
             } else if show.csv {
                 writeln!(out, "{}", cells(&line).map(|cell| quoted(&cell)).join(","))?;
             } else {
-                rows.push_back(cells(&line));
+                rows.push_back(cells(&line).map(shown));
                 if rows.len() > show.last {
                     rows.pop_front();
                 }
@@ -128,6 +135,7 @@ impl Show {
         Wanted {
             institution: self.institution.clone(),
             person: self.person.clone(),
+            operator: self.operator.clone(),
             exchange: self.exchange.clone(),
             file: self.file.clone(),
             session: self.session.clone(),
@@ -182,6 +190,7 @@ fn cells(line: &Line) -> [String; COLUMNS.len()] {
         word(record.outcome),
         text(&record.institution),
         text(&record.key_label),
+        text(&record.operator),
         record.exchange.as_ref().map(ToString::to_string).unwrap_or_default(),
         path,
         record.bytes.map(|bytes| bytes.to_string()).unwrap_or_default(),
@@ -200,6 +209,14 @@ fn word(value: impl serde::Serialize) -> String {
 fn visible(text: &str) -> String {
     let show = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(show).collect()
+}
+
+/// One long reason would make all rows of a table as wide as itself.
+fn shown(cell: String) -> String {
+    match cell.char_indices().nth(CELL_SHOWN) {
+        Some((end, _)) => format!("{}…", cell.get(..end).unwrap_or_default()),
+        None => cell,
+    }
 }
 
 /// A cell of CSV (RFC 4180). A spreadsheet would take one that begins like a formula for one.
@@ -257,5 +274,22 @@ mod tests {
         assert_eq!(visible("a\u{1b}[2Jb\u{85}"), "a\\u{1b}[2Jb\\u{85}");
         assert_eq!(quoted("=cmd|' /C calc'!A0"), "\"'=cmd|' /C calc'!A0\"");
         assert_eq!(quoted("a \"b\", c"), "\"a \"\"b\"\", c\"");
+    }
+
+    #[test]
+    fn a_table_names_the_operator_beside_the_sender_and_cuts_what_is_too_long() {
+        let line: Line = serde_json::from_str(
+            r#"{"time":"2026-11-21T12:00:00Z","node":"n","process":"work","seq":1,"prev":"","event":"discard",
+                "outcome":"ok","institution":"agii","key-label":"an","operator":"uid 7, by own account piet"}"#,
+        )
+        .unwrap();
+        let of = |column: &str| COLUMNS.iter().position(|name| *name == column).unwrap();
+        let cells = cells(&line);
+        assert_eq!(
+            (cells[of("person")].as_str(), cells[of("operator")].as_str()),
+            ("an", "uid 7, by own account piet")
+        );
+        assert_eq!(shown("é".repeat(CELL_SHOWN)), "é".repeat(CELL_SHOWN));
+        assert_eq!(shown("é".repeat(CELL_SHOWN + 1)), format!("{}…", "é".repeat(CELL_SHOWN)));
     }
 }

@@ -18,6 +18,8 @@ use crate::policy::backup::{
 
 /// Looks at the states, each of which copies what came since the last. What is still new then came after the backup began.
 const LOOKS: usize = 20;
+/// So many looks in a row find nothing new before it is believed that there is nothing.
+const QUIET: u32 = 2;
 /// Folders in each other that are followed.
 const DEPTH: usize = 8;
 /// Names of what was left out that are told one by one.
@@ -79,24 +81,23 @@ impl Taking<'_, '_> {
         }
         let (mut counts, mut taken, mut owed) =
             (BTreeMap::new(), BTreeSet::new(), None::<BTreeSet<ArrivalId>>);
+        let mut quiet = 0;
         for _ in 0..LOOKS {
             let found = self.look(&states)?;
             let owed = owed.get_or_insert_with(|| found.keys().cloned().collect());
             let new: Found = found.into_iter().filter(|(id, _)| !taken.contains(id)).collect();
             // Gone from every state: its time had passed.
             owed.retain(|id| new.contains_key(id));
-            if new.is_empty() {
+            // Once more, for what escaped a look by moving cannot well escape the next one too.
+            quiet = if new.is_empty() { quiet + 1 } else { 0 };
+            if quiet == QUIET {
                 break;
             }
             for (id, (state, name)) in new {
-                let target = comes_back_as(state);
-                let (Some((_, folder)), Some(shelf)) =
-                    (states.iter().find(|(other, _)| *other == state), shelves.get(&state))
-                else {
-                    continue;
-                };
-                if self.arrival(folder, shelf, (&name, &id))? {
-                    *counts.entry(target).or_default() += 1;
+                let Some((state, held)) = hold(&states, &id, (state, &name))? else { continue };
+                let Some(shelf) = shelves.get(&state) else { continue };
+                if self.arrival(&held, shelf, &id)? {
+                    *counts.entry(comes_back_as(state)).or_default() += 1;
                     owed.remove(&id);
                     taken.insert(id);
                 }
@@ -132,20 +133,11 @@ impl Taking<'_, '_> {
         }
     }
 
-    /// Copies an arrival; not if it is no longer there, or goes away underneath.
-    fn arrival(
-        &mut self,
-        folder: &Directory,
-        shelf: &Shelf,
-        (name, id): (&str, &ArrivalId),
-    ) -> Result<bool, BackupError> {
-        let held = match folder.directory(name) {
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
-            held => held.attempt("open", || name.to_owned())?,
-        };
+    /// Copies an arrival; not if it goes away underneath.
+    fn arrival(&mut self, held: &Directory, shelf: &Shelf, id: &ArrivalId) -> Result<bool, BackupError> {
         let (mark, new_name) = (self.store.mark(), id.to_string());
-        let target = self.store.shelf_in(shelf, &new_name, &held)?;
-        for (file, kind) in listed(&held, name)? {
+        let target = self.store.shelf_in(shelf, &new_name, held)?;
+        for (file, kind) in listed(held, &new_name)? {
             if is_of_the_moment(&file) || kind == FileType::Directory {
                 continue;
             }
@@ -154,7 +146,7 @@ impl Taking<'_, '_> {
             if speaking_against(&file).is_some_and(|files| files.iter().any(|file| held.stat(file).is_ok())) {
                 continue;
             }
-            if !self.file(&held, &target, &file)? && matches!(file.as_str(), "payload.age" | "arrival.json") {
+            if !self.file(held, &target, &file)? && matches!(file.as_str(), "payload.age" | "arrival.json") {
                 // Its files are being removed one after the other: no half of it is kept.
                 self.store.discard(mark, shelf, &new_name)?;
                 return Ok(false);
@@ -200,6 +192,37 @@ impl Taking<'_, '_> {
         (self.progress)("the spool", self.store.bytes());
         Ok(true)
     }
+}
+
+/// Opens the folder of an arrival that was seen under a name: there, or wherever it has moved to since.
+fn hold(
+    states: &[(State, Directory)],
+    id: &ArrivalId,
+    (seen, name): (State, &str),
+) -> Result<Option<(State, Directory)>, BackupError> {
+    let open = |folder: &Directory, name: &str| match folder.directory(name) {
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        held => held.attempt("open", || name.to_owned()).map(Some),
+    };
+    if let Some((_, folder)) = states.iter().find(|(state, _)| *state == seen)
+        && let Some(held) = open(folder, name)?
+    {
+        return Ok(Some((seen, held)));
+    }
+    for (state, folder) in states.iter().chain(states.iter().rev()) {
+        let names = if *state == State::Active {
+            let names = listed(folder, state.as_str())?.into_iter().map(|(name, _)| name);
+            names.filter(|name| arrival_of(*state, name).as_ref() == Some(id)).collect()
+        } else {
+            vec![id.to_string()]
+        };
+        for name in names {
+            if let Some(held) = open(folder, &name)? {
+                return Ok(Some((*state, held)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The entries of a folder; for each whether it is a folder, asked where the listing does not say it.
@@ -315,23 +338,27 @@ mod tests {
             put(folder.path(), &format!("spool/incoming/{id}/payload.age"));
             put(folder.path(), &format!("spool/incoming/{id}/arrival.json"));
         }
-        let stop = std::sync::atomic::AtomicBool::new(false);
+        // Dropped in whatever way the copy ends, it ends the moves.
+        let (going, gone) = std::sync::mpsc::sync_channel::<()>(0);
         let (files, copied) = std::thread::scope(|scope| {
+            let _going = going;
             scope.spawn(|| {
                 let at = |state: State, id: &ArrivalId| {
                     folder.path().join("spool").join(state.as_str()).join(id.to_string())
                 };
                 let round = [State::Incoming, State::Active, State::Deferred, State::Hold, State::Incoming];
-                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                    for pair in round.windows(2) {
-                        ids.iter().for_each(|id| std::fs::rename(at(pair[0], id), at(pair[1], id)).unwrap());
-                        std::thread::sleep(std::time::Duration::from_millis(1));
+                let gone = gone;
+                for pair in std::iter::repeat_n(round.windows(2), 10_000).flatten() {
+                    for id in &ids {
+                        std::fs::rename(at(pair[0], id), at(pair[1], id)).unwrap();
+                        if gone.try_recv() == Err(std::sync::mpsc::TryRecvError::Disconnected) {
+                            return;
+                        }
                     }
+                    std::thread::sleep(std::time::Duration::from_millis(1));
                 }
             });
-            let copied = copied(folder.path());
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
-            copied
+            copied(folder.path())
         });
         assert_eq!(copied.arrivals.values().sum::<u64>(), 50);
         assert_eq!(files.len(), 100);

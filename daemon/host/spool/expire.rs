@@ -19,8 +19,8 @@ use crate::policy::published::{ALLOWED_SIGNERS, README};
 use crate::policy::retention::Kind;
 use crate::policy::signature;
 
-/// Behind the id of an arrival that is being removed.
-const EXPIRED: &str = ".expired";
+/// Behind the id of an arrival that is being removed, or lies in another state too.
+pub(super) const EXPIRED: &str = ".expired";
 /// Something whose time has passed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resting {

@@ -171,7 +171,7 @@ fn what_is_no_sign_of_life_does_not_stop_the_scan() {
     symlink("nowhere", nodes.join("test.00000005")).unwrap();
     for _ in 0..3 {
         zone.workshop.look_after_neighbours().unwrap();
-        zone.workshop.neighbours.lock().unwrap().look_again();
+        zone.workshop.claims.look_again();
     }
 }
 
