@@ -171,6 +171,11 @@ impl fmt::Display for Operator {
 }
 
 impl Operator {
+    /// The user, as the kernel knows it.
+    pub fn user(&self) -> u32 {
+        self.user
+    }
+
     /// `user` is the kernel's word; the name is the peer's own.
     pub fn new(user: u32, name: Option<&str>) -> Self {
         let name = name.map(|name| printable(name, NAME_MAX));

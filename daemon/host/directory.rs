@@ -24,6 +24,9 @@ pub const FILE_MODE: Mode = Mode::from_raw_mode(0o660);
 /// Small files and results, which are written once: the group only reads them, so that who made one has also written it.
 const OWN_MODE: Mode = Mode::from_raw_mode(0o640);
 
+/// What is nobody else's business.
+const PRIVATE_MODE: Mode = Mode::from_raw_mode(0o600);
+
 const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
@@ -103,6 +106,11 @@ impl Directory {
     /// The same, of one that only its owner writes.
     pub fn create_own(&self, name: &str) -> Result<File> {
         self.create_with_mode(name, OWN_MODE)
+    }
+
+    /// The same, of one that nobody but its owner opens.
+    pub fn create_private(&self, name: &str) -> Result<File> {
+        self.create_with_mode(name, PRIVATE_MODE)
     }
 
     /// Makes a file that only its owner writes, in place of one that may be there.

@@ -42,6 +42,13 @@ impl Workshop {
         let decision = Decision { id, operator: operator.to_string(), reason };
         let (is_held, is_deferred) =
             (self.spool.is_in(State::Hold, id), self.spool.is_in(State::Deferred, id));
+        let state = if is_held { State::Hold } else { State::Deferred };
+        if self.spool.is_handed_in_by(state, id, operator.user()) {
+            tracing::error!(arrival = %id, %operator, ?course, "refused: the user that hands arrivals in does not decide about them");
+            return Err(format!(
+                "{id} was handed in by this very user: run the command as root or as the user of `work`"
+            ));
+        }
         let done = match course {
             Course::Release | Course::Retry if is_held => self.release(&decision),
             Course::Retry if is_deferred => self.retry(&decision),

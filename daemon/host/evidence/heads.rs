@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 
-use rustix::fs::{FlockOperation, Mode};
+use rustix::fs::{FlockOperation, Mode, fstat};
 use rustix::io::Errno;
 
 use super::{EvidenceError, LogFolder, failed};
@@ -18,6 +18,7 @@ use crate::policy::signature::ENDING;
 pub const HEADS: &str = "heads";
 const LOCK: &str = ".lock";
 const OWNER_WRITES: Mode = Mode::from_raw_mode(0o640);
+const OWNER_ONLY: Mode = Mode::from_raw_mode(0o600);
 const OWNER_MAKES: Mode = Mode::from_raw_mode(0o2750);
 /// More than any head holds, in bytes.
 const HEAD_MAX: u64 = 16 << 20;
@@ -68,9 +69,13 @@ impl Heads {
     pub fn lock(&self) -> Result<Option<Lock>, EvidenceError> {
         let lock = || -> Result<File, Errno> {
             let file = match self.directory.file_to_write(LOCK) {
-                Err(Errno::NOENT) => self.directory.create(LOCK),
+                Err(Errno::NOENT) => self.directory.create_private(LOCK),
                 there => there,
             }?;
+            // Whoever can open it can hold it, and then nothing is ever sealed again.
+            if fstat(&file)?.st_mode & 0o077 != 0 {
+                rustix::fs::fchmod(&file, OWNER_ONLY)?;
+            }
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
             Ok(file)
         };
@@ -167,4 +172,25 @@ fn write(folder: &Directory, name: &str, content: &[u8]) -> std::io::Result<()> 
     file.sync_all()?;
     folder.replace(&temporary, folder, name)?;
     Ok(folder.sync()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn nobody_else_can_hold_the_right_to_seal() {
+        let folder = tempfile::tempdir().unwrap();
+        let heads = Heads::make(&LogFolder::open(folder.path()).unwrap()).unwrap();
+        let path = folder.path().join(HEADS).join(LOCK);
+        let mode = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        drop(heads.lock().unwrap().unwrap());
+        assert_eq!(mode(), 0o600);
+        // As a version before this one left it.
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o660)).unwrap();
+        drop(heads.lock().unwrap().unwrap());
+        assert_eq!(mode(), 0o600);
+    }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::claim::HOLD;
 use super::staging::is_note;
 use super::{
-    ARRIVAL, Attempt, Directory, Spool, SpoolError, exists_or, read_arrival, read_own_json, to_json,
+    ARRIVAL, Attempt, Directory, PAYLOAD, Spool, SpoolError, exists_or, read_arrival, read_own_json, to_json,
     write_durably,
 };
 use crate::policy::arrival::{Arrival, ArrivalId, DISCARDING, State};
@@ -49,6 +49,16 @@ impl Spool {
     /// Whether an arrival is in a state at this moment.
     pub fn is_in(&self, state: State, id: &ArrivalId) -> bool {
         self.state(state).stat(&id.to_string()).is_ok()
+    }
+
+    /// Whether an arrival, or what describes it, is this user's, who handed it in: `serve`'s, where that has a user of its own.
+    pub fn is_handed_in_by(&self, state: State, id: &ArrivalId, user: u32) -> bool {
+        if user == 0 || user == rustix::process::geteuid().as_raw() {
+            return false;
+        }
+        let Ok(folder) = self.state(state).directory(&id.to_string()) else { return false };
+        let facts = [folder.stat_self(), folder.stat(PAYLOAD), folder.stat(ARRIVAL)];
+        facts.into_iter().flatten().any(|facts| facts.st_uid == user)
     }
 
     /// Moves a held arrival back to `incoming`, where its tries count anew. Whether it was still held.

@@ -22,8 +22,12 @@ impl Zone {
     }
 
     fn change(&self, course: Course, arrival: &Arrival) -> Result<String, String> {
+        self.change_as(0, course, arrival)
+    }
+
+    fn change_as(&self, user: u32, course: Course, arrival: &Arrival) -> Result<String, String> {
         let change = Change { course, arrival: arrival.id.clone(), reason: "a test".into() };
-        self.workshop.change(&change, &Operator::new(0, None))
+        self.workshop.change(&change, &Operator::new(user, None))
     }
 
     fn another(&self, name: &str, list: &[u8]) -> Arrival {
@@ -117,6 +121,27 @@ fn a_discard_that_no_operator_decided_is_not_carried_through() {
         assert!(zone.place("hold", &held).join("payload.age").exists());
     }
     assert!(zone.change(Course::Discard, &held).is_ok(), "an operator still can");
+}
+
+#[test]
+fn who_hands_arrivals_in_does_not_decide_about_them() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let zone = Zone::new();
+    let held = zone.another("one.csv.age", b"name\nx\n");
+    zone.work(&held);
+    let before = zone.records().len();
+    for owned in ["", "payload.age", "arrival.json"] {
+        let path = zone.place("hold", &held).join(owned);
+        chown(&path, Some(SERVE), None).unwrap();
+        for course in [Course::Release, Course::Discard, Course::Retry] {
+            zone.change_as(SERVE, course, &held).unwrap_err();
+        }
+        chown(&path, Some(0), None).unwrap();
+    }
+    assert_eq!((zone.state_of(&held), zone.records().len()), (State::Hold, before));
+    zone.change_as(SERVE + 1, Course::Discard, &held).unwrap();
 }
 
 #[test]
