@@ -5,12 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use dropzone::cli::exit::{EX_IOERR, EX_USAGE};
 use dropzone::host::control::Target;
-
-/// sysexits: the command line is wrong.
-const EX_USAGE: u8 = 64;
-/// sysexits: the machine failed.
-const EX_IOERR: u8 = 74;
 
 /// An SFTP drop zone that lets in nothing but properly encrypted files.
 #[derive(Parser)]
@@ -69,10 +65,18 @@ enum Command {
         #[arg(long, value_name = "NAME", conflicts_with = "session")]
         institution: Option<String>,
     },
+    /// The clock by which things are deleted: what is known of it, and confirming it after a jump.
+    #[command(subcommand)]
+    Clock(dropzone::cli::clock::Clock),
     /// Copy configuration, spool and access log into a new folder, while the zone runs. Keys are not copied.
     Backup(dropzone::cli::backup::Backup),
     /// Check a backup, or make a zone of it.
     Restore(dropzone::cli::restore::Restore),
+    /// Look at held arrivals, and decide what becomes of them.
+    #[command(subcommand)]
+    Hold(dropzone::cli::hold::Hold),
+    /// Have a deferred arrival tried at once; a held one is released.
+    Retry(dropzone::cli::hold::Decision),
     /// Show what lies in the spool, what is held and why.
     Status {
         /// Print JSON, for programs.
@@ -115,8 +119,11 @@ fn main() -> ExitCode {
                 dropzone::cli::control::kick(&arguments.config, target)
             })
         }
+        Command::Clock(command) => dropzone::cli::clock::run(&arguments.config, command),
         Command::Backup(backup) => dropzone::cli::backup::run(&arguments.config, &backup),
         Command::Restore(restore) => dropzone::cli::restore::run(&restore),
+        Command::Hold(command) => dropzone::cli::hold::run(&arguments.config, &command),
+        Command::Retry(decision) => dropzone::cli::hold::retry(&arguments.config, &decision),
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };
     outcome.unwrap_or_else(|error| {

@@ -13,6 +13,8 @@ use indicatif::ProgressBar;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::control::claimed_name;
+use super::exit::EX_CANTCREAT;
 use super::{check, secrets};
 use crate::config::{self, Config};
 use crate::host::backup::{Copied, Sources, Store, StoreError, checksum_of, names};
@@ -127,28 +129,36 @@ fn manifest(
 
 /// Writes a record as a command does: another one may be writing just now, and what waits for it waits not for long.
 pub fn append(config: &Config, clock: &Clock, record: &Record) -> anyhow::Result<()> {
-    append_to(&config.machine.log.directory, &config.machine.node, clock, record)
+    let log = open_log(&config.machine.log.directory, &config.machine.node, clock)?;
+    log.append(record)?;
+    // Who ran the commands of long ago may be the only one who can delete their log.
+    if let Err(error) = super::clock::expire_log_days(config, clock, &log) {
+        tracing::warn!(%error, "old log days of commands could not be deleted; the next command tries again");
+    }
+    Ok(())
 }
 
 /// The same, into the log in a folder.
 pub fn append_to(log: &Path, node: &Slug, clock: &Clock, record: &Record) -> anyhow::Result<()> {
+    Ok(open_log(log, node, clock)?.append(record)?)
+}
+
+fn open_log(log: &Path, node: &Slug, clock: &Clock) -> Result<AccessLog, LogError> {
     let mut tries = 0;
-    let log = loop {
+    loop {
         match AccessLog::open(log, node, "cli", clock.clone()) {
             Err(LogError::InUse { .. }) if tries < LOG_TRIES => {
                 tries += 1;
                 std::thread::sleep(LOG_WAIT);
             }
-            opened => break opened?,
+            opened => return opened,
         }
-    };
-    Ok(log.append(record)?)
+    }
 }
 
 /// A record of a backup by whoever runs this command.
 pub fn of_operator(path: &Path) -> Record {
-    let name = ["SUDO_USER", "LOGNAME", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
-    let operator = Operator::new(process::user(), name.as_deref());
+    let operator = Operator::new(process::user(), claimed_name().as_deref());
     Record {
         operator: Some(operator.to_string()),
         path: Some(path.display().to_string()),
@@ -158,7 +168,7 @@ pub fn of_operator(path: &Path) -> Record {
 
 fn occupied(problem: &str) -> anyhow::Result<ExitCode> {
     writeln!(std::io::stderr().lock(), "dropzone: {problem}")?;
-    Ok(ExitCode::from(super::init::CANNOT_CREATE))
+    Ok(ExitCode::from(EX_CANTCREAT))
 }
 
 fn places(config: &Config) -> Places {

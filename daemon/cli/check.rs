@@ -1,6 +1,7 @@
 //! `dropzone check`: validates a zone and tells who may do what in which exchange. What is wrong goes to standard error,
 //! one line each; the table goes to standard output.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,18 +10,14 @@ use comfy_table::{ContentArrangement, Table};
 use jiff::civil::Date;
 use serde::Serialize;
 
+use super::exit::{EX_CONFIG, EX_IOERR, EX_NOINPUT};
 use super::secrets;
 use crate::config::{self, Cause, Config, ConfigError, Loaded, Note};
 use crate::host::clock::Clock;
 use crate::policy::account::PersonKey;
 use crate::policy::agreement::{Exchange, Standing};
-
-/// sysexits: the configuration is wrong.
-pub const EX_CONFIG: u8 = 78;
-/// sysexits: it could not be read.
-pub const EX_IOERR: u8 = 74;
-/// sysexits: it is not there.
-pub const EX_NOINPUT: u8 = 66;
+use crate::policy::path::Slug;
+use crate::policy::retention::Kind;
 
 /// Validates the zone in `directory` and prints it, as tables or as JSON.
 pub fn run(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
@@ -79,6 +76,7 @@ pub fn tell(out: &mut impl Write, directory: &Path, errors: &[ConfigError]) -> s
 struct Report {
     node: String,
     people: Vec<PersonRow>,
+    kept: BTreeMap<&'static str, String>,
     exchanges: Vec<ExchangeRow>,
     notes: Vec<Note>,
 }
@@ -106,6 +104,8 @@ struct ExchangeRow {
     today: &'static str,
     parties: Vec<PartyRow>,
     flows: Vec<FlowRow>,
+    legal_hold: bool,
+    kept: BTreeMap<&'static str, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -131,7 +131,12 @@ impl Report {
         Self {
             node: config.machine.node.to_string(),
             people: people(config, today),
-            exchanges: config.exchanges.values().map(|exchange| exchange_row(exchange, today)).collect(),
+            kept: kept(config, None),
+            exchanges: config
+                .exchanges
+                .values()
+                .map(|exchange| exchange_row(config, exchange, today))
+                .collect(),
             notes: notes.clone(),
         }
     }
@@ -160,7 +165,7 @@ fn is_valid(key: &PersonKey, today: Date) -> bool {
     key.not_before.is_none_or(|day| day <= today) && key.not_after.is_none_or(|day| today <= day)
 }
 
-fn exchange_row(exchange: &Exchange, today: Date) -> ExchangeRow {
+fn exchange_row(config: &Config, exchange: &Exchange, today: Date) -> ExchangeRow {
     let names = |slugs: &[crate::policy::path::Slug]| slugs.iter().map(ToString::to_string).collect();
     ExchangeRow {
         exchange: exchange.name.to_string(),
@@ -172,6 +177,8 @@ fn exchange_row(exchange: &Exchange, today: Date) -> ExchangeRow {
             Standing::Open => "open",
             Standing::Ended { .. } => "ended",
         },
+        legal_hold: config.retention.exchanges.get(&exchange.name).is_some_and(|of| of.legal_hold),
+        kept: kept(config, Some(&exchange.name)),
         parties: exchange
             .parties
             .iter()
@@ -194,6 +201,18 @@ fn exchange_row(exchange: &Exchange, today: Date) -> ExchangeRow {
     }
 }
 
+/// How long each kind of thing is kept, of an exchange or where none says otherwise.
+fn kept(config: &Config, exchange: Option<&Slug>) -> BTreeMap<&'static str, String> {
+    let of_zone = |kind: &Kind| matches!(kind, Kind::Digest | Kind::HeadCopy);
+    let kinds = Kind::ALL.into_iter().filter(|kind| exchange.is_none() || !of_zone(kind));
+    kinds.map(|kind| (kind.code(), config.retention.period(kind, exchange).to_string())).collect()
+}
+
+fn print_kept(out: &mut impl Write, kept: &BTreeMap<&'static str, String>) -> std::io::Result<()> {
+    let told: Vec<String> = kept.iter().map(|(kind, period)| format!("{kind} {period}")).collect();
+    writeln!(out, "{}", told.join(", "))
+}
+
 fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
     writeln!(out, "Who may log in:")?;
     let mut table = table(&["institution", "person", "function", "key", "fingerprint", "valid"]);
@@ -204,6 +223,8 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
         table.add_row([institution, label, function, algorithm, fingerprint, &valid]);
     }
     writeln!(out, "{table}")?;
+    write!(out, "\nKept, unless an exchange says otherwise: ")?;
+    print_kept(out, &report.kept)?;
     for exchange in &report.exchanges {
         print_exchange(out, exchange)?;
     }
@@ -226,7 +247,12 @@ fn print_exchange(out: &mut impl Write, row: &ExchangeRow) -> std::io::Result<()
     for flow in &row.flows {
         flows.add_row([flow.flow.as_str(), &flow.from.join(", "), flow.job, &flow.to.join(", ")]);
     }
-    writeln!(out, "{flows}")
+    writeln!(out, "{flows}")?;
+    if row.legal_hold {
+        return writeln!(out, "LEGAL HOLD: nothing of it is deleted, and no log day");
+    }
+    write!(out, "Kept: ")?;
+    print_kept(out, &row.kept)
 }
 
 fn span(from: Option<Date>, until: Option<Date>, today: &str) -> String {

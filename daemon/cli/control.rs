@@ -8,27 +8,31 @@ use std::process::ExitCode;
 use comfy_table::{ContentArrangement, Table};
 
 use super::check;
-use super::daemon::EX_UNAVAILABLE;
+use super::exit::{EX_CONFIG, EX_DATAERR, EX_UNAVAILABLE};
 use crate::config::{self, Config};
 use crate::host::control::{Answer, Ask, AskError, LiveSession, Request, Target, ask};
-
-/// sysexits: the daemon turned it down.
-const EX_DATAERR: u8 = 65;
+use crate::policy::record::{OPERATOR_REASON_MAX, operator_reason};
 
 /// Checks the configuration, then has both daemons take it over. One that does not run will read it when it starts.
 pub fn reload(directory: &Path) -> anyhow::Result<ExitCode> {
-    let Some(config) = load(directory)? else { return Ok(ExitCode::from(check::EX_CONFIG)) };
+    let Some(config) = load(directory)? else { return Ok(ExitCode::from(EX_CONFIG)) };
+    ask_both(&config, &Ask::Reload, EX_CONFIG)
+}
+
+/// Asks both daemons, and tells what each did. One that does not run is no failure, as long as the other did it; the exit code
+/// where one of them would not is the caller's.
+pub(super) fn ask_both(config: &Config, what: &Ask, refused: u8) -> anyhow::Result<ExitCode> {
     let sockets = &config.machine.sockets;
     let mut out = std::io::stdout().lock();
-    let (mut applied, mut worst) = (0, None);
+    let (mut done, mut worst) = (0, None);
     for (daemon, socket) in [("serve", &sockets.serve), ("work", &sockets.work_control)] {
-        match ask(socket, &request(Ask::Reload)) {
+        match ask(socket, &request(what.clone())) {
             Ok(Answer::Done(told)) => {
-                applied += 1;
+                done += 1;
                 writeln!(out, "{daemon}: {told}")?;
             }
             Ok(answer) => {
-                worst = Some(check::EX_CONFIG);
+                worst = Some(refused);
                 tell_refusal(daemon, &answer)?;
             }
             Err(error @ AskError::Absent(_)) => writeln!(out, "{daemon}: {error}")?,
@@ -38,22 +42,22 @@ pub fn reload(directory: &Path) -> anyhow::Result<ExitCode> {
             }
         }
     }
-    let none = (applied == 0).then_some(EX_UNAVAILABLE);
+    let none = (done == 0).then_some(EX_UNAVAILABLE);
     Ok(worst.or(none).map_or(ExitCode::SUCCESS, ExitCode::from))
 }
 
 /// Prints the live sessions, as a table or as JSON.
 pub fn sessions(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let Some(config) = load(directory)? else { return Ok(ExitCode::from(check::EX_CONFIG)) };
+    let Some(config) = load(directory)? else { return Ok(ExitCode::from(EX_CONFIG)) };
     match ask(&config.machine.sockets.serve, &request(Ask::Sessions)) {
         Ok(Answer::Sessions(sessions)) => show(&sessions, json).map(|()| ExitCode::SUCCESS),
-        answer => turned_down(answer),
+        answer => turned_down("serve", answer),
     }
 }
 
 /// Cuts sessions and says which.
 pub fn kick(directory: &Path, target: Target) -> anyhow::Result<ExitCode> {
-    let Some(config) = load(directory)? else { return Ok(ExitCode::from(check::EX_CONFIG)) };
+    let Some(config) = load(directory)? else { return Ok(ExitCode::from(EX_CONFIG)) };
     match ask(&config.machine.sockets.serve, &request(Ask::Kick(target))) {
         Ok(Answer::Sessions(cut)) => {
             let mut out = std::io::stdout().lock();
@@ -62,12 +66,12 @@ pub fn kick(directory: &Path, target: Target) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        answer => turned_down(answer),
+        answer => turned_down("serve", answer),
     }
 }
 
 /// None, and its problems told, if the zone is not to be used: where the sockets are stands in it.
-fn load(directory: &Path) -> anyhow::Result<Option<Config>> {
+pub(super) fn load(directory: &Path) -> anyhow::Result<Option<Config>> {
     match config::load(directory) {
         Ok(config) => Ok(Some(config)),
         Err(errors) => {
@@ -77,20 +81,31 @@ fn load(directory: &Path) -> anyhow::Result<Option<Config>> {
     }
 }
 
-fn request(ask: Ask) -> Request {
-    // With a shared account, the log then still has a name, if only the one that is claimed.
-    let name = ["SUDO_USER", "LOGNAME", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
-    Request { ask, name }
+pub(super) fn request(ask: Ask) -> Request {
+    Request { ask, name: claimed_name() }
 }
 
-fn turned_down(answer: Result<Answer, AskError>) -> anyhow::Result<ExitCode> {
+/// With a shared account, the log then still has a name, if only the one that is claimed.
+pub(super) fn claimed_name() -> Option<String> {
+    ["SUDO_USER", "LOGNAME", "USER"].into_iter().find_map(|name| std::env::var(name).ok())
+}
+
+/// Reads `--reason`: what the access log keeps beside the operator's name.
+pub(super) fn reason(text: &str) -> Result<String, String> {
+    let reason = operator_reason(text).ok_or("write why, in a few words")?;
+    let is_whole = text.trim().chars().count() <= OPERATOR_REASON_MAX;
+    if is_whole { Ok(reason) } else { Err(format!("at most {OPERATOR_REASON_MAX} characters")) }
+}
+
+/// Tells why a daemon did not do it.
+pub(super) fn turned_down(daemon: &str, answer: Result<Answer, AskError>) -> anyhow::Result<ExitCode> {
     match answer {
         Ok(answer) => {
-            tell_refusal("serve", &answer)?;
+            tell_refusal(daemon, &answer)?;
             Ok(ExitCode::from(EX_DATAERR))
         }
         Err(error) => {
-            writeln!(std::io::stderr().lock(), "serve: {error}")?;
+            writeln!(std::io::stderr().lock(), "{daemon}: {error}")?;
             Ok(ExitCode::from(EX_UNAVAILABLE))
         }
     }

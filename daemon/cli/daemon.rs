@@ -14,12 +14,6 @@ use crate::host::program_log;
 
 /// How long a thread that does not end by itself keeps the process; what it worked on is recovered at the next start.
 const LAST_WAIT: Duration = Duration::from_secs(1);
-/// sysexits: something that this needs, a port most likely, is not to be had.
-pub const EX_UNAVAILABLE: u8 = 69;
-/// sysexits: something this program or its machine could not do.
-pub const EX_SOFTWARE: u8 = 70;
-/// sysexits: the zone is not fit for use; starting again does not help.
-pub const EX_CONFIG: u8 = 78;
 
 /// What a daemon gets to run with.
 pub struct Start {

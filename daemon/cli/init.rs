@@ -11,10 +11,8 @@ use ssh_key::private::{Ed25519Keypair, KeypairData};
 use ssh_key::{HashAlg, LineEnding, PrivateKey};
 use zeroize::Zeroizing;
 
+use super::exit::EX_CANTCREAT;
 use crate::host::files::{self, FileError, Folder};
-
-/// The user cannot have what is asked for there (sysexits: EX_CANTCREAT).
-pub const CANNOT_CREATE: u8 = 73;
 
 /// The files of the sample zone: path below the zone's folder, and text.
 pub const SAMPLE: [(&str, &str); 4] = [
@@ -60,7 +58,7 @@ pub fn run(directory: &Path) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     if let Some(problem) = occupied(directory)? {
         writeln!(std::io::stderr().lock(), "dropzone: {problem}")?;
-        return Ok(ExitCode::from(CANNOT_CREATE));
+        return Ok(ExitCode::from(EX_CANTCREAT));
     }
     let keys = make_zone(directory, &SAMPLE)?;
     write_sample_register(&directory.join("register.db"))?;

@@ -3,9 +3,12 @@
 
 pub mod backup;
 pub mod check;
+pub mod clock;
 pub mod control;
 pub mod daemon;
 pub mod demo;
+pub mod exit;
+pub mod hold;
 pub mod init;
 pub mod log;
 pub mod restore;

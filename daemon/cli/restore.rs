@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::backup::{Teller, append_to, of_operator};
-use super::check::EX_NOINPUT;
+use super::exit::{EX_CANTCREAT, EX_DATAERR, EX_NOINPUT};
 use crate::config::{self, Config};
 use crate::host::backup::{Fault, Layout, Opened, StoreError, names, restore};
 use crate::host::clock::Clock;
@@ -21,8 +21,6 @@ use crate::policy::backup::{Inside, LOG, MANIFEST, SPOOL};
 use crate::policy::record::Record;
 use crate::policy::signature::ZoneKey;
 
-/// sysexits: what was given is damaged.
-const EX_DATAERR: u8 = 65;
 /// The modes of folders that a zone needs and no backup holds: for keys, and for sockets.
 const KEYS_MODE: u32 = 0o700;
 const SHARED_MODE: u32 = 0o2770;
@@ -101,7 +99,7 @@ pub fn run(asked: &Restore) -> anyhow::Result<ExitCode> {
         Err(error) => match error.downcast_ref() {
             Some(StoreError::Occupied(problem)) => {
                 writeln!(std::io::stderr().lock(), "dropzone: {problem}")?;
-                Ok(ExitCode::from(super::init::CANNOT_CREATE))
+                Ok(ExitCode::from(EX_CANTCREAT))
             }
             _ => Err(error),
         },

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::daemon::{self, EX_CONFIG, EX_SOFTWARE, EX_UNAVAILABLE, Start};
+use super::daemon::{self, Start};
+use super::exit::{EX_CONFIG, EX_SOFTWARE, EX_UNAVAILABLE};
 use crate::host::log::LogError;
 use crate::host::spool::SpoolError;
 use crate::serve::ServeError;
@@ -27,6 +28,8 @@ fn exit_code(error: &ServeError) -> u8 {
         | ServeError::Socket(_)
         | ServeError::LogReplaced(_)
         | ServeError::Log(LogError::InUse { .. }) => EX_UNAVAILABLE,
-        ServeError::Spool(_) | ServeError::Log(_) | ServeError::Metrics(_) => EX_SOFTWARE,
+        ServeError::Spool(_) | ServeError::Guard(_) | ServeError::Log(_) | ServeError::Metrics(_) => {
+            EX_SOFTWARE
+        }
     }
 }

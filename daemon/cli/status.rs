@@ -31,7 +31,9 @@ pub fn run(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
         }
     };
     let spool = Spool::open(&config.machine.spool, &[])?;
-    let status = Status::read(&spool, &config, Clock::system().now()).context("the spool cannot be read")?;
+    let mut status =
+        Status::read(&spool, &config, Clock::system().now()).context("the spool cannot be read")?;
+    status.clocks = super::clock::rows(&config, status.time)?;
     let mut out = std::io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut out, &status)?;
@@ -51,6 +53,7 @@ struct Status {
     arrivals: Vec<StateRow>,
     exchanges: Vec<ExchangeRow>,
     held: Vec<HeldRow>,
+    clocks: Vec<super::clock::Row>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -97,6 +100,7 @@ impl Status {
             arrivals: listed.iter().map(|(state, ids)| state_row(*state, ids, now)).collect(),
             held: held.take(HELD_SHOWN).map(|id| held_row(spool, id)).collect(),
             exchanges: exchange_rows(spool, config, &listed),
+            clocks: Vec::new(),
         })
     }
 }
@@ -176,6 +180,9 @@ fn print(out: &mut impl Write, status: &Status) -> anyhow::Result<()> {
     let free = bytesize::ByteSize(status.spool_free_bytes);
     writeln!(out, "node {}, {}, {free} free in the spool\n", status.node, time(Some(status.time)))?;
     writeln!(out, "{arrivals}\n\n{exchanges}")?;
+    for row in status.clocks.iter().filter(|row| row.waits) {
+        writeln!(out, "\nclock: {}", row.text(status.time))?;
+    }
     print_held(out, status)
 }
 
@@ -194,10 +201,11 @@ fn print_held(out: &mut impl Write, status: &Status) -> anyhow::Result<()> {
     if count > status.held.len() {
         writeln!(out, "and {} more", count - status.held.len())?;
     }
+    writeln!(out, "\n`dropzone hold show ARRIVAL` says more of one, and how to go on")?;
     Ok(())
 }
 
-fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
+pub(super) fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN);
     table.set_content_arrangement(ContentArrangement::Disabled);
@@ -205,7 +213,7 @@ fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     table
 }
 
-fn time(at: Option<Timestamp>) -> String {
+pub(super) fn time(at: Option<Timestamp>) -> String {
     at.map_or("-".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }
 

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::daemon::{self, EX_CONFIG, EX_SOFTWARE, EX_UNAVAILABLE, Start};
+use super::daemon::{self, Start};
+use super::exit::{EX_CONFIG, EX_SOFTWARE, EX_UNAVAILABLE};
 use crate::host::files::FileError;
 use crate::host::http::HttpError;
 use crate::host::log::LogError;

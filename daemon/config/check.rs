@@ -9,6 +9,7 @@ use super::exchange::{Known, exchange};
 use super::institution::institution;
 use super::load::Document;
 use super::machine::machine;
+use super::retention::rules;
 use super::values::Desk;
 use super::{Algorithms, Config, Files, raw};
 use crate::policy::account::Institution;
@@ -55,11 +56,15 @@ pub fn zone(directory: &Path, host: &str, documents: &Documents, findings: &mut 
             exchanges.insert(found.name.clone(), found);
         }
     }
+    let described = documents.exchanges.as_deref().unwrap_or_default();
+    let retention =
+        documents.machine.as_ref().and_then(|raw| rules(MAIN, &raw.retention, described, findings));
     Some(Config {
         directory: directory.to_owned(),
         machine: machine?,
         institutions,
         exchanges,
+        retention: retention?,
         files: Files::new(),
         main: String::new(),
     })

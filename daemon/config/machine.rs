@@ -12,6 +12,7 @@ use super::raw;
 use super::values::Desk;
 use super::{Algorithms, Database, HeadsTo, Log, Machine, MetricsListen, Sockets, Work};
 use crate::host::files::examine_folder;
+use crate::policy::job::JobLimits;
 use crate::policy::path::Slug;
 
 const LISTEN_MAX: usize = 16;
@@ -204,12 +205,26 @@ fn work(desk: &mut Desk<'_>, raw: &raw::Work) -> Option<Work> {
     let scan_every = desk.duration(&key.at("scan-every"), raw.scan_every.as_deref().unwrap_or("2s"), every);
     let jobs = desk.count(&key.at("jobs"), raw.jobs.unwrap_or(2), 1..=64);
     let tries = desk.count(&key.at("tries"), raw.tries.unwrap_or(10), 1..=100);
+    let job = job_limits(desk, &key, raw);
     let lease = Duration::from_secs(1)..=crate::policy::lease::LONGEST;
     let lease = desk.duration(&key.at("lease"), raw.lease.as_deref().unwrap_or("30s"), lease);
     Some(Work {
         scan_every: scan_every?,
         jobs: usize::try_from(jobs?).ok()?,
         tries: u32::try_from(tries?).ok()?,
+        job: job?,
         lease: lease?,
     })
+}
+
+fn job_limits(desk: &mut Desk<'_>, key: &Key, raw: &raw::Work) -> Option<JobLimits> {
+    let times = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
+    let time = desk.duration(&key.at("job-time"), raw.job_time.as_deref().unwrap_or("1h"), times);
+    let mut size = |name: &str, text: Option<&str>, default: &str, allowed| {
+        desk.size(&key.at(name), text.unwrap_or(default), allowed)
+    };
+    let result_size = size("result-size", raw.result_size.as_deref(), "8 GiB", 1 << 10..=1 << 50);
+    // Below that, SQLite cannot even open a register.
+    let memory = size("job-memory", raw.job_memory.as_deref(), "1 GiB", 16 << 20..=1 << 46);
+    Some(JobLimits { time: time?, result_size: result_size?, memory: memory? })
 }

@@ -12,6 +12,7 @@ mod locate;
 mod machine;
 mod raw;
 mod reload;
+mod retention;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -30,8 +31,10 @@ pub use self::reload::{Files, Successor, digest, successor, taken_over, turned_d
 use crate::policy::account::Institution;
 use crate::policy::admission::{Bounds, EarlyDrop};
 use crate::policy::agreement::{Exchange, Standing};
+use crate::policy::job::JobLimits;
 use crate::policy::path::Slug;
 use crate::policy::penalties::PenaltyRules;
+use crate::policy::retention::Rules;
 
 /// A whole zone, checked.
 #[derive(Debug, Clone)]
@@ -44,6 +47,8 @@ pub struct Config {
     pub institutions: BTreeMap<Slug, Institution>,
     /// `exchanges/*.yaml`.
     pub exchanges: BTreeMap<Slug, Exchange>,
+    /// How long things are kept.
+    pub retention: Rules,
     /// What it was read from.
     pub files: Files,
     /// The text of `dropzone.yaml`.
@@ -153,6 +158,8 @@ pub struct Work {
     pub jobs: usize,
     /// Tries before an arrival is held.
     pub tries: u32,
+    /// What one job may take.
+    pub job: JobLimits,
     /// How long another node's worker may give no sign of life before what it claimed is taken over.
     pub lease: Duration,
 }

@@ -34,6 +34,8 @@ pub struct Machine {
     pub penalties: Penalties,
     #[serde(default)]
     pub proxy_protocol: ProxyProtocol,
+    #[serde(default)]
+    pub retention: Retention,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -88,6 +90,9 @@ pub struct Work {
     pub scan_every: Option<String>,
     pub jobs: Option<u64>,
     pub tries: Option<u64>,
+    pub job_time: Option<String>,
+    pub result_size: Option<String>,
+    pub job_memory: Option<String>,
     pub lease: Option<String>,
 }
 
@@ -176,6 +181,33 @@ pub struct Exchange {
     pub agreement: Agreement,
     pub parties: Mapping<Vec<String>>,
     pub flows: Vec<Flow>,
+    #[serde(default)]
+    pub retention: Kept,
+    #[serde(default)]
+    pub legal_hold: bool,
+}
+
+/// `retention` of an exchange.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Kept {
+    pub partials: Option<String>,
+    pub done: Option<String>,
+    pub refused: Option<String>,
+    pub results: Option<String>,
+    pub receipts: Option<String>,
+}
+
+/// `retention` of the machine.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct Retention {
+    pub partials: Option<String>,
+    pub done: Option<String>,
+    pub refused: Option<String>,
+    pub results: Option<String>,
+    pub receipts: Option<String>,
+    pub digests: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

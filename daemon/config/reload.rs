@@ -66,6 +66,8 @@ fn fixed_keys(old: &Config, new: &Config) -> Vec<&'static str> {
         ("log.directory", is_same(&old.log.directory, &new.log.directory)),
         ("metrics", (old.metrics.serve, old.metrics.work) == (new.metrics.serve, new.metrics.work)),
         ("sockets", old.sockets == new.sockets),
+        // SQLite's bound on memory is the process's, and can only be lowered.
+        ("work.job-memory", old.work.job.memory == new.work.job.memory),
     ];
     keys.into_iter().filter(|(_, is_same)| !is_same).map(|(key, _)| key).collect()
 }

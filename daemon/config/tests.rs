@@ -701,6 +701,58 @@ fn stars_and_ampersands_in_sql_are_no_aliases() {
     assert_eq!(zone.errors(), Vec::<String>::new());
 }
 
+/// `MAIN` and `PILLAR` with more at their end.
+fn with_retention(main: &str, exchange: &str) -> Result<Config, Vec<ConfigError>> {
+    let zone = Zone::new();
+    for (file, more) in [("dropzone.yaml", main), ("exchanges/pillar-3.yaml", exchange)] {
+        let path = zone.0.path().join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, format!("{text}{more}\n")).unwrap();
+    }
+    load(zone.0.path())
+}
+
+#[test]
+fn periods_come_from_the_exchange_then_the_machine_then_the_default() {
+    use crate::policy::retention::{Kind, Period};
+    let days = |days: u64| Period::After(Duration::from_secs(days * 86_400));
+    let main = "retention: {done: 10d, receipts: 500d, digests: never}";
+    let exchange = "retention: {done: 20d, results: never}";
+    let rules = with_retention(main, exchange).unwrap().retention;
+    let pillar = Slug::parse("pillar-3").unwrap();
+    for (kind, of_zone, of_exchange) in [
+        (Kind::Done, days(10), days(20)),
+        (Kind::Result, days(90), Period::Never),
+        (Kind::Receipt, days(500), days(500)),
+        (Kind::Refused, days(31), days(31)),
+        (Kind::Partial, days(1), days(1)),
+        (Kind::Digest, Period::Never, Period::Never),
+    ] {
+        assert_eq!(rules.period(kind, None), of_zone, "{kind:?}");
+        assert_eq!(rules.period(kind, Some(&pillar)), of_exchange, "{kind:?}");
+    }
+    let held = with_retention("", "legal-hold: true").unwrap().retention;
+    assert_eq!(held.period(Kind::Done, Some(&pillar)), Period::Never);
+    assert!(held.any_legal_hold() && !rules.any_legal_hold());
+}
+
+#[test]
+fn periods_that_make_no_sense_are_refused_by_name() {
+    for (main, exchange, told) in [
+        ("retention: {done: 1h}", "", "dropzone.yaml"),
+        ("retention: {done: 20y}", "", "out of range"),
+        ("retention: {receipts: 20d}", "", "shorter than refused"),
+        ("", "retention: {refused: never}", "shorter than refused"),
+        ("", "retention: {digests: 31d}", "digests"),
+        ("retention: {done: always}", "", "not a length of time"),
+        ("", "legal-hold: perhaps", "pillar-3.yaml"),
+    ] {
+        let errors = with_retention(main, exchange).unwrap_err();
+        let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert!(text.iter().any(|line| line.contains(told)), "{main} {exchange}: {text:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 

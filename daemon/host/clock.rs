@@ -8,10 +8,12 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
+use crate::policy::trust::Reading;
+
 /// Tells the time.
 #[derive(Debug, Clone)]
 pub struct Clock {
-    fixed: Option<Arc<Mutex<Timestamp>>>,
+    fixed: Option<Arc<Mutex<Reading>>>,
     agreements: TimeZone,
 }
 
@@ -26,10 +28,19 @@ impl Clock {
         Self::with(Some(at))
     }
 
-    /// Sets one that stands still, and all its clones.
+    /// Sets one that stands still, and all its clones: as an operator does, and no time passes.
     pub fn set(&self, to: Timestamp) {
         if let Some(fixed) = &self.fixed {
-            *fixed.lock().unwrap_or_else(PoisonError::into_inner) = to;
+            fixed.lock().unwrap_or_else(PoisonError::into_inner).now = to;
+        }
+    }
+
+    /// Lets time pass on one that stands still, and all its clones.
+    pub fn pass(&self, time: Duration) {
+        if let Some(fixed) = &self.fixed {
+            let mut reading = fixed.lock().unwrap_or_else(PoisonError::into_inner);
+            reading.now = reading.now.checked_add(time).unwrap_or(Timestamp::MAX);
+            reading.since_boot = reading.since_boot.saturating_add(time);
         }
     }
 
@@ -38,28 +49,31 @@ impl Clock {
         // is compiled in, which the test below holds; central European winter time only stands in for a panic.
         let agreements = TimeZoneDatabase::bundled().get("Europe/Brussels");
         Self {
-            fixed: fixed.map(|at| Arc::new(Mutex::new(at))),
+            fixed: fixed.map(|now| Arc::new(Mutex::new(Reading { now, since_boot: Duration::ZERO }))),
             agreements: agreements.unwrap_or_else(|_| TimeZone::fixed(jiff::tz::offset(1))),
         }
     }
 
     /// The time, for log lines, ids and receipts.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
     pub fn now(&self) -> Timestamp {
-        match &self.fixed {
-            Some(fixed) => *fixed.lock().unwrap_or_else(PoisonError::into_inner),
-            None => Timestamp::now(),
-        }
+        self.reading().now
     }
 
-    /// Time since the machine started, its sleep included, which nobody can set; a clock that stands still has none.
+    /// Time since the machine started, its sleep included, which nobody can set.
     pub fn since_boot(&self) -> Duration {
-        if self.fixed.is_some() {
-            return Duration::ZERO;
+        self.reading().since_boot
+    }
+
+    /// Both at one moment.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
+    pub fn reading(&self) -> Reading {
+        if let Some(fixed) = &self.fixed {
+            return *fixed.lock().unwrap_or_else(PoisonError::into_inner);
         }
         let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let (seconds, nanos) = (u64::try_from(since.tv_sec), u32::try_from(since.tv_nsec));
-        Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
+        let since_boot = Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0));
+        Reading { now: Timestamp::now(), since_boot }
     }
 
     /// The calendar day in Europe/Brussels, for agreements and keys.

@@ -14,8 +14,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 
 use super::socket::Socket;
+use crate::policy::arrival::ArrivalId;
 use crate::policy::record::printable;
 
 /// Requests at a time.
@@ -52,6 +54,34 @@ pub enum Ask {
     Sessions,
     /// To cut sessions.
     Kick(Target),
+    /// To believe a clock that had jumped, for this reason.
+    ConfirmClock(String),
+    /// To change the course of an arrival.
+    Arrival(Change),
+}
+
+/// What is to become of an arrival that waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Change {
+    /// What.
+    pub course: Course,
+    /// Which arrival.
+    pub arrival: ArrivalId,
+    /// Why, in the operator's words.
+    pub reason: String,
+}
+
+/// Which way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Course {
+    /// A held one is worked on again.
+    Release,
+    /// A held one is removed.
+    Discard,
+    /// A deferred one is tried now; a held one is released.
+    Retry,
 }
 
 /// Which sessions.
@@ -74,6 +104,17 @@ pub enum Answer {
     Refused(Vec<String>),
     /// The sessions that are live, or that were cut.
     Sessions(Vec<LiveSession>),
+}
+
+impl Answer {
+    /// What came of something that was done in a thread of its own.
+    pub async fn of(doing: JoinHandle<Result<String, impl fmt::Display>>) -> Self {
+        match doing.await {
+            Ok(Ok(told)) => Self::Done(told),
+            Ok(Err(error)) => Self::Refused(vec![error.to_string()]),
+            Err(_) => Self::Refused(vec!["it ended in a defect of this program".to_owned()]),
+        }
+    }
 }
 
 /// What came of a reload.

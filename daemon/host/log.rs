@@ -27,7 +27,8 @@ use self::jump::JumpWatch;
 use super::clock::{Clock, utc_day};
 use crate::policy::path::Slug;
 use crate::policy::record::{Event, Outcome, Record};
-use crate::policy::retention::LogName;
+use crate::policy::retention::{self, Keeper, LogName};
+use crate::policy::trust::Leave;
 
 /// Records that may wait for the writer; whoever comes then waits for room.
 const QUEUE: usize = 1024;
@@ -86,7 +87,6 @@ pub struct AccessLog {
     directory: PathBuf,
     process: Slug,
     node: Slug,
-    clock: Clock,
 }
 
 impl AccessLog {
@@ -119,7 +119,6 @@ impl AccessLog {
             last: None,
             health: health.clone(),
             refused: 0,
-            home: day_file::folder_identity(directory),
             jumps: JumpWatch::default(),
         };
         writer.day_file(clock.today_utc())?;
@@ -128,15 +127,7 @@ impl AccessLog {
         let thread = std::thread::Builder::new().name("access-log".into());
         let thread = thread.spawn(move || writer.run(&entries, retry)).map_err(|_| LogError::Stopped)?;
         let directory = directory.to_owned();
-        Ok(Self {
-            queue: Some(queue),
-            writer: Some(thread),
-            health,
-            directory,
-            process,
-            node: node.clone(),
-            clock,
-        })
+        Ok(Self { queue: Some(queue), writer: Some(thread), health, directory, process, node: node.clone() })
     }
 
     /// Puts a record on the disk. Blocks the thread; an async task uses [`Self::append_async`].
@@ -165,24 +156,36 @@ impl AccessLog {
         answered.await.map_err(|_| LogError::Stopped)?
     }
 
-    /// Deletes the days of this process on this node that lie more than `keep_days` back, and returns their names. Each
-    /// deletion is recorded before it is done: what is cut off between the two is done again the next time, whereas a
-    /// deletion without record could never be explained. Blocks: reads every file that it deletes.
-    pub fn expire(&self, keep_days: u16) -> Result<Vec<String>, LogError> {
-        let is_own = |name: &LogName| name.process == self.process && name.node == self.node;
-        let names = expire::names(&self.directory, is_own)?;
-        let expired = crate::policy::retention::expired(self.clock.today_utc(), keep_days, &names);
-        for name in &expired {
-            let (bytes, sha256) = expire::digest(&self.directory, name)?;
-            self.append(&Record {
-                path: Some(name.clone()),
-                sha256: Some(sha256),
-                bytes: Some(bytes),
-                ..Record::new(Event::Expire, Outcome::Ok)
-            })?;
-            expire::remove(&self.directory, name)?;
+    /// Deletes the days that lie more than `keep_days` back, as far as they are this process's to delete, and returns their
+    /// names. Each deletion is recorded before it is done: what is cut off between the two is done again the next time,
+    /// whereas a deletion without record could never be explained. Blocks: reads every file that it deletes.
+    pub fn expire(&self, leave: Leave, keep_days: u16) -> Result<Vec<LogName>, LogError> {
+        let names = expire::names(&self.directory)?;
+        let keeper = Keeper { process: &self.process, node: &self.node };
+        let mut deleted = Vec::new();
+        let mut failed = None;
+        for name in retention::expired(leave, keep_days, keeper, &names) {
+            if !expire::may_remove(&self.directory, &name) {
+                continue;
+            }
+            match self.expire_day(&name) {
+                Ok(()) => deleted.push(name),
+                // The others have their turn all the same.
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
-        Ok(expired)
+        failed.map_or(Ok(deleted), Err)
+    }
+
+    fn expire_day(&self, name: &LogName) -> Result<(), LogError> {
+        let Some((bytes, sha256)) = expire::digest(&self.directory, name)? else { return Ok(()) };
+        self.append(&Record {
+            path: Some(name.to_string()),
+            sha256: Some(sha256),
+            bytes: Some(bytes),
+            ..Record::new(Event::Expire, Outcome::Ok)
+        })?;
+        expire::remove(&self.directory, name)
     }
 
     /// Whether the last write succeeded.
@@ -255,8 +258,6 @@ struct Writer {
     health: Health,
     /// Records lost since the last success.
     refused: u64,
-    /// The folder it began with.
-    home: Option<(u64, u64)>,
     jumps: JumpWatch,
 }
 
@@ -302,7 +303,7 @@ impl Writer {
                 self.health.errors.inc_by(lost);
                 self.refused = self.refused.saturating_add(lost);
                 self.current = None;
-                let out_of_reach = day_file::is_out_of_reach(&self.directory, self.home);
+                let out_of_reach = day_file::is_out_of_reach(&self.directory, error);
                 self.health.out_of_reach.store(out_of_reach, Ordering::Relaxed);
             }
         }
@@ -519,7 +520,6 @@ mod tests {
             last: None,
             health: Health::new().unwrap(),
             refused: 0,
-            home: None,
             jumps: JumpWatch::default(),
         };
         for at in [DAY, "2026-11-22T00:00:01Z", DAY] {
@@ -533,6 +533,45 @@ mod tests {
             "a clock set back continues its day"
         );
         assert_eq!(fixture.chain("2026-11-22.work.zone-1.jsonl").len(), 1);
+    }
+
+    #[test]
+    fn whatever_the_clock_says_each_day_is_a_whole_chain_and_no_record_is_lost() {
+        let jumps = [
+            ("an hour back", "2026-11-21T22:59:58Z", 1),
+            ("a day back", "2026-11-20T23:59:58Z", 2),
+            ("a day ahead", "2026-11-22T23:59:58Z", 2),
+            ("ten years ahead", "2036-11-21T23:59:58Z", 2),
+        ];
+        for (what, set_to, days) in jumps {
+            let fixture = Fixture::new();
+            let clock = Clock::fixed(DAY.parse().unwrap());
+            let node = Slug::parse("zone-1").unwrap();
+            let open = || AccessLog::open(fixture.directory.path(), &node, "serve", clock.clone()).unwrap();
+            let log = open();
+            log.append(&record("before")).unwrap();
+            clock.set(set_to.parse().unwrap());
+            log.append(&record("while it is wrong")).unwrap();
+            drop(log);
+            let log = open();
+            log.append(&record("after a start")).unwrap();
+            clock.set(DAY.parse().unwrap());
+            log.append(&record("put right")).unwrap();
+            drop(log);
+            let names = std::fs::read_dir(fixture.directory.path()).unwrap();
+            let names: Vec<String> =
+                names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            assert_eq!(names.len(), days, "{what}: {names:?}");
+            let lines: Vec<Line> = names.iter().flat_map(|name| fixture.chain(name)).collect();
+            let told = |detail: &str| {
+                lines.iter().filter(|line| line.record.detail.as_deref() == Some(detail)).count()
+            };
+            for detail in ["before", "while it is wrong", "after a start", "put right"] {
+                assert_eq!(told(detail), 1, "{what}: {detail}");
+            }
+            let jumps = lines.iter().filter(|line| line.record.event == Event::ClockJump).count();
+            assert_eq!(jumps, 2, "{what}: there and back are told");
+        }
     }
 
     #[test]
@@ -703,12 +742,18 @@ mod tests {
     fn expiry_records_and_removes_own_old_days_and_touches_nothing_else() {
         let fixture = Fixture::new();
         let (old, kept) = ("2026-10-20.serve.zone-1.jsonl", "2026-10-21.serve.zone-1.jsonl");
-        let others = ["2026-10-20.work.zone-1.jsonl", "2026-10-20.serve.zone-2.jsonl", "2026-10-20.txt"];
+        let others = [
+            "2026-10-20.work.zone-1.jsonl",
+            "2026-10-20.serve.zone-2.jsonl",
+            "2026-11-20.work.zone-2.jsonl",
+            "2026-10-20.txt",
+        ];
         for name in others.iter().chain([&old, &kept]) {
             std::fs::write(fixture.path(name), "abc").unwrap();
         }
         let log = fixture.open();
-        assert_eq!(log.expire(31).unwrap(), [old]);
+        let leave = Leave::at(DAY);
+        assert_eq!(log.expire(leave, 31).unwrap(), [LogName::parse(old).unwrap()]);
         assert!(!fixture.path(old).exists());
         assert!(others.iter().chain([&kept]).all(|name| fixture.path(name).exists()));
         let [line] = fixture.chain(TODAY).try_into().unwrap();
@@ -716,7 +761,22 @@ mod tests {
         assert_eq!(line.record.bytes, Some(3));
         let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(line.record.sha256.as_deref(), Some(sha256));
-        assert!(log.expire(31).unwrap().is_empty());
+        assert!(log.expire(leave, 31).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_machine_that_is_no_more_loses_its_old_days_too() {
+        let fixture = Fixture::new();
+        let old = ["2026-09-01.serve.zone-2.jsonl", "2026-09-02.serve.zone-2.jsonl"];
+        let others = ["2026-09-01.work.zone-2.jsonl", "2026-09-01.cli.zone-2.jsonl"];
+        for name in old.iter().chain(&others) {
+            std::fs::write(fixture.path(name), "abc").unwrap();
+        }
+        let log = fixture.open();
+        assert_eq!(log.expire(Leave::at(DAY), 31).unwrap().len(), 2);
+        assert!(old.iter().all(|name| !fixture.path(name).exists()));
+        assert!(others.iter().all(|name| fixture.path(name).exists()), "those are `work`'s");
+        assert_eq!(fixture.chain(TODAY).len(), 2);
     }
 
     #[test]
@@ -726,7 +786,7 @@ mod tests {
         std::fs::write(fixture.path(old), "abc").unwrap();
         let log = fixture.open();
         fixture.disk.lock().unwrap().full = true;
-        log.expire(31).unwrap_err();
+        log.expire(Leave::at(DAY), 31).unwrap_err();
         assert!(fixture.path(old).exists());
     }
 }

@@ -14,6 +14,7 @@
 mod admission;
 mod ends;
 mod reload;
+mod retention;
 mod serve;
 mod work;
 
@@ -23,6 +24,7 @@ use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, Opts, Regist
 pub use self::admission::Limit;
 pub use self::ends::{ConnectionRefusal, SessionEnd, UploadOutcome};
 pub use self::reload::ReloadMetrics;
+pub use self::retention::RetentionMetrics;
 pub use self::serve::{Open, Questions, ServeMetrics};
 pub use self::work::{JobResult, WorkMetrics};
 use super::clock::Clock;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::chain::{self, Break, Place, Seal};
 use super::digest::{hex, sha256};
 use super::path::Slug;
-use super::retention::{LogName, is_expired};
+use super::retention::{LogName, is_expired, may_delete};
 
 /// How far one log file had come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -198,7 +198,9 @@ fn expired(
     let mut expired = BTreeSet::new();
     for (teller, Walked { expired: told, .. }) in walked {
         for name in told {
-            if may_tell(teller, name) && is_expired(day(making.time), making.keep_days, name) {
+            if may_delete(&teller.process, &name.process)
+                && is_expired(day(making.time), making.keep_days, name)
+            {
                 expired.insert(name.clone());
             } else {
                 let what = format!(
@@ -209,12 +211,6 @@ fn expired(
         }
     }
     expired
-}
-
-/// Each process deletes its own days; `work` those of operators' commands too.
-fn may_tell(teller: &LogName, of: &LogName) -> bool {
-    let is_commands = teller.process.as_str() == "work" && of.process.as_str() == "cli";
-    teller.node == of.node && (teller.process == of.process || is_commands)
 }
 
 /// The UTC day of a time.

@@ -30,4 +30,5 @@ pub mod revocation;
 pub mod search;
 pub mod signature;
 pub mod table;
+pub mod trust;
 pub mod upload;

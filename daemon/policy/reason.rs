@@ -1,11 +1,12 @@
-//! Why something was refused or held. The reason is data; its code and its Dutch and English sentences are written
-//! here once, for status messages, receipts, the access log and metrics. No sentence holds an internal detail.
+//! Why something was refused or held. The reason is data; its code and its Dutch and English sentences are written once, in
+//! `wording`, for status messages, receipts, the access log and metrics.
 
-mod replay;
+mod wording;
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
+use self::wording::Wording;
 use super::arrival::ArrivalId;
 
 /// Why a peer, a request or an arrival was turned away. Serialised as `{"code": "too-large", "limit": 1048576}`.
@@ -76,6 +77,14 @@ pub enum Reason {
     JobDeferred,
     /// The job failed too often.
     TriesExhausted,
+    /// The job took more time than one may.
+    JobTooLong,
+    /// The job made more bytes of results than one may.
+    ResultTooLarge,
+    /// The job needed more memory than one may.
+    JobMemory,
+    /// An operator discarded the held arrival.
+    Discarded,
     /// The arrival's own description is unreadable or does not fit its folder.
     ArrivalUnreadable,
     /// The configuration no longer knows the exchange, the flow or the institution of this arrival.
@@ -106,17 +115,17 @@ pub enum Reason {
 impl Reason {
     /// The stable, machine-readable code: kebab-case, used in the log, receipts and as a metric label.
     pub fn code(&self) -> &'static str {
-        self.wording().0
+        self.wording().code
     }
 
     /// What to do, in Dutch.
     pub fn dutch(&self) -> &'static str {
-        self.wording().1
+        self.wording().dutch
     }
 
     /// What to do, in English.
     pub fn english(&self) -> &'static str {
-        self.wording().2
+        self.wording().english
     }
 
     /// Whether this machine is the cause, so that the same thing may be tried again later.
@@ -129,236 +138,49 @@ impl Reason {
         Self::one_of_each().iter().map(Self::code).collect()
     }
 
-    fn wording(&self) -> (&'static str, &'static str, &'static str) {
+    fn wording(&self) -> &'static Wording {
         match self {
-            Self::NotEncrypted
-            | Self::HeaderMalformed
-            | Self::HeaderTooLarge
-            | Self::PassphraseEncrypted
-            | Self::ArmorNotAccepted
-            | Self::NotForUs
-            | Self::HeaderRewritten => self.wording_of_envelopes(),
-            Self::CutShort | Self::Damaged | Self::TooLarge { .. } | Self::Empty | Self::WritesOutOfOrder => {
-                self.wording_of_content()
-            }
-            Self::NotATable { .. }
-            | Self::ColumnsNotAgreed
-            | Self::JobFailed
-            | Self::JobDeferred
-            | Self::TriesExhausted
-            | Self::ArrivalUnreadable
-            | Self::NoLongerConfigured => self.wording_of_jobs(),
-            Self::SameContentAgain { .. } | Self::SameContentElsewhere => self.wording_of_repetitions(),
-            Self::NoSuchPath
-            | Self::BadName
-            | Self::FolderIsReadOnly
-            | Self::DropIsWriteOnly
-            | Self::NotYourPart
-            | Self::NameInUse
-            | Self::NameNotAccepted
-            | Self::Unsupported => self.wording_of_requests(),
-            Self::AgreementNotBegun { .. }
-            | Self::AgreementEnded { .. }
-            | Self::TooManyOpen
-            | Self::TooManyUnfinished
-            | Self::CannotBeChecked
-            | Self::SpoolFull
-            | Self::Unavailable => self.wording_of_service(),
-        }
-    }
-
-    fn wording_of_envelopes(&self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::NotEncrypted => (
-                "not-encrypted",
-                "Dit bestand is niet versleuteld. Versleutel het met age voor de sleutel van deze zone en stuur het opnieuw.",
-                "This file is not encrypted. Encrypt it with age to this zone's key and send it again.",
-            ),
-            Self::HeaderMalformed => (
-                "header-malformed",
-                "De kop van dit age-bestand is ongeldig. Versleutel de lijst opnieuw en stuur het nieuwe bestand.",
-                "The header of this age file is invalid. Encrypt the list again and send the new file.",
-            ),
-            Self::HeaderTooLarge => (
-                "header-too-large",
-                "De kop van dit age-bestand is te groot. Versleutel de lijst voor hoogstens 32 ontvangers.",
-                "The header of this age file is too large. Encrypt the list to at most 32 recipients.",
-            ),
-            Self::PassphraseEncrypted => (
-                "passphrase-encrypted",
-                "Dit bestand is met een wachtwoordzin versleuteld. Versleutel het met age voor de publieke sleutel van deze zone.",
-                "This file is encrypted with a passphrase. Encrypt it with age to this zone's public key.",
-            ),
-            Self::ArmorNotAccepted => (
-                "armor-not-accepted",
-                "Dit bestand is in tekstvorm versleuteld (age --armor). Stuur de binaire vorm.",
-                "This file is encrypted as text (age --armor). Send the binary form.",
-            ),
-            Self::NotForUs => (
-                "not-for-us",
-                "Dit bestand is niet voor deze zone versleuteld. Gebruik de publieke sleutel (age1...) die u van de beheerder kreeg.",
-                "This file is not encrypted to this zone. Use the public key (age1...) that the operator gave you.",
-            ),
-            _ => (
-                "header-rewritten",
-                "Het begin van dit bestand werd tijdens de overdracht overschreven. Stuur het bestand opnieuw, van begin tot einde.",
-                "The beginning of this file was overwritten during the transfer. Send the file again, from start to end.",
-            ),
-        }
-    }
-
-    fn wording_of_content(&self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::CutShort => (
-                "cut-short",
-                "Het einde van dit bestand ontbreekt of is beschadigd; de overdracht is wellicht afgebroken. Stuur het bestand opnieuw.",
-                "The end of this file is missing or damaged; the transfer was probably cut short. Send the file again.",
-            ),
-            Self::Damaged => (
-                "damaged",
-                "De inhoud van dit bestand is gewijzigd of beschadigd. Versleutel de lijst opnieuw en stuur het nieuwe bestand.",
-                "The content of this file was altered or damaged. Encrypt the list again and send the new file.",
-            ),
-            Self::TooLarge { .. } => (
-                "too-large",
-                "Dit bestand is groter dan afgesproken. Splits de lijst of neem contact op met de beheerder.",
-                "This file is larger than agreed. Split the list or contact the operator.",
-            ),
-            Self::Empty => (
-                "empty",
-                "Dit bestand is leeg. Versleutel de lijst met age en stuur het resultaat.",
-                "This file is empty. Encrypt the list with age and send the result.",
-            ),
-            _ => (
-                "writes-out-of-order",
-                "Uw programma stuurt de delen van het bestand in een te losse volgorde. Stuur het met een gewone SFTP-client, van begin tot einde.",
-                "Your program sends the parts of the file too far out of order. Send it with an ordinary SFTP client, from start to end.",
-            ),
-        }
-    }
-
-    fn wording_of_jobs(&self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::NotATable { .. } => (
-                "not-a-table",
-                "De lijst is geen geldige CSV-tabel in UTF-8 met een kopregel. Verbeter de lijst, versleutel ze opnieuw en stuur ze opnieuw.",
-                "The list is not a valid CSV table in UTF-8 with a header line. Correct the list, encrypt it and send it again.",
-            ),
-            Self::ColumnsNotAgreed => (
-                "columns-not-agreed",
-                "Het resultaat bevat andere kolommen dan afgesproken en werd tegengehouden. De beheerder ziet het.",
-                "The result has columns other than those agreed and was held back. The operator sees it.",
-            ),
-            Self::JobFailed => (
-                "job-failed",
-                "De verwerking van deze lijst is mislukt. Vergelijk de kopregel met de afspraak; de beheerder ziet het en neemt contact op.",
-                "Processing this list failed. Compare its header line with the agreement; the operator sees it and will be in touch.",
-            ),
-            Self::JobDeferred => (
-                "job-deferred",
-                "De verwerking van deze lijst wordt later opnieuw geprobeerd. U hoeft niets te doen.",
-                "Processing this list will be tried again later. There is nothing you need to do.",
-            ),
-            Self::TriesExhausted => (
-                "tries-exhausted",
-                "De verwerking van deze lijst is herhaaldelijk mislukt. De beheerder ziet het; u hoeft niets te doen.",
-                "Processing this list failed repeatedly. The operator sees it; there is nothing you need to do.",
-            ),
-            Self::ArrivalUnreadable => (
-                "arrival-unreadable",
-                "Deze aankomst kan niet verwerkt worden. De beheerder ziet het.",
-                "This arrival cannot be processed. The operator sees it.",
-            ),
-            _ => (
-                "no-longer-configured",
-                "Deze uitwisseling is niet meer ingesteld. De beheerder ziet het.",
-                "This exchange is no longer set up. The operator sees it.",
-            ),
-        }
-    }
-
-    fn wording_of_requests(&self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::NoSuchPath => (
-                "no-such-path",
-                "Dit pad bestaat niet. Bekijk de mappen /uitwisseling/in, out en receipts.",
-                "No such path. Look at the folders /exchange/in, out and receipts.",
-            ),
-            Self::BadName => (
-                "bad-name",
-                "Deze naam is niet toegelaten. Gebruik hoogstens 255 bytes UTF-8 zonder stuurtekens.",
-                "This name is not allowed. Use at most 255 bytes of UTF-8 without control characters.",
-            ),
-            Self::FolderIsReadOnly => (
-                "folder-is-read-only",
-                "In deze map kunt u niet schrijven. Zet uw bestand in de map in van de uitwisseling.",
-                "You cannot write in this folder. Put your file into the exchange's folder in.",
-            ),
-            Self::DropIsWriteOnly => (
-                "drop-is-write-only",
-                "Bestanden in de map in kunnen niet teruggelezen, hernoemd of verwijderd worden. Resultaten staan in out.",
-                "Files in the folder in cannot be read back, renamed or removed. Results are in out.",
-            ),
-            Self::NotYourPart => (
-                "not-your-part",
-                "Uw organisatie mag dit niet doen in deze uitwisseling. Neem contact op met de beheerder.",
-                "Your organisation may not do this in this exchange. Contact the operator.",
-            ),
-            Self::NameInUse => (
-                "name-in-use",
-                "Een bestand met deze naam wordt nog verwerkt. Kies een andere naam of wacht op het ontvangstbewijs.",
-                "A file of this name is still in progress. Choose another name or wait for its receipt.",
-            ),
-            Self::NameNotAccepted => (
-                "name-not-accepted",
-                "Deze bestandsnaam past niet bij de uitwisseling. Gebruik de afgesproken naam, bijvoorbeeld lijst.csv.age.",
-                "This file name does not fit the exchange. Use the agreed name, for example list.csv.age.",
-            ),
-            _ => (
-                "unsupported",
-                "Deze bewerking bestaat hier niet. U kunt bestanden plaatsen in in en ophalen uit out.",
-                "This operation does not exist here. You can put files into in and collect them from out.",
-            ),
-        }
-    }
-
-    fn wording_of_service(&self) -> (&'static str, &'static str, &'static str) {
-        match self {
-            Self::AgreementNotBegun { .. } => (
-                "agreement-not-begun",
-                "Het protocol voor deze uitwisseling is nog niet in werking.",
-                "The agreement for this exchange has not begun.",
-            ),
-            Self::AgreementEnded { .. } => (
-                "agreement-ended",
-                "Het protocol voor deze uitwisseling is beëindigd.",
-                "The agreement for this exchange has ended.",
-            ),
-            Self::TooManyOpen => (
-                "too-many-open",
-                "U hebt te veel bestanden of mappen tegelijk open. Sluit er enkele en probeer opnieuw.",
-                "You have too many files or folders open at once. Close some and try again.",
-            ),
-            Self::TooManyUnfinished => (
-                "too-many-unfinished",
-                "In deze map staan te veel onvolledige bestanden. Werk er enkele af of verwijder ze en probeer opnieuw.",
-                "Too many incomplete files are in this folder. Complete or remove some and try again.",
-            ),
-            Self::CannotBeChecked => (
-                "cannot-be-checked",
-                "Dit bestand kan nu niet gecontroleerd worden. Er is niets mis mee; probeer het later opnieuw.",
-                "This file cannot be checked at the moment. Nothing is wrong with it; try again later.",
-            ),
-            Self::SpoolFull => (
-                "spool-full",
-                "De server heeft op dit ogenblik geen plaats. Probeer het later opnieuw; wat al verstuurd was, blijft bewaard zodat u kunt hervatten.",
-                "The server has no room at the moment. Try again later; what was sent is kept where it is, so that you can resume.",
-            ),
-            _ => (
-                "unavailable",
-                "De server kan dit nu niet bewaren. Probeer het later opnieuw.",
-                "The server cannot store this now. Try again later.",
-            ),
+            Self::NoSuchPath => &wording::NO_SUCH_PATH,
+            Self::BadName => &wording::BAD_NAME,
+            Self::FolderIsReadOnly => &wording::FOLDER_IS_READ_ONLY,
+            Self::DropIsWriteOnly => &wording::DROP_IS_WRITE_ONLY,
+            Self::NotYourPart => &wording::NOT_YOUR_PART,
+            Self::NameInUse => &wording::NAME_IN_USE,
+            Self::NameNotAccepted => &wording::NAME_NOT_ACCEPTED,
+            Self::AgreementNotBegun { .. } => &wording::AGREEMENT_NOT_BEGUN,
+            Self::AgreementEnded { .. } => &wording::AGREEMENT_ENDED,
+            Self::NotEncrypted => &wording::NOT_ENCRYPTED,
+            Self::HeaderMalformed => &wording::HEADER_MALFORMED,
+            Self::HeaderTooLarge => &wording::HEADER_TOO_LARGE,
+            Self::PassphraseEncrypted => &wording::PASSPHRASE_ENCRYPTED,
+            Self::ArmorNotAccepted => &wording::ARMOR_NOT_ACCEPTED,
+            Self::CutShort => &wording::CUT_SHORT,
+            Self::Damaged => &wording::DAMAGED,
+            Self::NotForUs => &wording::NOT_FOR_US,
+            Self::TooLarge { .. } => &wording::TOO_LARGE,
+            Self::Empty => &wording::EMPTY,
+            Self::WritesOutOfOrder => &wording::WRITES_OUT_OF_ORDER,
+            Self::HeaderRewritten => &wording::HEADER_REWRITTEN,
+            Self::NotATable { .. } => &wording::NOT_A_TABLE,
+            Self::ColumnsNotAgreed => &wording::COLUMNS_NOT_AGREED,
+            Self::JobFailed => &wording::JOB_FAILED,
+            Self::JobDeferred => &wording::JOB_DEFERRED,
+            Self::TriesExhausted => &wording::TRIES_EXHAUSTED,
+            Self::JobTooLong => &wording::JOB_TOO_LONG,
+            Self::ResultTooLarge => &wording::RESULT_TOO_LARGE,
+            Self::JobMemory => &wording::JOB_MEMORY,
+            Self::Discarded => &wording::DISCARDED,
+            Self::ArrivalUnreadable => &wording::ARRIVAL_UNREADABLE,
+            Self::NoLongerConfigured => &wording::NO_LONGER_CONFIGURED,
+            Self::SameContentAgain { is_held: false, .. } => &wording::SAME_CONTENT_AGAIN,
+            Self::SameContentAgain { is_held: true, .. } => &wording::SAME_CONTENT_HELD,
+            Self::SameContentElsewhere => &wording::SAME_CONTENT_ELSEWHERE,
+            Self::TooManyOpen => &wording::TOO_MANY_OPEN,
+            Self::TooManyUnfinished => &wording::TOO_MANY_UNFINISHED,
+            Self::Unavailable => &wording::UNAVAILABLE,
+            Self::SpoolFull => &wording::SPOOL_FULL,
+            Self::CannotBeChecked => &wording::CANNOT_BE_CHECKED,
+            Self::Unsupported => &wording::UNSUPPORTED,
         }
     }
 
@@ -390,6 +212,10 @@ impl Reason {
             Self::JobFailed,
             Self::JobDeferred,
             Self::TriesExhausted,
+            Self::JobTooLong,
+            Self::ResultTooLarge,
+            Self::JobMemory,
+            Self::Discarded,
             Self::ArrivalUnreadable,
             Self::NoLongerConfigured,
             Self::SameContentElsewhere,

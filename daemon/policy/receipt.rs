@@ -21,6 +21,8 @@ pub enum Verdict {
     Held,
     /// Refused by the gate; nothing of it was kept.
     Refused,
+    /// Accepted, held, and then discarded by the operator; nothing of it was kept.
+    Discarded,
 }
 
 /// How far this zone could look into the file.
@@ -31,7 +33,7 @@ pub enum Content {
     Verified,
     /// Only the outer form of age was checked: the file was relayed end to end, or was never opened.
     StructureOnly,
-    /// It was refused; nothing of it was kept.
+    /// It was refused or discarded; nothing of it was kept.
     NotKept,
 }
 
@@ -173,7 +175,12 @@ impl Receipt {
             received: arrival.received,
             finished: None,
             verdict,
-            content: if verdict == Verdict::Refused { Content::NotKept } else { Content::StructureOnly },
+            content: match verdict {
+                Verdict::Refused | Verdict::Discarded => Content::NotKept,
+                Verdict::InProgress | Verdict::Delivered | Verdict::Repeated | Verdict::Held => {
+                    Content::StructureOnly
+                }
+            },
             reason: arrival.refused.as_ref().map(Explanation::from),
             job: None,
             deliveries: Vec::new(),

@@ -51,8 +51,10 @@ pub enum Event {
     Job,
     /// A receipt was written.
     Receipt,
-    /// Log days were deleted because their time had passed.
+    /// Something was deleted because its time had passed: log days, arrivals, results, receipts, unfinished uploads.
     Expire,
+    /// An operator confirmed that a clock that had jumped is right.
+    Confirm,
     /// A day's head of the log was signed; failed: a log is not as it was sealed, or could not be sealed.
     Seal,
     /// The clock was set, or the machine slept; from here on times tell another story than the order of records.
@@ -63,6 +65,12 @@ pub enum Event {
     Incident,
     /// An operator cut a session.
     Kick,
+    /// An operator had a held arrival worked on again.
+    Release,
+    /// An operator discarded a held arrival: its payload is removed for good.
+    Discard,
+    /// An operator had a deferred arrival tried at once.
+    Retry,
     /// Connections that never asked to log in, all of a minute together.
     Probes,
     /// The zone was copied into a backup, or came back from one.
@@ -218,6 +226,15 @@ pub struct Line {
     /// What happened.
     #[serde(flatten)]
     pub record: Record,
+}
+
+/// The longest reason that an operator may give, in characters.
+pub const OPERATOR_REASON_MAX: usize = 500;
+
+/// The reason an operator gives for a change, as a record holds it; none where it says nothing.
+pub fn operator_reason(text: &str) -> Option<String> {
+    let reason = printable(text.trim(), OPERATOR_REASON_MAX);
+    (!reason.is_empty()).then_some(reason)
 }
 
 /// What a peer said, as a record holds it: no control characters, and so many characters at most.

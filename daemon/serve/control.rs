@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Server;
 use super::connection::Ended;
+use super::upkeep;
 use crate::host::control::{Answer, Ask, Operator, Target};
 use crate::policy::record::{Event, Outcome, Record};
 
@@ -15,6 +16,8 @@ pub async fn perform(server: Arc<Server>, ask: Ask, operator: Operator) -> Answe
             Answer::Sessions(server.sessions.find(None).iter().map(|entry| entry.told()).collect())
         }
         Ask::Kick(target) => kick(&server, &target, &operator).await,
+        Ask::ConfirmClock(reason) => upkeep::confirm_clock(server, operator, reason).await,
+        Ask::Arrival(_) => Answer::Refused(vec!["arrivals are work's, not serve's".to_owned()]),
     }
 }
 

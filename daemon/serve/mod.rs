@@ -5,7 +5,8 @@
 //! was agreed on, `ssh` lets people in and opens channels, `session` says whose they are. On a channel: `sftp` answers
 //! requests, `ask` asks `work` whether a file is for this zone, `budget` shares memory out, `unread` counts what nobody
 //! reads. Beside them: `sessions` knows who is there and ends what is revoked, `reload` takes a changed configuration over,
-//! `control` does what operators ask, `tidy` sees to the spool's room and to what crashes leave, and `needs` says what the process is held to.
+//! `control` does what operators ask, `upkeep` removes what has had its time, `tidy` sees to the spool's room and to what crashes leave,
+//! and `needs` says what the process is held to.
 
 mod admission;
 mod algorithms;
@@ -26,15 +27,15 @@ mod ssh;
 mod tap;
 mod tidy;
 mod unread;
+mod upkeep;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
 
 use russh::keys::PrivateKey;
 use tokio::sync::watch;
-use tokio::task::{JoinSet, spawn_blocking};
+use tokio::task::JoinSet;
 
 use self::admission::Admission;
 use self::ask::JobSide;
@@ -46,20 +47,16 @@ use crate::host::clock::Clock;
 use crate::host::containment::Containment;
 use crate::host::control::serve as answer_requests;
 use crate::host::files::{self, FileError};
+use crate::host::guard::{Guard, GuardError};
 use crate::host::http::{self, HttpError};
 use crate::host::log::{AccessLog, LogError};
 use crate::host::metrics::{MetricsError, ReloadMetrics, ServeMetrics};
 use crate::host::process::{Hangup, Shutdown};
 use crate::host::socket::{Socket, SocketError};
-use crate::host::spool::{FileFacts, Spool, SpoolError};
+use crate::host::spool::{Spool, SpoolError};
 use crate::host::systemd;
-use crate::policy::path::Slug;
+use crate::host::upkeep::Upkeep;
 use crate::policy::record::{Event, Outcome, Record};
-
-/// An upload that nobody goes on with is removed after this.
-const PARTIALS_KEPT: Duration = Duration::from_secs(24 * 3600);
-/// How often what has expired is looked for.
-const UPKEEP_EVERY: Duration = Duration::from_secs(600);
 
 /// What all connections share.
 pub struct Server {
@@ -68,6 +65,7 @@ pub struct Server {
     ssh: RwLock<Arc<russh::server::Config>>,
     sessions: Arc<Sessions>,
     reloads: ReloadMetrics,
+    upkeep: Upkeep,
     /// Held by the one reload at a time.
     reloading: tokio::sync::Mutex<()>,
     spool: Spool,
@@ -89,6 +87,9 @@ pub enum ServeError {
     /// The access log.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// What is known of the clock.
+    #[error(transparent)]
+    Guard(#[from] GuardError),
     /// The control socket.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -137,6 +138,8 @@ pub async fn run(
     let machine = &config.machine;
     let host_key = read_host_key(&machine.host_key)?;
     let ssh = Arc::new(algorithms::server_config(host_key, machine.algorithms, &machine.limits));
+    // Before this process writes a record of its own, which would say that it is now.
+    let guard = Guard::open(&machine.log.directory, &machine.node, "serve", clock.clone())?;
     let log = AccessLog::open(&machine.log.directory, &machine.node, "serve", clock.clone())?;
     let spool = Spool::open(&machine.spool, &config.pairs())?;
     spool.recall(clock.now())?;
@@ -147,6 +150,7 @@ pub async fn run(
     metrics.contained(contained)?;
     let job_side = JobSide::new(machine.sockets.work.clone(), metrics.questions());
     let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
+    let upkeep = Upkeep::new(guard, metrics.registry())?;
     // After the log was opened, which keeps a second process of this zone away.
     let socket = Socket::bind(&machine.sockets.serve).await?;
     let (config, ssh) = (watch::Sender::new(Arc::new(config)), RwLock::new(ssh));
@@ -156,6 +160,7 @@ pub async fn run(
         ssh,
         sessions,
         reloads,
+        upkeep,
         reloading,
         spool,
         log,
@@ -239,7 +244,7 @@ async fn until_the_end(server: &Server, shutdown: &mut Shutdown) -> Result<(), S
 
 /// What runs beside the connections.
 fn go_on_beside(server: &Arc<Server>, tasks: &mut JoinSet<()>, hangup: Hangup, socket: Socket) {
-    tasks.spawn(upkeep(Arc::clone(server)));
+    tasks.spawn(upkeep::go_on(Arc::clone(server)));
     tasks.spawn(tidy::go_on(Arc::clone(server)));
     tasks.spawn(admission::watch(Arc::clone(server)));
     tasks.spawn(sessions::guard(Arc::clone(server)));
@@ -248,45 +253,4 @@ fn go_on_beside(server: &Arc<Server>, tasks: &mut JoinSet<()>, hangup: Hangup, s
     tasks.spawn(answer_requests(socket, move |ask, operator| {
         control::perform(Arc::clone(&asked), ask, operator)
     }));
-}
-
-/// Removes what has expired, now and then.
-async fn upkeep(server: Arc<Server>) {
-    let mut ticks = tokio::time::interval(UPKEEP_EVERY);
-    loop {
-        ticks.tick().await;
-        let server = Arc::clone(&server);
-        let done = spawn_blocking(move || {
-            if let Err(error) = server.log.expire(server.config().machine.log.keep_days) {
-                tracing::error!(%error, "expired log days could not be deleted");
-            }
-            let now = server.clock.now();
-            let record = |institution: &Slug, exchange: &Slug, facts: &FileFacts| {
-                record_expiry(&server, institution, exchange, facts)
-            };
-            if let Err(error) = server.spool.expire_partials(now, PARTIALS_KEPT, record) {
-                tracing::error!(%error, "expired uploads could not be removed");
-            }
-        });
-        if done.await.is_err() {
-            tracing::error!("upkeep failed");
-        }
-    }
-}
-
-/// Without a record it stays until the next time.
-fn record_expiry(server: &Server, institution: &Slug, exchange: &Slug, facts: &FileFacts) -> bool {
-    let record = Record {
-        institution: Some(institution.to_string()),
-        exchange: Some(exchange.clone()),
-        path: Some(format!("/{exchange}/in/{}", facts.name)),
-        bytes: Some(facts.size),
-        detail: Some("unfinished for too long".to_owned()),
-        ..Record::new(Event::Expire, Outcome::Ok)
-    };
-    let recorded = server.log.append(&record);
-    if let Err(error) = &recorded {
-        tracing::error!(%error, "an expired upload stays because its removal could not be recorded");
-    }
-    recorded.is_ok()
 }

@@ -1,14 +1,13 @@
 //! Makes the results of one arrival and delivers them: all of them lie complete beside the arrival before the first goes
 //! out. What happens when a step fails is `worker`'s question.
 
-use std::io::Read;
-use std::sync::Arc;
-
 use super::encrypt::{self, EncryptError};
 use super::join::{List, Source};
+use super::memory::Share;
 use super::open::{self, OpenError};
-use super::query::{QueryError, Stop, go_on};
+use super::query::QueryError;
 use super::replay::Digesting;
+use super::stop::{Interrupted, Stop};
 use super::{Workshop, record_of};
 use crate::config::{Config, Database};
 use crate::host::files::digest;
@@ -128,9 +127,10 @@ impl JobError {
             Self::Query(error) => error.failure(),
             Self::Open(OpenError::Io(_)) | Self::Spool(_) | Self::Io(_) | Self::Log(_) => Failure::Passing,
             Self::Exhausted { .. } => Failure::Lasting(Reason::TriesExhausted),
-            Self::Open(OpenError::Memory { .. }) | Self::Setup(_) | Self::Panicked | Self::Repeated(_) => {
-                Failure::Lasting(Reason::JobFailed)
+            Self::Open(OpenError::Memory { .. } | OpenError::TooLarge { .. }) => {
+                Failure::Lasting(Reason::JobMemory)
             }
+            Self::Setup(_) | Self::Panicked | Self::Repeated(_) => Failure::Lasting(Reason::JobFailed),
         }
     }
 }
@@ -151,11 +151,12 @@ impl Workshop {
         order: Order<'_>,
         progress: &mut Progress,
     ) -> Result<(), JobError> {
+        let stop = Stop::after(&self.stop, order.config.machine.work.job.time);
         // Who has a result gets no second one, also where it has been collected since.
         let to: Vec<&Slug> = order.flow.to.iter().filter(|to| !progress.has_delivered(to)).collect();
         let staged = match &order.flow.job {
-            Job::Relay => self.relay(claim, arrival, &to)?,
-            Job::Query(query) => self.query(claim, arrival, order, (query, &to), progress)?,
+            Job::Relay => self.relay((claim, &stop), arrival, &to)?,
+            Job::Query(query) => self.query((claim, &stop), arrival, order, (query, &to), progress)?,
         };
         let name = delivery_name(arrival);
         for result in staged {
@@ -167,9 +168,17 @@ impl Workshop {
         Ok(())
     }
 
-    fn relay(&self, claim: &Claim<'_>, arrival: &Arrival, to: &[&Slug]) -> Result<Vec<Staged>, JobError> {
+    fn relay(
+        &self,
+        (claim, stop): (&Claim<'_>, &Stop),
+        arrival: &Arrival,
+        to: &[&Slug],
+    ) -> Result<Vec<Staged>, JobError> {
         // Nobody here can open it, so its digest is the only proof that it is still what was dropped.
-        let found = Digesting::new(self.until_stop(claim.payload()?), arrival.size).finish()?;
+        let found = Digesting::new(stop.reading(claim.payload()?), arrival.size).finish();
+        // A file that was not read to its end because the job is over is not damaged.
+        stop.go_on()?;
+        let found = found?;
         self.admit(arrival, &found)?;
         let stage = |to: &&Slug| {
             claim.stage_payload(to)?;
@@ -180,7 +189,7 @@ impl Workshop {
 
     fn query(
         &self,
-        claim: &Claim<'_>,
+        (claim, stop): (&Claim<'_>, &Stop),
         arrival: &Arrival,
         order: Order<'_>,
         (query, to): (&Query, &[&Slug]),
@@ -189,22 +198,26 @@ impl Workshop {
         let config = order.config;
         let payload = claim.payload()?;
         let size = payload.metadata()?.len().min(arrival.size);
+        let limits = config.machine.work.job;
+        open::fits(size, arrival.armored, limits.memory)?;
         // Read once: what is decrypted is what was digested, whatever `serve` writes into the file meanwhile.
-        let mut payload = Digesting::new(self.until_stop(payload), arrival.size);
+        let mut payload = Digesting::new(stop.reading(payload), arrival.size);
         let opened = open::open(&mut payload, size, arrival.armored, &self.identities);
-        // A file that was not read to its end because the process stops is not damaged.
-        go_on(&self.stop)?;
-        self.admit(arrival, &payload.finish()?)?;
+        // A file that was not read to its end because the job is over is not damaged.
+        stop.go_on()?;
+        let found = payload.finish();
+        stop.go_on()?;
+        self.admit(arrival, &found?)?;
         let plaintext = opened?;
         progress.content = Content::Verified;
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
-        let list = List::measure(&table, &self.stop)?;
+        let list = List::measure(&table, stop)?;
         progress.rows_in = Some(list.rows());
         let Some(Database::Sqlite(register)) = config.machine.databases.get(&query.database) else {
             return Err(JobError::Setup(format!("database {} is not in dropzone.yaml", query.database)));
         };
-        let memory = self.memory.lease();
-        let source = Source { query, register, mapped: memory.bytes(), stop: Arc::clone(&self.stop) };
+        let memory = self.memory.share();
+        let source = Source { query, register, mapped: memory.bytes(), stop: stop.clone() };
         let outputs = to.iter().map(|to| {
             let recipients =
                 config.institutions.get(*to).map(|institution| institution.recipients.as_slice());
@@ -212,17 +225,14 @@ impl Workshop {
             Ok((encryptor, claim.stage(to)?))
         });
         let outputs = outputs.collect::<Result<Vec<_>, JobError>>()?;
-        let (rows, sealed) = encrypt::encrypt(outputs, |pipe| list.join(&source, pipe))?;
+        let (rows, sealed) = encrypt::encrypt(outputs, limits.result_size, |pipe| list.join(&source, pipe))
+            .map_err(|error| blame(error, &memory, limits.memory))?;
         progress.rows_out = Some(rows);
         let staged = to.iter().zip(sealed).map(|(to, sealed)| {
             sealed.output.sync_all()?;
             Ok(Staged { to: (*to).clone(), size: sealed.size, sha256: sealed.sha256 })
         });
         staged.collect()
-    }
-
-    fn until_stop<R: Read>(&self, inner: R) -> UntilStop<'_, R> {
-        UntilStop { inner, stop: &self.stop }
     }
 
     fn deliver(
@@ -267,16 +277,14 @@ impl Workshop {
     }
 }
 
-/// Reads until the process stops.
-struct UntilStop<'a, R> {
-    inner: R,
-    stop: &'a Stop,
+/// The bound on memory is the process's. Who meets it while other jobs ran may have met what they took, and is tried again.
+fn blame(error: QueryError, memory: &Share<'_>, limit: u64) -> QueryError {
+    if error.is_out_of_memory() && memory.was_alone() { QueryError::Memory { limit } } else { error }
 }
 
-impl<R: Read> Read for UntilStop<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        go_on(self.stop).map_err(std::io::Error::other)?;
-        self.inner.read(buffer)
+impl From<Interrupted> for JobError {
+    fn from(why: Interrupted) -> Self {
+        Self::Query(why.into())
     }
 }
 

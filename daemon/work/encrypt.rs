@@ -1,6 +1,7 @@
 //! Encrypts a result to its receivers while it is still being made: the maker fills buffers, a second thread encrypts and
 //! writes them. Where the results lie and when they become visible is `host::spool`'s business.
 
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
@@ -44,6 +45,15 @@ pub enum EncryptError {
     /// The disk is at fault.
     #[error("cannot write the result: {0}")]
     Io(#[from] io::Error),
+    /// The job makes more than it may.
+    #[error(
+        "the results are larger than {limit} bytes together (work.result-size): look at how often the query gives a row of the \
+         list, raise the limit, or have the list sent in parts"
+    )]
+    TooLarge {
+        /// For all results of a job.
+        limit: u64,
+    },
 }
 
 /// Where the maker of a result puts its bytes.
@@ -89,59 +99,99 @@ pub fn begin(recipients: &[String]) -> Result<Encryptor, EncryptError> {
         .map_err(|_| EncryptError::NoRecipient)
 }
 
-/// Runs `make` and writes what it puts into the pipe to every output, each in its own encryption. A failure to write comes
-/// before what `make` says about it.
+/// Runs `make` and writes what it puts into the pipe to every output, each in its own encryption, `most` bytes to all of them
+/// together. A failure to write comes before what `make` says about it.
 pub fn encrypt<W: Write + Send, T, E: From<EncryptError>>(
     outputs: Vec<(Encryptor, W)>,
+    most: u64,
     make: impl FnOnce(&mut Pipe) -> Result<T, E>,
 ) -> Result<(T, Vec<Sealed<W>>), E> {
     let (full, to_write) = sync_channel(BUFFERS);
     let (written, empty) = sync_channel(BUFFERS);
     std::thread::scope(|scope| {
-        let writer = scope.spawn(move || write_all(outputs, &to_write, &written));
+        let writer = scope.spawn(move || write_all(outputs, &Quota::of(most), &to_write, &written));
         let mut pipe = Pipe { full, empty, made: 0 };
         let made = make(&mut pipe);
         drop(pipe);
         let sealed = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let sealed = sealed.map_err(EncryptError::Io)?;
+        let sealed = sealed?;
         Ok((made?, sealed))
     })
 }
 
 fn write_all<W: Write>(
     outputs: Vec<(Encryptor, W)>,
+    quota: &Quota,
     full: &Receiver<Buffer>,
     empty: &SyncSender<Buffer>,
-) -> io::Result<Vec<Sealed<W>>> {
-    let mut writers = outputs
-        .into_iter()
-        .map(|(encryptor, output)| encryptor.wrap_output(Digested::new(output)))
-        .collect::<io::Result<Vec<_>>>()?;
-    while let Ok(mut buffer) = full.recv() {
-        for writer in &mut writers {
-            writer.write_all(&buffer)?;
+) -> Result<Vec<Sealed<W>>, EncryptError> {
+    let write = || -> io::Result<Vec<Sealed<W>>> {
+        let mut writers = outputs
+            .into_iter()
+            .map(|(encryptor, output)| encryptor.wrap_output(Digested::new(output, quota)))
+            .collect::<io::Result<Vec<_>>>()?;
+        while let Ok(mut buffer) = full.recv() {
+            for writer in &mut writers {
+                writer.write_all(&buffer)?;
+            }
+            buffer.clear();
+            // The maker may have ended already.
+            let _ = empty.try_send(buffer);
         }
-        buffer.clear();
-        // The maker may have ended already.
-        let _ = empty.try_send(buffer);
+        writers.into_iter().map(|writer| writer.finish()?.finish()).collect()
+    };
+    write().map_err(|error| {
+        if quota.is_passed.get() {
+            EncryptError::TooLarge { limit: quota.most }
+        } else {
+            EncryptError::Io(error)
+        }
+    })
+}
+
+/// What may be written to all outputs together; one thread writes them.
+struct Quota {
+    most: u64,
+    left: Cell<u64>,
+    is_passed: Cell<bool>,
+}
+
+impl Quota {
+    fn of(most: u64) -> Self {
+        Self { most, left: Cell::new(most), is_passed: Cell::new(false) }
     }
-    writers.into_iter().map(|writer| writer.finish()?.finish()).collect()
+
+    fn take(&self, bytes: usize) -> io::Result<()> {
+        match self.left.get().checked_sub(bytes as u64) {
+            Some(left) => {
+                self.left.set(left);
+                Ok(())
+            }
+            None => {
+                self.is_passed.set(true);
+                Err(io::ErrorKind::QuotaExceeded.into())
+            }
+        }
+    }
 }
 
 /// Counts and digests what goes through, in pieces larger than age's chunks.
-struct Digested<W> {
+struct Digested<'a, W> {
     output: W,
+    quota: &'a Quota,
     pending: Vec<u8>,
     size: u64,
     digest: Sha256,
 }
 
-impl<W: Write> Digested<W> {
-    fn new(output: W) -> Self {
-        Self { output, pending: Vec::with_capacity(BUFFER + SLACK), size: 0, digest: Sha256::new() }
+impl<'a, W: Write> Digested<'a, W> {
+    fn new(output: W, quota: &'a Quota) -> Self {
+        let pending = Vec::with_capacity(BUFFER + SLACK);
+        Self { output, quota, pending, size: 0, digest: Sha256::new() }
     }
 
     fn push(&mut self) -> io::Result<()> {
+        self.quota.take(self.pending.len())?;
         self.digest.update(&self.pending);
         self.output.write_all(&self.pending)?;
         self.size += self.pending.len() as u64;
@@ -155,7 +205,7 @@ impl<W: Write> Digested<W> {
     }
 }
 
-impl<W: Write> Write for Digested<W> {
+impl<W: Write> Write for Digested<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.pending.extend_from_slice(bytes);
         if self.pending.len() >= BUFFER {
@@ -193,7 +243,7 @@ mod tests {
             .iter()
             .map(|identity| (begin(&[identity.to_public().to_string()]).unwrap(), Vec::new()))
             .collect();
-        let (count, sealed) = encrypt(outputs, |pipe| {
+        let (count, sealed) = encrypt(outputs, u64::MAX, |pipe| {
             for round in 0..12_u8 {
                 let mut buffer = pipe.buffer()?;
                 assert!(buffer.is_empty());
@@ -228,7 +278,7 @@ mod tests {
             }
         }
         let encryptor = begin(&[x25519::Identity::generate().to_public().to_string()]).unwrap();
-        let failed = encrypt(vec![(encryptor, Full)], |pipe| {
+        let failed = encrypt(vec![(encryptor, Full)], u64::MAX, |pipe| {
             loop {
                 let mut buffer = pipe.buffer()?;
                 buffer.resize(BUFFER, 0);
@@ -242,5 +292,30 @@ mod tests {
             "{:?}",
             failed.map(|_| ())
         );
+    }
+
+    #[test]
+    fn results_may_be_as_large_as_agreed_all_together_and_no_larger() {
+        let sealed = |most: u64| {
+            let recipient = x25519::Identity::generate().to_public().to_string();
+            let output = || (begin(std::slice::from_ref(&recipient)).unwrap(), Vec::new());
+            encrypt(vec![output(), output()], most, |pipe| {
+                for _ in 0..3 {
+                    let mut buffer = pipe.buffer()?;
+                    buffer.resize(BUFFER, 0);
+                    pipe.send(buffer)?;
+                }
+                Ok::<_, EncryptError>(())
+            })
+        };
+        let (_, whole) = sealed(u64::MAX).unwrap();
+        let size: u64 = whole.iter().map(|sealed| sealed.size).sum();
+        // age puts a stanza of random length into every header.
+        let grease = 4096;
+        assert!(sealed(size + grease).is_ok());
+        for most in [size - grease, size / 2, 1] {
+            let error = sealed(most).map(|_| ()).unwrap_err();
+            assert!(matches!(error, EncryptError::TooLarge { limit } if limit == most), "{error}");
+        }
     }
 }

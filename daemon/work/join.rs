@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::encrypt::{Buffer, EncryptError, Pipe, closed, new_buffer};
-use super::query::{Engine, QueryError, ROWS_BETWEEN_LOOKS, Sink, Stop, go_on};
+use super::query::{Engine, QueryError, ROWS_BETWEEN_LOOKS, Sink};
+use super::stop::Stop;
 use crate::policy::agreement::Query;
 use crate::policy::table::{Rows, Table};
 
@@ -57,7 +58,7 @@ impl<'a> List<'a> {
                 parts.push(before);
             }
             if count.is_multiple_of(ROWS_BETWEEN_LOOKS) {
-                go_on(stop)?;
+                stop.go_on()?;
             }
             count += 1;
         }
@@ -201,9 +202,6 @@ fn forward(outlet: &Outlet, out: &mut Pipe) -> Result<u64, QueryError> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicBool;
-
     use rusqlite::Connection;
 
     use super::super::encrypt;
@@ -235,11 +233,11 @@ mod tests {
         let identity = age::x25519::Identity::generate();
         let encryptor = encrypt::begin(&[identity.to_public().to_string()]).unwrap();
         let table = Table::parse(list.as_bytes()).map_err(QueryError::List)?;
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Stop::default();
         let list = List::measure_by(&table, &stop, part)?;
         let source = Source { query: &query, register, mapped: 1 << 20, stop };
-        let (rows, sealed) =
-            encrypt::encrypt(vec![(encryptor, Vec::new())], |pipe| list.join_by(&source, pipe, part))?;
+        let outputs = vec![(encryptor, Vec::new())];
+        let (rows, sealed) = encrypt::encrypt(outputs, u64::MAX, |pipe| list.join_by(&source, pipe, part))?;
         let text = String::from_utf8(age::decrypt(&identity, &sealed[0].output).unwrap()).unwrap();
         assert_eq!(rows as usize + 1, text.lines().count());
         Ok(text)
@@ -249,7 +247,7 @@ mod tests {
         let query = Query { database: Slug::parse("register").unwrap(), sql: sql.to_owned(), columns: None };
         let mut engine = Engine::new(&["insz".to_owned(), "name".to_owned()]).unwrap();
         engine.attach(register, 0).unwrap();
-        engine.hold().unwrap().is_some() && engine.examine(&query, &Arc::default()).unwrap().is_row_by_row
+        engine.hold().unwrap().is_some() && engine.examine(&query, &Stop::default()).unwrap().is_row_by_row
     }
 
     const ROW_BY_ROW: [&str; 7] = [

@@ -3,68 +3,72 @@
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
 //! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
-//! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `receipts` what its sender reads,
-//! signed by `signer`; `takeover` what becomes of the arrivals of a process that is gone. Beside it, `ask`
-//! tells `serve` whether a file is for this zone, `reload` takes a changed configuration over, and `seal` signs how far the
-//! access log has come.
+//! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
+//! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
+//! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
+//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `tidy` what a
+//! crash left, `seal` signs how far the access log has come, and `memory` shares out what registers may take.
 
 mod ask;
+mod control;
 pub mod deliver;
 pub mod encrypt;
+mod held;
 pub mod join;
+mod memory;
 pub mod open;
 pub mod query;
 mod query_error;
 pub mod receipts;
 mod reload;
 mod replay;
+mod retention;
 mod scan;
 mod seal;
 pub mod signer;
 mod split;
+mod stop;
 mod takeover;
+mod tidy;
 pub mod turns;
 pub mod watch;
 pub mod worker;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use anyhow::Context;
 use zeroize::Zeroizing;
 
+use self::memory::Memory;
 use self::open::Identities;
 use self::seal::Seals;
 use self::signer::{SignError, Signer};
-use self::takeover::{Neighbours, Stranded};
+use self::takeover::Claims;
 use crate::config::Config;
 use crate::host::clock::Clock;
-use crate::host::control;
+use crate::host::control::serve as answer_requests;
 use crate::host::files;
+use crate::host::guard::Guard;
 use crate::host::http;
 use crate::host::log::{AccessLog, LogError};
 use crate::host::metrics::{ReloadMetrics, WorkMetrics};
 use crate::host::process::Hangup;
 use crate::host::socket::Socket;
-use crate::host::spool::{Heartbeat, Spool, SpoolError};
+use crate::host::spool::{Spool, SpoolError};
 use crate::host::systemd;
+use crate::host::upkeep::Upkeep;
 use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::path::Slug;
 use crate::policy::record::{Event, Outcome, Record};
-
-/// What of registers all jobs together may keep mapped, in bytes: it counts as memory of this process.
-const MAPPED: u64 = 288 << 20;
-/// What a job gets of it at least.
-const LEAST_MAPPED: u64 = 8 << 20;
 
 /// What every job needs.
 pub struct Workshop {
     config: tokio::sync::watch::Sender<Arc<Config>>,
     spool: Spool,
-    heartbeat: Heartbeat,
-    neighbours: Mutex<Neighbours>,
+    claims: Claims,
     log: AccessLog,
     clock: Clock,
     identities: Identities,
@@ -73,12 +77,13 @@ pub struct Workshop {
     memory: Memory,
     metrics: WorkMetrics,
     reloads: ReloadMetrics,
+    upkeep: Upkeep,
+    /// Held by the one discard at a time.
+    discarding: Mutex<()>,
     /// Held by the one reload at a time.
     reloading: tokio::sync::Mutex<()>,
     /// The last scan of the spool failed, or the last try could not be recorded.
     is_stuck: AtomicBool,
-    /// Arrivals that this process claimed, and left in `active` because it could move them nowhere.
-    stranded: Mutex<Stranded>,
     /// Held for writing by the job of an arrival that may end the process, for reading by all others.
     room: RwLock<()>,
     stop: Arc<AtomicBool>,
@@ -113,17 +118,19 @@ pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = 
             .await?;
     // After the log was opened, which keeps a second process of this zone away.
     let socket = Socket::bind(&machine.sockets.work).await?;
-    let control = Socket::bind(&machine.sockets.work_control).await?;
+    let operators = Socket::bind(&machine.sockets.work_control).await?;
     workshop.log.append_async(Record::new(Event::Start, Outcome::Ok)).await?;
     workshop.log.append_async(crate::config::taken_over(None, &config, "start".to_owned())).await?;
     let asked = Arc::clone(&workshop);
-    let perform = move |ask, operator| reload::perform(Arc::clone(&asked), ask, operator);
+    let perform = move |ask, operator| control::perform(Arc::clone(&asked), ask, operator);
     systemd::ready("waiting for arrivals");
     tokio::select! {
         () = scan::run(&workshop, shutdown) => {}
         () = ask::answer_questions(&workshop, socket) => {}
-        () = control::serve(control, perform) => {}
+        () = answer_requests(operators, perform) => {}
         () = reload::follow(&workshop, hangup) => {}
+        () = retention::keep_up(&workshop) => {}
+        () = tidy::go_on(&workshop) => {}
         () = async { monitoring.await; std::future::pending().await } => {}
     }
     systemd::stopping();
@@ -137,23 +144,26 @@ impl Workshop {
         let machine = &config.machine;
         let identities = read_identities(&machine.identities)?;
         let signer = Signer::read(&machine.signing_key)?;
+        query::bound_memory(machine.work.job.memory.saturating_mul(machine.work.jobs as u64))?;
         let spool = Spool::open(&machine.spool, &config.pairs())?;
+        // Before this process writes a record of its own, which would say that it is now.
+        let guard = Guard::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         spool.own_seen()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         // After the log was opened: from here on no other process of this node claims.
-        let heartbeat = spool.join(&machine.node, machine.work.lease)?;
+        let claims = Claims::new(spool.join(&machine.node, machine.work.lease)?);
         let metrics = WorkMetrics::new(config.exchanges.values(), &clock)?;
         metrics.watch_log(&log)?;
         tell_last_deliveries(&spool, &metrics)?;
         let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
         let config = tokio::sync::watch::Sender::new(Arc::new(config));
-        let (seals, memory, is_stuck, stranded, stop, reloading) = Default::default();
-        let (neighbours, room) = Default::default();
+        let upkeep = Upkeep::new(guard, metrics.registry())?;
+        let (seals, memory, is_stuck, room, stop) = Default::default();
+        let (reloading, discarding) = Default::default();
         let workshop = Self {
             config,
             spool,
-            heartbeat,
-            neighbours,
+            claims,
             log,
             clock,
             identities,
@@ -162,9 +172,10 @@ impl Workshop {
             memory,
             metrics,
             reloads,
+            upkeep,
+            discarding,
             reloading,
             is_stuck,
-            stranded,
             room,
             stop,
         };
@@ -227,6 +238,16 @@ fn read_identities(paths: &[std::path::PathBuf]) -> anyhow::Result<Identities> {
     Ok(Identities::parse(texts)?)
 }
 
+/// A record about an arrival of which no more than its id is known.
+fn record_about(event: Event, outcome: Outcome, id: &ArrivalId) -> Record {
+    Record {
+        institution: Some(id.institution().to_string()),
+        exchange: Some(id.exchange().clone()),
+        arrival: Some(id.to_string()),
+        ..Record::new(event, outcome)
+    }
+}
+
 /// A record about an arrival and the person behind it.
 fn record_of(event: Event, outcome: Outcome, arrival: &Arrival) -> Record {
     Record {
@@ -238,40 +259,6 @@ fn record_of(event: Event, outcome: Outcome, arrival: &Arrival) -> Record {
         ..Record::new(event, outcome)
     }
     .by(&arrival.by)
-}
-
-/// The memory for registers, which jobs share: the first takes what is left, down to the smallest share. So a
-/// job alone is quick, and two do not take twice as much.
-#[derive(Debug, Default)]
-struct Memory {
-    leased: AtomicU64,
-}
-
-impl Memory {
-    fn lease(&self) -> Lease<'_> {
-        let share = |leased: u64| MAPPED.saturating_sub(leased).max(LEAST_MAPPED);
-        let add = |leased: u64| Some(leased + share(leased));
-        let before = self.leased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).unwrap_or(MAPPED);
-        Lease { memory: self, bytes: share(before) }
-    }
-}
-
-/// A job's share, until it is dropped.
-struct Lease<'a> {
-    memory: &'a Memory,
-    bytes: u64,
-}
-
-impl Lease<'_> {
-    fn bytes(&self) -> u64 {
-        self.bytes
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        self.memory.leased.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }
 
 #[cfg(test)]

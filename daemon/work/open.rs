@@ -90,6 +90,24 @@ pub enum OpenError {
         /// Asked for.
         size: u64,
     },
+    /// The list is larger than what a job may hold.
+    #[error(
+        "the list has up to {size} bytes, and a job may hold {limit} (work.job-memory); raise the limit, lower max-size of \
+         the flow, or have the list sent in parts"
+    )]
+    TooLarge {
+        /// Of the list.
+        size: u64,
+        /// What it may have.
+        limit: u64,
+    },
+}
+
+/// How many bytes the list in a payload of `size` bytes can have at most; fails where these are more than `limit`.
+pub fn fits(size: u64, armored: bool, limit: u64) -> Result<(), OpenError> {
+    // Text armor writes four letters for three bytes.
+    let plaintext = if armored { size / 4 * 3 } else { size };
+    if plaintext > limit { Err(OpenError::TooLarge { size: plaintext, limit }) } else { Ok(()) }
 }
 
 /// Decrypts a payload of `size` bytes to its end. Memory is bounded by `size`; the plaintext is wiped when dropped.
@@ -368,6 +386,15 @@ mod tests {
         let file = encrypted(&identity, b"x", false);
         let error = open(&file[..], u64::MAX / 2, false, &identities).unwrap_err();
         assert!(matches!(error, OpenError::Memory { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_list_that_passes_what_a_job_may_hold_is_refused_before_it_is_opened() {
+        assert!(fits(100, false, 100).is_ok() && fits(132, true, 100).is_ok());
+        for (size, armored) in [(101, false), (136, true), (u64::MAX, true)] {
+            let error = fits(size, armored, 100).unwrap_err();
+            assert!(matches!(error, OpenError::TooLarge { limit: 100, .. }), "{error}");
+        }
     }
 
     #[test]

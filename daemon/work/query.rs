@@ -6,8 +6,6 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -19,6 +17,7 @@ use super::encrypt::{BUFFER, Buffer, EncryptError};
 pub use super::query_error::QueryError;
 use super::query_error::{attempt, sql_error};
 use super::split::{Instruction, is_row_by_row};
+use super::stop::Stop;
 use crate::policy::agreement::Query;
 use crate::policy::table::{Dialect, Rows};
 
@@ -33,12 +32,15 @@ const VALUES_AT_A_TIME: usize = 64;
 /// Pages of a register beyond what is mapped that a connection keeps.
 const CACHE_KIB: u32 = 4096;
 
-/// Set when the process stops.
-pub type Stop = Arc<AtomicBool>;
-
-/// Whether to go on.
-pub fn go_on(stop: &Stop) -> Result<(), QueryError> {
-    if stop.load(Ordering::Relaxed) { Err(QueryError::Stopped) } else { Ok(()) }
+/// Bounds the memory that all databases of this process may take together, besides what they map; for good, since SQLite
+/// only ever lowers it.
+pub fn bound_memory(bytes: u64) -> Result<(), QueryError> {
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    let bound = || {
+        let connection = Connection::open_in_memory()?;
+        connection.query_row(&format!("PRAGMA hard_heap_limit={bytes}"), [], |_| Ok(()))
+    };
+    bound().map_err(attempt("bound the memory of databases"))
 }
 
 /// Takes the bytes of a result.
@@ -202,12 +204,18 @@ impl Engine {
     }
 
     fn prepare(&self, query: &Query, stop: &Stop) -> Result<Statement<'_>, QueryError> {
-        let statement = self
-            .connection
-            .prepare(&query.sql)
-            .map_err(|cause| sql_error("prepare the query", cause, stop))?;
+        let statement = self.connection.prepare(&query.sql).map_err(|cause| {
+            // Somebody makes the file first and fills it then.
+            let is_empty = self.is_register_empty().unwrap_or(false);
+            if is_empty { QueryError::EmptyRegister } else { sql_error("prepare the query", cause, stop) }
+        })?;
         let reads = statement.readonly() && statement.is_explain() == 0 && statement.parameter_count() == 0;
         if reads && statement.column_count() > 0 { Ok(statement) } else { Err(QueryError::NotASelect) }
+    }
+
+    fn is_register_empty(&self) -> rusqlite::Result<bool> {
+        let tables = "SELECT count(*) FROM register.sqlite_schema";
+        self.connection.query_row(tables, [], |row| Ok(row.get::<_, i64>(0)? == 0))
     }
 
     fn program(&self, sql: &str) -> rusqlite::Result<Vec<Instruction>> {
@@ -233,8 +241,8 @@ impl Engine {
     fn restrict(&mut self, stop: &Stop) -> rusqlite::Result<()> {
         self.connection.execute_batch("PRAGMA query_only=ON;")?;
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-        let stop = Arc::clone(stop);
-        self.connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || stop.load(Ordering::Relaxed)))?;
+        let stop = stop.clone();
+        self.connection.progress_handler(STEPS_BETWEEN_LOOKS, Some(move || stop.cause().is_some()))?;
         self.connection.authorizer(Some(authorize))
     }
 }
@@ -270,7 +278,7 @@ fn insert(
     let (mut fields, mut bundle) = (Vec::new(), Vec::new());
     for row in 0..most {
         if (row as u64).is_multiple_of(ROWS_BETWEEN_LOOKS) {
-            go_on(stop)?;
+            stop.go_on()?;
         }
         if !rows.read(&mut fields).map_err(QueryError::List)? {
             break;
@@ -337,8 +345,12 @@ fn percent_encoded(path: &Path) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+
     use super::super::encrypt;
     use super::super::join::{List, Source};
+    use super::super::stop::Interrupted;
     use super::*;
     use crate::policy::job::Failure;
     use crate::policy::path::Slug;
@@ -370,16 +382,17 @@ mod tests {
 
     fn joined(list: &str, query: &Query) -> Result<String, QueryError> {
         let folder = tempfile::tempdir().unwrap();
-        joined_with(list, query, &register(folder.path()), false)
+        joined_with(list, query, &register(folder.path()), Stop::default())
     }
 
-    fn joined_with(list: &str, query: &Query, path: &Path, stop: bool) -> Result<String, QueryError> {
+    fn joined_with(list: &str, query: &Query, path: &Path, stop: Stop) -> Result<String, QueryError> {
         let identity = age::x25519::Identity::generate();
         let encryptor = encrypt::begin(&[identity.to_public().to_string()]).unwrap();
         let table = Table::parse(list.as_bytes()).map_err(QueryError::List)?;
         let list = List::measure(&table, &Stop::default())?;
-        let source = Source { query, register: path, mapped: 1 << 20, stop: Arc::new(AtomicBool::new(stop)) };
-        let (_, sealed) = encrypt::encrypt(vec![(encryptor, Vec::new())], |pipe| list.join(&source, pipe))?;
+        let source = Source { query, register: path, mapped: 1 << 20, stop };
+        let outputs = vec![(encryptor, Vec::new())];
+        let (_, sealed) = encrypt::encrypt(outputs, u64::MAX, |pipe| list.join(&source, pipe))?;
         Ok(String::from_utf8(age::decrypt(&identity, &sealed[0].output).unwrap()).unwrap())
     }
 
@@ -461,22 +474,47 @@ mod tests {
     #[test]
     fn a_register_that_is_away_locked_or_being_replaced_is_tried_again() {
         let folder = tempfile::tempdir().unwrap();
-        let missing = joined_with("insz\n", &query(JOIN, None), &folder.path().join("none.db"), false);
+        let missing =
+            joined_with("insz\n", &query(JOIN, None), &folder.path().join("none.db"), Stop::default());
         assert_eq!(missing.unwrap_err().failure(), Failure::Passing);
         let garbage = folder.path().join("garbage.db");
         std::fs::write(&garbage, "x".repeat(8192)).unwrap();
-        let error = joined_with("insz\n", &query(JOIN, None), &garbage, false).unwrap_err();
+        let error = joined_with("insz\n", &query(JOIN, None), &garbage, Stop::default()).unwrap_err();
         assert_eq!(error.failure(), Failure::Passing, "{error}");
     }
 
     #[test]
+    fn a_register_that_is_not_filled_yet_is_tried_again_and_a_table_that_it_lacks_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = folder.path().join("empty.db");
+        std::fs::write(&empty, "").unwrap();
+        let error = joined_with("insz\n", &query(JOIN, None), &empty, Stop::default()).unwrap_err();
+        assert_eq!(error.failure(), Failure::Passing, "{error}");
+        Connection::open(&empty).unwrap().execute_batch("CREATE TABLE other (x)").unwrap();
+        let error = joined_with("insz\n", &query(JOIN, None), &empty, Stop::default()).unwrap_err();
+        assert_eq!(error.failure(), Failure::Lasting(Reason::JobFailed), "{error}");
+        assert!(error.to_string().contains("no such table: jobseekers"), "{error}");
+    }
+
+    const ENDLESS: &str =
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n";
+
+    #[test]
     fn a_long_query_stops_when_the_process_does() {
         let folder = tempfile::tempdir().unwrap();
-        let endless =
-            "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n";
-        let error = joined_with("insz\n", &query(endless, None), &register(folder.path()), true).unwrap_err();
-        assert!(matches!(error, QueryError::Stopped), "{error}");
+        let stopping = Stop::after(&Arc::new(AtomicBool::new(true)), Duration::MAX);
+        let error =
+            joined_with("insz\n", &query(ENDLESS, None), &register(folder.path()), stopping).unwrap_err();
+        assert!(matches!(error, QueryError::Interrupted(Interrupted::Stopping)), "{error}");
         assert_eq!(error.failure(), Failure::Passing);
+    }
+
+    #[test]
+    fn a_query_that_never_ends_is_ended_when_its_time_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let stop = Stop::after(&Arc::default(), Duration::from_millis(300));
+        let error = joined_with("insz\n", &query(ENDLESS, None), &register(folder.path()), stop).unwrap_err();
+        assert_eq!(error.failure(), Failure::Lasting(Reason::JobTooLong), "{error}");
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! Why a query came to nothing, and whether another try may help. Running it is `query`'s business.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use rusqlite::ErrorCode;
 
 use super::encrypt::EncryptError;
+use super::stop::{Interrupted, Stop};
 use crate::policy::job::Failure;
 use crate::policy::reason::Reason;
 
@@ -48,9 +47,23 @@ pub enum QueryError {
     /// The result cannot be encrypted or written.
     #[error(transparent)]
     Encrypt(#[from] EncryptError),
-    /// The process is stopping.
-    #[error("interrupted because the process is stopping")]
-    Stopped,
+    /// The register holds nothing at all.
+    #[error(
+        "the register holds no tables, so it is probably being made; make it under another name and put it in place by a rename"
+    )]
+    EmptyRegister,
+    /// The databases of this process have no more memory, and no other job took of it.
+    #[error(
+        "the query needs more memory than work.job-memory ({limit} bytes for each of work.jobs): look at what it sorts, groups \
+         or holds, raise the limit, or have the list sent in parts"
+    )]
+    Memory {
+        /// For one job.
+        limit: u64,
+    },
+    /// The process is stopping, or its time is over.
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
 }
 
 impl QueryError {
@@ -60,13 +73,24 @@ impl QueryError {
             Self::List(reason) => Failure::Lasting(reason.clone()),
             Self::Columns { .. } => Failure::Lasting(Reason::ColumnsNotAgreed),
             Self::NotASelect | Self::Value { .. } => Failure::Lasting(Reason::JobFailed),
-            Self::Encrypt(EncryptError::Io(_)) | Self::Stopped => Failure::Passing,
+            Self::Encrypt(EncryptError::Io(_))
+            | Self::EmptyRegister
+            | Self::Interrupted(Interrupted::Stopping) => Failure::Passing,
+            Self::Interrupted(Interrupted::TooLong { .. }) => Failure::Lasting(Reason::JobTooLong),
+            Self::Encrypt(EncryptError::TooLarge { .. }) => Failure::Lasting(Reason::ResultTooLarge),
+            Self::Memory { .. } => Failure::Lasting(Reason::JobMemory),
             Self::Encrypt(EncryptError::Recipient(_) | EncryptError::NoRecipient) => {
                 Failure::Lasting(Reason::JobFailed)
             }
             Self::Sql { cause, .. } if may_pass(cause) => Failure::Passing,
             Self::Sql { .. } => Failure::Lasting(Reason::JobFailed),
         }
+    }
+
+    /// Whether SQLite was refused memory: by the bound on all databases of this process, or by the machine.
+    pub fn is_out_of_memory(&self) -> bool {
+        let Self::Sql { cause, .. } = self else { return false };
+        cause.sqlite_error_code() == Some(ErrorCode::OutOfMemory)
     }
 }
 
@@ -97,11 +121,11 @@ pub(super) fn attempt(attempted: &'static str) -> impl Fn(rusqlite::Error) -> Qu
 }
 
 /// The same for a query, which may have been ended early or be more than one statement.
-pub(super) fn sql_error(attempted: &'static str, cause: rusqlite::Error, stop: &AtomicBool) -> QueryError {
-    let interrupted = cause.sqlite_error_code() == Some(ErrorCode::OperationInterrupted);
-    match cause {
-        rusqlite::Error::MultipleStatement => QueryError::NotASelect,
-        _ if interrupted && stop.load(Ordering::Relaxed) => QueryError::Stopped,
-        cause => QueryError::Sql { attempted, cause },
+pub(super) fn sql_error(attempted: &'static str, cause: rusqlite::Error, stop: &Stop) -> QueryError {
+    let was_interrupted = cause.sqlite_error_code() == Some(ErrorCode::OperationInterrupted);
+    match (cause, stop.cause()) {
+        (rusqlite::Error::MultipleStatement, _) => QueryError::NotASelect,
+        (_, Some(why)) if was_interrupted => QueryError::Interrupted(why),
+        (cause, _) => QueryError::Sql { attempted, cause },
     }
 }

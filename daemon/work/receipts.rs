@@ -117,8 +117,13 @@ impl Workshop {
             finished: Some(arrival.received),
             ..Receipt::of(arrival, &self.agreement(arrival), Verdict::Refused)
         };
-        let paper = self.signed(arrival, &refusal)?;
-        // No claim: whoever writes it writes the same.
+        self.write_unclaimed(arrival, &refusal)
+    }
+
+    /// Writes a receipt of which whoever writes it writes the same, so that it needs no claim.
+    pub(super) fn write_unclaimed(&self, arrival: &Arrival, receipt: &Receipt) -> Result<(), Unfinished> {
+        let (institution, exchange) = (arrival.id.institution(), arrival.id.exchange());
+        let paper = self.signed(arrival, receipt)?;
         Ok(self.spool.write_receipt(institution, exchange, paper.receipt(), paper.signature())?)
     }
 

@@ -7,7 +7,6 @@ use tokio::task::spawn_blocking;
 
 use super::Workshop;
 use crate::config::{self, Config, Successor};
-use crate::host::control::{Answer, Ask, Operator};
 use crate::host::process::Hangup;
 
 impl Workshop {
@@ -59,14 +58,6 @@ impl Workshop {
         }
         tracing::info!(operator, "the changed configuration is in force");
         Ok("in force for the jobs that begin from now on".to_owned())
-    }
-}
-
-/// Does what an operator asked at the control socket.
-pub(super) async fn perform(workshop: Arc<Workshop>, ask: Ask, operator: Operator) -> Answer {
-    match ask {
-        Ask::Reload => workshop.reload(operator.to_string()).await.into(),
-        Ask::Sessions | Ask::Kick(_) => Answer::Refused(vec!["sessions are serve's, not work's".to_owned()]),
     }
 }
 

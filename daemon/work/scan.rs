@@ -30,8 +30,6 @@ const REFUSALS: usize = 1_000;
 /// How long jobs may take to put their arrivals back when the process stops.
 /// Less than `run` and the units give a daemon.
 const STOP_WAIT: Duration = Duration::from_secs(8);
-/// Between two looks for log days whose time has passed.
-const EXPIRY: Duration = Duration::from_secs(3600);
 /// Between two looks whether the log is to be sealed, and between two tries.
 const SEAL_LOOK: Duration = Duration::from_secs(30);
 
@@ -75,7 +73,6 @@ struct Floor {
     measured: Option<Instant>,
     /// How long the last count took.
     measure_took: Duration,
-    expired: Option<Instant>,
     sealed: Option<Instant>,
     /// After a failure of log or spool, nothing is started before this.
     paused_until: Option<Instant>,
@@ -95,7 +92,6 @@ impl Floor {
             scan_took: Duration::ZERO,
             measured: None,
             measure_took: Duration::ZERO,
-            expired: None,
             sealed: None,
             paused_until: None,
             is_woken: true,
@@ -108,11 +104,11 @@ impl Floor {
         if self.is_woken && may_scan && !self.is_paused() {
             self.is_woken = false;
             self.scan().await;
-            self.expire_log();
             self.seal_log();
         }
-        while self.running.len() < self.workshop.config().machine.work.jobs && !self.is_paused() {
-            let Some(next) = self.turns.next(&self.running) else { break };
+        let jobs = self.workshop.config().machine.work.jobs;
+        while self.running.len() < jobs && !self.is_paused() {
+            let Some(next) = self.turns.next(&self.running, jobs) else { break };
             self.start(next);
         }
     }
@@ -155,6 +151,7 @@ impl Floor {
         let scanned = tokio::task::spawn_blocking(move || {
             let measured = measure.then(|| workshop.measure());
             workshop.put_back_stranded();
+            workshop.finish_discards();
             let neighbours = workshop.look_after_neighbours();
             let begin = Instant::now();
             let waiting = neighbours.and_then(|()| workshop.waiting());
@@ -233,25 +230,6 @@ impl Floor {
         let workshop = Arc::clone(&self.workshop);
         tokio::task::spawn_blocking(move || workshop.seal_when_due());
     }
-
-    fn expire_log(&mut self) {
-        if self.expired.is_some_and(|at| at.elapsed() < EXPIRY) {
-            return;
-        }
-        self.expired = Some(Instant::now());
-        let workshop = Arc::clone(&self.workshop);
-        tokio::task::spawn_blocking(move || {
-            match workshop.log.expire(workshop.config().machine.log.keep_days) {
-                Ok(days) if days.is_empty() => {}
-                Ok(days) => {
-                    tracing::info!(days = days.len(), "log days deleted because their time has passed")
-                }
-                Err(error) => {
-                    tracing::error!(%error, "old log days could not be deleted; trying again in an hour")
-                }
-            }
-        });
-    }
 }
 
 impl Workshop {
@@ -289,7 +267,7 @@ impl Workshop {
     }
 
     /// What may be claimed, oldest first.
-    fn waiting(&self) -> Result<Vec<Waiting>, Unfinished> {
+    pub(super) fn waiting(&self) -> Result<Vec<Waiting>, Unfinished> {
         let of = |state: State| move |id: ArrivalId| Waiting { state, id };
         let incoming = self.spool.list(State::Incoming)?.into_iter().map(of(State::Incoming));
         let due = self.spool.due(self.clock.now())?.into_iter().map(of(State::Deferred));

@@ -3,10 +3,11 @@
 //! delivered twice all the same is `host::spool::staging`'s doing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Unfinished, Workshop};
+use super::{Unfinished, Workshop, record_about};
+use crate::host::spool::Heartbeat;
 use crate::policy::arrival::ArrivalId;
 use crate::policy::lease::{Claimed, LONGEST, Leases, Owner, Sign};
 use crate::policy::record::{Event, Outcome, Record};
@@ -16,12 +17,27 @@ const LOOKS: u32 = 4;
 /// A sign of life is removed when nothing has come from its process for so many leases.
 const FORGOTTEN: u32 = 10;
 
-/// What this process left in `active`; with what it is yet to record, where it took it over.
-pub(super) type Stranded = BTreeMap<ArrivalId, Option<Claimed>>;
+/// Whose what lies in `active` is, as this process sees it.
+#[derive(Debug)]
+pub(super) struct Claims {
+    /// Shows the others that this process lives.
+    heartbeat: Heartbeat,
+    neighbours: Mutex<Neighbours>,
+    /// What this process claimed, and left in `active` because it could move it nowhere; with what it is yet to record, where
+    /// it took it over.
+    stranded: Mutex<BTreeMap<ArrivalId, Option<Claimed>>>,
+}
+
+impl Claims {
+    /// Nothing is known yet.
+    pub(super) fn new(heartbeat: Heartbeat) -> Self {
+        Self { heartbeat, neighbours: Mutex::default(), stranded: Mutex::default() }
+    }
+}
 
 /// What this process knows of the others.
 #[derive(Debug)]
-pub(super) struct Neighbours {
+struct Neighbours {
     leases: Leases,
     began: Instant,
     looked: Option<Duration>,
@@ -38,8 +54,8 @@ impl Workshop {
     /// left that did not say whose it was.
     pub(super) fn look_after_neighbours(&self) -> Result<(), Unfinished> {
         let lease = self.config().machine.work.lease;
-        self.heartbeat.set_lease(lease);
-        let mut neighbours = self.neighbours.lock().unwrap_or_else(PoisonError::into_inner);
+        self.claims.heartbeat.set_lease(lease);
+        let mut neighbours = self.claims.neighbours.lock().unwrap_or_else(PoisonError::into_inner);
         let now = neighbours.began.elapsed();
         if neighbours.looked.is_some_and(|at| now.saturating_sub(at) < lease / LOOKS) {
             return Ok(());
@@ -102,11 +118,8 @@ impl Workshop {
         let from = claimed.owner.as_ref().map_or("a process that left no name".to_owned(), Owner::to_string);
         tracing::warn!(arrival = %claimed.id, from, "taken over");
         self.log.append(&Record {
-            institution: Some(claimed.id.institution().to_string()),
-            exchange: Some(claimed.id.exchange().clone()),
-            arrival: Some(claimed.id.to_string()),
             detail: Some(format!("from {from}")),
-            ..Record::new(Event::Takeover, Outcome::Ok)
+            ..record_about(Event::Takeover, Outcome::Ok, &claimed.id)
         })?;
         Ok(())
     }
@@ -117,12 +130,12 @@ impl Workshop {
     }
 
     fn strand_with(&self, id: ArrivalId, to_record: Option<Claimed>) {
-        self.stranded.lock().unwrap_or_else(PoisonError::into_inner).insert(id, to_record);
+        self.claims.stranded.lock().unwrap_or_else(PoisonError::into_inner).insert(id, to_record);
     }
 
     /// Puts back what was remembered so. What cannot be put back now stays remembered.
     pub(super) fn put_back_stranded(&self) {
-        let mut stranded = self.stranded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut stranded = self.claims.stranded.lock().unwrap_or_else(PoisonError::into_inner);
         stranded.retain(|id, to_record| {
             if let Some(claimed) = to_record {
                 if let Err(error) = self.record_takeover(claimed) {

@@ -42,14 +42,18 @@ impl Turns {
     }
 
     /// The next one: of the institution with the fewest jobs running, then of the one whose last turn is longest ago, then of
-    /// the one whose oldest arrival is the oldest.
-    pub fn next(&mut self, running: &BTreeSet<ArrivalId>) -> Option<Waiting> {
+    /// the one whose oldest arrival is the oldest. Where several `jobs` may run at a time, no institution has all of them: its
+    /// slow ones must not keep the others waiting.
+    pub fn next(&mut self, running: &BTreeSet<ArrivalId>, jobs: usize) -> Option<Waiting> {
+        let most = jobs.saturating_sub(1).max(1);
+        let busy = |institution: &Slug| running.iter().filter(|id| id.institution() == institution).count();
         let rank = |(institution, queue): &(&Slug, &VecDeque<Waiting>)| {
-            let busy = running.iter().filter(|id| id.institution() == *institution).count();
+            let busy = busy(institution);
             let served = self.served.get(*institution).copied().unwrap_or(0);
             (busy, served, queue.front().map(|waiting| waiting.id.clone()))
         };
-        let institution = self.waiting.iter().min_by_key(rank)?.0.clone();
+        let may_run = |(institution, _): &(&Slug, &VecDeque<Waiting>)| busy(institution) < most;
+        let institution = self.waiting.iter().filter(may_run).min_by_key(rank)?.0.clone();
         let queue = self.waiting.get_mut(&institution)?;
         let next = queue.pop_front()?;
         if queue.is_empty() {
@@ -89,7 +93,7 @@ mod tests {
         let mut turns = Turns::default();
         let found: Vec<_> = (0..4).map(|second| arrival(second, "many")).chain([arrival(9, "few")]).collect();
         turns.refill(found, &BTreeSet::new());
-        let order: Vec<_> = std::iter::from_fn(|| turns.next(&BTreeSet::new()))
+        let order: Vec<_> = std::iter::from_fn(|| turns.next(&BTreeSet::new(), 2))
             .map(|next| next.id.institution().to_string())
             .collect();
         assert_eq!(order, ["many", "few", "many", "many", "many"]);
@@ -101,9 +105,23 @@ mod tests {
         let running = BTreeSet::from([arrival(0, "many").id]);
         turns.refill(vec![arrival(0, "many"), arrival(1, "many"), arrival(2, "few")], &running);
         assert_eq!(turns.len(), 2, "what runs does not wait");
-        assert_eq!(turns.next(&running), Some(arrival(2, "few")));
-        assert_eq!(turns.next(&running), Some(arrival(1, "many")));
-        assert!(turns.next(&running).is_none() && turns.is_empty());
+        assert_eq!(turns.next(&running, 3), Some(arrival(2, "few")));
+        assert_eq!(turns.next(&running, 3), Some(arrival(1, "many")));
+        assert!(turns.next(&running, 3).is_none() && turns.is_empty());
+    }
+
+    #[test]
+    fn one_job_is_always_kept_for_another_institution() {
+        let mut turns = Turns::default();
+        let running = BTreeSet::from([arrival(0, "many").id]);
+        let found = vec![arrival(1, "many"), arrival(2, "many"), arrival(3, "few")];
+        turns.refill(found.clone(), &running);
+        assert_eq!(turns.next(&running, 2), Some(arrival(3, "few")));
+        assert_eq!(turns.next(&running, 2), None, "the second of two is not for the same");
+        assert_eq!(turns.len(), 2, "they still wait");
+        assert_eq!(turns.next(&running, 3), Some(arrival(1, "many")));
+        turns.refill(found[..2].to_vec(), &BTreeSet::new());
+        assert_eq!(turns.next(&BTreeSet::new(), 1), Some(arrival(1, "many")), "where one may run, it runs");
     }
 
     /// The rule, by looking at all of them for each turn.
@@ -135,7 +153,7 @@ mod tests {
             let running = runs.iter().filter_map(|at| found.get(*at)).map(|waiting| waiting.id.clone()).collect();
             let mut turns = Turns::default();
             turns.refill(found.clone(), &running);
-            let order: Vec<_> = std::iter::from_fn(|| turns.next(&running)).collect();
+            let order: Vec<_> = std::iter::from_fn(|| turns.next(&running, usize::MAX)).collect();
             proptest::prop_assert_eq!(order, by_the_rule(&found, &running, 100));
             proptest::prop_assert!(turns.is_empty());
         }

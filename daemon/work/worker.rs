@@ -7,11 +7,11 @@ use std::sync::PoisonError;
 use super::deliver::{JobError, Order, Progress};
 use super::receipts::{Standing, receipt};
 use super::turns::Waiting;
-use super::{Unfinished, Workshop, record_of};
+use super::{Unfinished, Workshop, record_about, record_of};
 use crate::config::Config;
-use crate::host::spool::{Claim, SpoolError};
+use crate::host::spool::{Claim, SpoolError, random};
 use crate::policy::arrival::Arrival;
-use crate::policy::job::{Next, after_failure};
+use crate::policy::job::{Next, Tries, after_failure};
 use crate::policy::path::Slug;
 use crate::policy::reason::Reason;
 use crate::policy::receipt::{Content, Verdict};
@@ -51,6 +51,11 @@ impl Workshop {
         let Some(claim) = self.spool.claim(waiting.state, &waiting.id)? else {
             return Ok(Tried { end: End::Gone, kind: "none" });
         };
+        match claim.has_ended_before() {
+            Ok(false) => {}
+            Ok(true) => return self.set_aside(&claim),
+            Err(error) => return self.put_back(&claim, error.into()),
+        }
         let arrival = match claim.arrival() {
             Ok(arrival) => arrival,
             Err(error) if is_lasting(&error) => return self.hold_unreadable(&claim, &error),
@@ -121,9 +126,7 @@ impl Workshop {
             Unfinished::Sign(error) => JobError::Setup(error.to_string()),
         })?;
         claim.begin()?;
-        // A defect that one list brings to light must not keep the others waiting. What the job had is dropped with it.
-        catch_unwind(AssertUnwindSafe(|| self.perform(claim, arrival, order, progress)))
-            .unwrap_or(Err(JobError::Panicked))
+        caught(|| self.perform(claim, arrival, order, progress))
     }
 
     /// What the configuration says is to be done with an arrival, on a day on which its exchange is open.
@@ -156,7 +159,8 @@ impl Workshop {
         progress: &Progress,
         error: &JobError,
     ) -> Result<End, Unfinished> {
-        let next = after_failure(progress.tries, self.config().machine.work.tries, error.failure());
+        let tries = Tries { made: progress.tries, limit: self.config().machine.work.tries };
+        let next = after_failure(tries, error.failure(), random());
         let now = self.clock.now();
         let (verdict, reason, finished) = match &next {
             Next::Retry { .. } => (Verdict::InProgress, Reason::JobDeferred, None),
@@ -189,16 +193,29 @@ impl Workshop {
         Ok(self.log.append(&Record { detail: Some("claim lost".to_owned()), ..record })?)
     }
 
-    /// Without its description nobody knows its name, so there is no receipt.
-    fn hold_unreadable(&self, claim: &Claim<'_>, error: &SpoolError) -> Result<Tried, Unfinished> {
-        let reason = Reason::ArrivalUnreadable;
-        tracing::warn!(arrival = %claim.id(), %error, "arrival held");
+    /// What has its last receipt already gets no job.
+    fn set_aside(&self, claim: &Claim<'_>) -> Result<Tried, Unfinished> {
         let record = Record {
             institution: Some(claim.id().institution().to_string()),
             exchange: Some(claim.id().exchange().clone()),
             arrival: Some(claim.id().to_string()),
-            ..Record::new(Event::Job, Outcome::Failed)
+            detail: Some("had come to its end before; set aside".to_owned()),
+            ..Record::new(Event::Job, Outcome::Ok)
         };
+        let recorded = self.log.append(&record).map_err(Unfinished::from);
+        match recorded.and_then(|_| Ok(claim.set_aside()?)) {
+            Ok(()) => Ok(Tried { end: End::Repeated, kind: "none" }),
+            // The third of its kind: only an operator can know how.
+            Err(Unfinished::Spool(error @ SpoolError::Exists(_))) => self.hold_unreadable(claim, &error),
+            Err(error) => self.put_back(claim, error),
+        }
+    }
+
+    /// Without its description nobody knows its name, so there is no receipt.
+    fn hold_unreadable(&self, claim: &Claim<'_>, error: &SpoolError) -> Result<Tried, Unfinished> {
+        let reason = Reason::ArrivalUnreadable;
+        tracing::warn!(arrival = %claim.id(), %error, "arrival held");
+        let record = record_about(Event::Job, Outcome::Failed, claim.id());
         let recorded = self.log.append(&record.because(&reason)).map_err(Unfinished::from);
         let held = recorded.and_then(|()| Ok(claim.hold(&reason, &error.to_string())?));
         match held {
@@ -223,11 +240,93 @@ impl Workshop {
     }
 }
 
+/// A defect that one list brings to light must not keep the others waiting. What the job had is dropped with it.
+fn caught(job: impl FnOnce() -> Result<(), JobError>) -> Result<(), JobError> {
+    catch_unwind(AssertUnwindSafe(job)).unwrap_or(Err(JobError::Panicked))
+}
+
 /// Whether reading a description again would fail again.
-fn is_lasting(error: &SpoolError) -> bool {
+pub(super) fn is_lasting(error: &SpoolError) -> bool {
     error.is_not_found() || matches!(error, SpoolError::Unreadable { .. })
 }
 
 fn rows(progress: &Progress) -> Option<String> {
     Some(format!("rows in {}, rows out {}, tries {}", progress.rows_in?, progress.rows_out?, progress.tries))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Zone;
+    use super::*;
+    use crate::policy::arrival::State;
+    use crate::policy::job::Failure;
+
+    fn copy(zone: &Zone, from: &str, to: &str) {
+        let at = |state: &str| zone.folder.path().join("spool").join(state);
+        std::fs::create_dir(at(to)).unwrap();
+        for entry in std::fs::read_dir(at(from)).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), at(to).join(entry.file_name())).unwrap();
+        }
+    }
+
+    #[test]
+    fn an_arrival_that_lies_in_two_states_is_delivered_once_and_comes_to_an_end() {
+        for twin in ["incoming", "deferred", "hold"] {
+            let zone = Zone::new();
+            let arrival = zone.drop_list(b"insz\n1\n");
+            let id = arrival.id.to_string();
+            let from_incoming = Waiting { state: State::Incoming, id: arrival.id.clone() };
+            copy(&zone, &format!("incoming/{id}"), &format!("incoming/{id}.copy"));
+            assert_eq!(zone.workshop.work_on(&from_incoming).unwrap().end, End::Done, "{twin}");
+            copy(&zone, &format!("incoming/{id}.copy"), &format!("{twin}/{id}"));
+            let delivered =
+                |zone: &Zone| zone.events().iter().filter(|(event, ..)| *event == Event::Deliver).count();
+            let before = delivered(&zone);
+            if twin == "hold" {
+                assert!(zone.workshop.spool.release(&arrival.id).unwrap());
+            }
+            let state = if twin == "deferred" { State::Deferred } else { State::Incoming };
+            let again = Waiting { state, id: arrival.id.clone() };
+            assert_eq!(zone.workshop.work_on(&again).unwrap().end, End::Repeated, "{twin}");
+            assert_eq!(delivered(&zone), before, "{twin}");
+            assert_eq!(zone.receipt(&arrival).verdict, Verdict::Delivered);
+            assert_eq!(zone.state_of(&arrival), State::Done);
+            assert!(
+                zone.workshop.waiting().unwrap().is_empty()
+                    && zone.workshop.spool.claims().unwrap().is_empty()
+            );
+        }
+    }
+
+    #[test]
+    fn a_claim_whose_arrival_lies_where_it_has_to_go_takes_its_place() {
+        let zone = Zone::new();
+        let arrival = zone.drop_list(b"insz\n1\n");
+        let id = arrival.id.to_string();
+        copy(&zone, &format!("incoming/{id}"), &format!("hold/{id}"));
+        let claim = zone.workshop.spool.claim(State::Incoming, &arrival.id).unwrap().unwrap();
+        claim.hold(&Reason::JobFailed, "x").unwrap();
+        assert_eq!(zone.workshop.spool.hold_note(&arrival.id).unwrap().reason, Reason::JobFailed);
+        assert!(zone.workshop.spool.claims().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_claim_that_a_power_cut_left_in_incoming_too_is_put_back_once() {
+        let zone = Zone::new();
+        let arrival = zone.drop_list(b"insz\n1\n");
+        let id = arrival.id.to_string();
+        copy(&zone, &format!("incoming/{id}"), &format!("active/{id}.gone.00000001"));
+        zone.workshop.look_after_neighbours().unwrap();
+        assert!(zone.workshop.spool.claims().unwrap().is_empty(), "it is no claim any more");
+        assert_eq!(zone.work(&arrival), End::Done);
+        assert!(zone.workshop.waiting().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_job_that_panics_is_held_and_says_where_to_look() {
+        let error = caught(|| panic!("a defect that a list brings to light")).unwrap_err();
+        assert_eq!(error.failure(), Failure::Lasting(Reason::JobFailed));
+        assert!(error.to_string().contains("program log"), "{error}");
+    }
 }

@@ -23,7 +23,7 @@ fn kill_everywhere(daemon: Daemon) {
     let first = lists.next();
     site.disk.record();
     send(&mut site, &first);
-    model::check(&site, &[first.clone()], true).unwrap();
+    model::check(&site, std::slice::from_ref(&first), true).unwrap();
     let recording = site.disk.recorded();
     let steps = recording.steps.iter().filter(|step| step.who == Some(daemon)).count() as u64;
     let mut sent = vec![first];
@@ -38,7 +38,7 @@ fn kill_everywhere(daemon: Daemon) {
         }
         site.disk.heal();
         site.start_all();
-        model::check(&site, &[list.clone()], true)
+        model::check(&site, std::slice::from_ref(&list), true)
             .unwrap_or_else(|what| panic!("killed at operation {at}: {what}\n{}", site.zone.program_log()));
         sent.push(list);
     }

@@ -3,6 +3,7 @@
 
 #![expect(
     dead_code,
+    clippy::disallowed_methods,
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
@@ -12,6 +13,7 @@
 
 mod cuts;
 mod disk;
+mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod kills;

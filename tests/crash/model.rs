@@ -215,7 +215,7 @@ fn check_list(list: &List, found: &Found, log: &[Value], acknowledged: bool) -> 
 /// Every receipt has a signature that stock `ssh-keygen` accepts; one that is just being written may be a step ahead.
 fn check_signatures(site: &Site) -> Result<(), String> {
     let folder = site.zone.folder_of("receipts", "agency", EXCHANGE);
-    let last = names(&folder).into_iter().filter(|name| name.ends_with(".json")).next_back();
+    let last = names(&folder).into_iter().rfind(|name| name.ends_with(".json"));
     let Some(name) = last else { return Ok(()) };
     let mut text = String::new();
     let read = fs::File::open(folder.join(&name)).and_then(|mut file| file.read_to_string(&mut text));

@@ -22,11 +22,6 @@ impl SmallDisk {
         Some(Self(folder.to_owned()))
     }
 
-    /// Mounts it anew, with other options.
-    pub fn remount(&self, options: &str) {
-        run(Command::new("mount").arg("-o").arg(format!("remount,{options}")).arg(&self.0)).must_succeed();
-    }
-
     /// Bytes that are free, and files that can still be made.
     pub fn free(&self) -> (u64, u64) {
         let facts = rustix::fs::statvfs(&self.0).unwrap();

@@ -4,7 +4,6 @@ use std::fs;
 
 use rustix::process::Signal;
 
-use crate::harness::disk::SmallDisk;
 use crate::harness::observe::names;
 use crate::harness::{AN, Daemon, Zone};
 
@@ -70,30 +69,4 @@ file.close()
     assert!(!folder.exists(), "nothing of it is left to be gone on with");
     zone.sftp(AN, "put whole /pillar-3/in/list.csv.age").must_succeed();
     assert_eq!(zone.logged(&[("event", "publish"), ("outcome", "ok")]).len(), 1);
-}
-
-#[test]
-fn a_spool_that_takes_no_writing_refuses_cleanly_and_recovers_by_itself() {
-    let mut zone = Zone::lay_out();
-    let Some(disk) = SmallDisk::mount(&zone.spool(), "size=64m") else { return };
-    zone.configure("limits: {spool-reserve: 1 MiB}");
-    zone.start();
-    zone.put_here("list", zone.encrypt(LIST));
-    let waiting = zone.folder_of("outbox", "agency", "pillar-3").join("waiting.age");
-    fs::write(&waiting, "a result").unwrap();
-    zone.wait_for("a disk that nobody writes to", || {
-        let mut mount = std::process::Command::new("mount");
-        mount.args(["-o", "remount,ro"]).arg(zone.spool());
-        crate::harness::programs::run(&mut mount).succeeded().then_some(())
-    });
-    zone.sftp(AN, "put list /pillar-3/in/list.csv.age").must_fail();
-    zone.sftp(AN, "rm /pillar-3/out/waiting.age").must_fail();
-    assert!(waiting.exists());
-    zone.sftp(AN, "get /pillar-3/out/waiting.age").must_succeed();
-    let [line] = zone.logged(&[("event", "refuse")]).try_into().unwrap();
-    assert_eq!((&line["reason"], &line["outcome"]), (&"unavailable".into(), &"failed".into()));
-    disk.remount("rw");
-    zone.sftp(AN, "put list /pillar-3/in/list.csv.age").must_succeed();
-    zone.receipt("pillar-3", "list.csv.age", "delivered");
-    zone.sftp(AN, "rm /pillar-3/out/waiting.age").must_succeed();
 }

@@ -145,12 +145,13 @@ fn a_disk_without_room_for_files_turns_uploads_down_before_they_begin() {
 #[test]
 fn a_disk_that_is_full_to_the_last_byte_fails_cleanly_at_every_step() {
     let Some((zone, disk)) = zone_on("size=24m", "{spool-reserve: 0 B}") else { return };
-    let list = random_list(&zone, 3 * MIB);
-    zone.put_here("list.age", &list);
     // Between none at all and enough for all of it: the disk is full at another step each time.
     for left in
         [0, 4 << 10, 8 << 10, 64 << 10, 72 << 10, MIB, 3 * MIB, 3 * MIB + (4 << 10), 3 * MIB + (12 << 10)]
     {
+        // Encrypted anew each time: the same file again would be the same arrival.
+        let list = random_list(&zone, 3 * MIB);
+        zone.put_here("list.age", &list);
         fill(&zone, &disk, left);
         let uploaded = zone.sftp(AN, "put list.age /relay/in/list.age");
         let filler = zone.spool().join("filler");

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 
+use crate::cli::exit::EX_NOINPUT;
 use crate::host::evidence::examine::{Examination, examine};
 use crate::host::evidence::heads::Heads;
 use crate::host::evidence::{LogFolder, copies, read_text};
@@ -14,8 +15,6 @@ use crate::policy::signature::ZoneKey;
 
 /// The log is not as it was written.
 const BROKEN: u8 = 1;
-/// sysexits: what it should be checked with is not there.
-const EX_NOINPUT: u8 = 66;
 
 /// What to check, and against what.
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rustix::fs::{Access, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{Access, FileType, FlockOperation, Mode, OFlags, Stat};
 
 use super::LogError;
 use crate::policy::digest::sha256;
@@ -151,23 +151,17 @@ impl DayFile {
     }
 }
 
-/// Device and inode of a folder; none where there is none, or a link.
-pub(super) fn folder_identity(path: &Path) -> Option<(u64, u64)> {
-    let facts = rustix::fs::lstat(path).ok()?;
-    let is_folder = FileType::from_raw_mode(facts.st_mode) == FileType::Directory;
-    is_folder.then_some((facts.st_dev, facts.st_ino))
-}
-
-/// Whether another folder lies where `home` was, which the system's permissions open to this process, and containment, which
-/// was made for the one before, does not.
-pub(super) fn is_out_of_reach(path: &Path, home: Option<(u64, u64)>) -> bool {
-    let there = folder_identity(path);
-    let access = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
-    there.is_some()
-        && there != home
-        && rustix::fs::access(path, access).is_ok()
-        && rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .is_err_and(|error| error == rustix::io::Errno::ACCESS)
+/// Whether permission was denied although the system's permissions open the folder, and what has the file's name, to this
+/// process: then it is containment, which was made for the folder before. Its inode need not tell: a number that was given up is
+/// soon another folder's.
+pub(super) fn is_out_of_reach(folder: &Path, error: &LogError) -> bool {
+    let LogError::File { path, cause, .. } = error else { return false };
+    let is_folder = |facts: Stat| FileType::from_raw_mode(facts.st_mode) == FileType::Directory;
+    let (read, write) = (Access::READ_OK, Access::WRITE_OK);
+    cause.kind() == io::ErrorKind::PermissionDenied
+        && rustix::fs::lstat(folder).is_ok_and(is_folder)
+        && rustix::fs::access(folder, read | write | Access::EXEC_OK).is_ok()
+        && matches!(rustix::fs::access(path, read | write), Ok(()) | Err(rustix::io::Errno::NOENT))
 }
 
 /// One write, and the disk has it.

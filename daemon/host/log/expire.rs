@@ -12,34 +12,51 @@ use super::LogError;
 use crate::host::files;
 use crate::policy::retention::LogName;
 
-/// The log files in a folder that `wanted` names.
-pub(super) fn names(directory: &Path, wanted: impl Fn(&LogName) -> bool) -> Result<Vec<String>, LogError> {
+/// The log files in a folder.
+pub(super) fn names(directory: &Path) -> Result<Vec<String>, LogError> {
     let failed = |error: rustix::io::Errno| failure("list", directory, error.into());
     let listing = Dir::read_from(open(directory)?).map_err(failed)?;
     let mut names = Vec::new();
     for entry in listing {
         let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_str().ok().and_then(LogName::parse);
-        names.extend(name.filter(&wanted).map(|name| name.to_string()));
+        let name = entry.file_name().to_str().ok().filter(|name| LogName::parse(name).is_some());
+        names.extend(name.map(str::to_owned));
     }
     Ok(names)
 }
 
-/// The length and the SHA-256, in hex, of a file.
-pub(super) fn digest(directory: &Path, name: &str) -> Result<(u64, String), LogError> {
-    let path = directory.join(name);
-    let failed = |error| failure("read", &path, error);
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = rustix::fs::openat(open(directory)?, name, flags, Mode::empty());
-    let file = File::from(file.map_err(|error| failed(error.into()))?);
-    files::digest(file).map_err(failed)
+/// Whether the system would let this process remove a file: in a sticky folder, only whoever owns one of the two. What it would
+/// not is left to whom it lets, and not recorded as deleted.
+pub(super) fn may_remove(directory: &Path, name: &LogName) -> bool {
+    let Ok(folder) = open(directory) else { return false };
+    let file = rustix::fs::statat(&folder, name.to_string(), AtFlags::SYMLINK_NOFOLLOW);
+    let (Ok(folder), Ok(file)) = (rustix::fs::fstat(&folder), file) else { return false };
+    let user = rustix::process::geteuid();
+    let is_sticky = Mode::from_raw_mode(folder.st_mode).contains(Mode::SVTX);
+    !is_sticky || user.is_root() || [folder.st_uid, file.st_uid].contains(&user.as_raw())
 }
 
-/// Removes a file for good.
-pub(super) fn remove(directory: &Path, name: &str) -> Result<(), LogError> {
-    let failed = |error: rustix::io::Errno| failure("delete", &directory.join(name), error.into());
+/// The length and the SHA-256, in hex, of a file; none if it is gone.
+pub(super) fn digest(directory: &Path, name: &LogName) -> Result<Option<(u64, String)>, LogError> {
+    let path = directory.join(name.to_string());
+    let failed = |error| failure("read", &path, error);
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    match rustix::fs::openat(open(directory)?, name.to_string(), flags, Mode::empty()) {
+        Ok(file) => files::digest(File::from(file)).map(Some).map_err(failed),
+        Err(rustix::io::Errno::NOENT) => Ok(None),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+/// Removes a file for good; one that is not there is removed already, by another machine that shares the folder.
+pub(super) fn remove(directory: &Path, name: &LogName) -> Result<(), LogError> {
+    let failed =
+        |error: rustix::io::Errno| failure("delete", &directory.join(name.to_string()), error.into());
     let folder = open(directory)?;
-    rustix::fs::unlinkat(&folder, name, AtFlags::empty()).map_err(failed)?;
+    match rustix::fs::unlinkat(&folder, name.to_string(), AtFlags::empty()) {
+        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+        Err(error) => return Err(failed(error)),
+    }
     rustix::fs::fsync(&folder).map_err(failed)
 }
 

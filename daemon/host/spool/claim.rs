@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::expire::EXPIRED;
 use super::{
     Attempt, Directory, PAYLOAD, Spool, SpoolError, exists_or, random, read_arrival, read_json, to_json,
     write_durably,
@@ -127,10 +128,40 @@ impl Spool {
         let (active, incoming) = (self.state(State::Active), self.state(State::Incoming));
         let counted =
             active.directory(&own).attempt("open", || own.clone()).and_then(|folder| blame(&folder));
-        active.move_to(&own, incoming, &name).map_err(|error| exists_or(error, || name, "recover"))?;
+        let mut moved = active.move_to(&own, incoming, &name);
+        if moved == Err(Errno::EXIST) && self.is_there(State::Incoming, id)? {
+            self.set_aside(State::Incoming, &name, id)?;
+            moved = active.move_to(&own, incoming, &name);
+        }
+        moved.map_err(|error| exists_or(error, || name, "recover"))?;
         incoming.sync().and_then(|()| active.sync()).attempt("sync", || "incoming".to_owned())?;
         // An arrival that waits uncounted is better than one that nobody sees.
         counted
+    }
+
+    /// An arrival, and not just something of that name that is in the way.
+    fn is_there(&self, state: State, id: &ArrivalId) -> Result<bool, SpoolError> {
+        match self.arrival(state, id) {
+            Ok(_) => Ok(true),
+            Err(SpoolError::Unreadable { .. }) => Ok(false),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Of an arrival that lies in two states, as a broken file system or a hand-made copy leaves it: takes the one that does not
+    /// count out of the way. It goes when the retention of finished arrivals says so, and that is recorded then.
+    fn set_aside(&self, from: State, name: &str, id: &ArrivalId) -> Result<(), SpoolError> {
+        let (folder, done, aside) = (self.state(from), self.state(State::Done), format!("{id}{EXPIRED}"));
+        match folder.move_to(name, done, &aside) {
+            Ok(()) => {
+                tracing::warn!(arrival = %id, state = from.as_str(), "lay in two states; one was set aside")
+            }
+            // Nobody is in the way any more.
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(exists_or(error, || aside, "set aside")),
+        }
+        done.sync().and_then(|()| folder.sync()).attempt("sync", || aside)
     }
 
     fn own_name(&self, id: &ArrivalId) -> String {
@@ -189,6 +220,22 @@ impl<'a> Claim<'a> {
         self.make(BEGUN).map(drop)
     }
 
+    /// Whether the same arrival lies where it has come to its end already. That happens after a power cut on a file system
+    /// whose renames can come back half, and where somebody copied the folder.
+    pub fn has_ended_before(&self) -> Result<bool, SpoolError> {
+        for state in [State::Done, State::Refused] {
+            if self.spool().is_there(state, self.id())? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// To where what lay in two states waits for its removal: nothing is done with it any more.
+    pub fn set_aside(&self) -> Result<(), SpoolError> {
+        self.spool().set_aside(State::Active, &self.name, self.id())
+    }
+
     /// Delivered: to `done`. The notes of what was delivered go with it.
     pub fn finish(&self) -> Result<(), SpoolError> {
         self.settle()?;
@@ -223,7 +270,13 @@ impl<'a> Claim<'a> {
     fn move_on(&self, state: State) -> Result<(), SpoolError> {
         let name = self.id().to_string();
         let (active, target) = (self.spool().state(State::Active), self.spool().state(state));
-        match active.move_to(&self.name, target, &name) {
+        let mut moved = active.move_to(&self.name, target, &name);
+        let may_give_way = matches!(state, State::Incoming | State::Deferred | State::Hold);
+        if moved == Err(Errno::EXIST) && may_give_way && self.spool().is_there(state, self.id())? {
+            self.spool().set_aside(state, &name, self.id())?;
+            moved = active.move_to(&self.name, target, &name);
+        }
+        match moved {
             Err(error @ (Errno::EXIST | Errno::NOTEMPTY)) => return Err(exists_or(error, || name, "move")),
             moved => self.fenced(moved, "move", "")?,
         }

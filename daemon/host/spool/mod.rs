@@ -1,14 +1,15 @@
 //! The spool: the one interface between `serve` and `work`. One arrival is one folder, the folder it lies in is its state,
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
-//! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `folders` what an
-//! institution sees of the results, `index` what it still has in progress, `seen` what was here before, `space` whether there
-//! is room, `orphans` what a crash left.
+//! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `held` what an operator does,
+//! `folders` what an institution sees of the results, `index` what it still has in progress, `seen` what was here before,
+//! `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
 //! incoming | deferred | hold | done/‹id›/                 payload.age, arrival.json (+ tries.json, hold.json, result-….json)
 //! active/‹id›.‹node›.‹token›/                             the same, and what its job makes; the name says who has claimed it
-//! refused/‹id›/                                           arrival.json, no payload
+//! hold/‹id›.discard/                                      a held arrival on its way to refused
+//! refused/‹id›/                                           arrival.json, no payload (+ hold.json, discard.json, result-….json)
 //! outbox/‹institution›/‹exchange›/‹name›                  results to collect
 //! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival, and its signature
 //! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
@@ -16,7 +17,10 @@
 //! ```
 
 mod claim;
+mod error;
+mod expire;
 mod folders;
+mod held;
 mod index;
 mod nodes;
 mod orphans;
@@ -36,7 +40,11 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 use rustix::io::Errno;
 
 pub use self::claim::{Claim, HoldNote};
+use self::error::Attempt;
+pub use self::error::SpoolError;
+pub use self::expire::{Resting, Weight};
 pub use self::folders::{FileFacts, Stage};
+pub use self::held::{DiscardNote, Discarding};
 pub use self::index::Standing;
 pub use self::nodes::Heartbeat;
 pub use self::orphans::{Orphans, Swept};
@@ -48,7 +56,7 @@ pub use self::staging::Delivered;
 use super::directory::Directory;
 use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::lease::{Claimed, Owner};
-use crate::policy::path::{Name, Slug};
+use crate::policy::path::Slug;
 
 /// The encrypted file of an arrival.
 const PAYLOAD: &str = "payload.age";
@@ -56,78 +64,6 @@ const PAYLOAD: &str = "payload.age";
 const ARRIVAL: &str = "arrival.json";
 /// Descriptions larger than this were not written by us.
 const DESCRIPTION_MAX: u64 = 64 * 1024;
-
-/// What went wrong in the spool.
-#[derive(Debug, thiserror::Error)]
-pub enum SpoolError {
-    /// The spool is not fit for use; the operator must do something.
-    #[error("{0}")]
-    Unfit(String),
-    /// A system call failed.
-    #[error("spool: cannot {attempted} {what}: {cause}")]
-    Io {
-        /// What was attempted.
-        attempted: &'static str,
-        /// With which file or folder, relative to the spool.
-        what: String,
-        /// Why it failed.
-        cause: std::io::Error,
-    },
-    /// Another session or process holds it.
-    #[error("spool: {0} is in use")]
-    Busy(String),
-    /// Another process has taken the arrival over; nothing more can be done with it here.
-    #[error("spool: the claim on {0} is lost to another process")]
-    Lost(String),
-    /// There is already one of that name.
-    #[error("spool: {0} is already there")]
-    Exists(String),
-    /// A description cannot be read as what it should be.
-    #[error("spool: {what} cannot be read: {cause}")]
-    Unreadable {
-        /// The file, relative to the spool.
-        what: String,
-        /// What the reader said.
-        cause: String,
-    },
-}
-
-impl SpoolError {
-    /// There is no upload of that name.
-    pub fn none(name: &Name) -> Self {
-        Self::Io { attempted: "find", what: name.to_string(), cause: Errno::NOENT.into() }
-    }
-
-    /// Whether there was no room, or no quota, for what was attempted, which can be tried again. What could not be made durable
-    /// for that is lost all the same.
-    pub fn is_full(&self) -> bool {
-        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, Self::Io { cause, attempted, .. }
-            if matches!(cause.kind(), StorageFull | QuotaExceeded) && *attempted != "sync")
-    }
-
-    /// Whether the thing asked for is simply not there.
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Io { cause, .. } if cause.kind() == std::io::ErrorKind::NotFound)
-    }
-}
-
-/// Names the attempt in an error.
-trait Attempt<T> {
-    fn attempt(self, attempted: &'static str, what: impl FnOnce() -> String) -> Result<T, SpoolError>;
-}
-
-impl<T> Attempt<T> for rustix::io::Result<T> {
-    fn attempt(self, attempted: &'static str, what: impl FnOnce() -> String) -> Result<T, SpoolError> {
-        self.map_err(|errno| SpoolError::Io { attempted, what: what(), cause: errno.into() })
-    }
-}
-
-impl<T> Attempt<T> for std::io::Result<T> {
-    fn attempt(self, attempted: &'static str, what: impl FnOnce() -> String) -> Result<T, SpoolError> {
-        self.map_err(|cause| SpoolError::Io { attempted, what: what(), cause })
-    }
-}
 
 /// An open spool. All its calls block.
 #[derive(Debug)]
@@ -354,6 +290,12 @@ fn read_arrival(folder: &Directory, id: &ArrivalId) -> Result<Arrival, SpoolErro
             cause: format!("it describes {}", arrival.id),
         })
     }
+}
+
+/// Of what only `work` may say, in a folder that `serve` can write too: its own, or root's, who can do everything anyway (what an
+/// operator did, or a backup restored).
+fn is_ours(facts: &rustix::fs::Stat) -> bool {
+    facts.st_uid == 0 || facts.st_uid == rustix::process::geteuid().as_raw()
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(folder: &Directory, name: &str) -> Result<T, SpoolError> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::folders::is_unfinished;
 use super::partial::UNSAFE;
 use super::publish::remove_arrival;
+use super::seen::SEEN;
 use super::{Attempt, Directory, PAYLOAD, Spool, SpoolError};
 use crate::policy::arrival::State;
 use crate::policy::path::{Name, Slug};
@@ -46,18 +47,12 @@ impl Spool {
         with_receipts: bool,
     ) -> Result<Vec<Swept>, SpoolError> {
         let (mut swept, mut seen) = (Vec::new(), HashMap::new());
-        let mut is_old = |path: &str, looks: Looks| {
-            let since =
-                orphans.seen.get(path).filter(|(before, _)| *before == looks).map_or(now, |(_, at)| *at);
-            if seen.len() < WATCHED_MAX {
-                seen.insert(path.to_owned(), (looks, since));
-            }
-            now.saturating_duration_since(since) >= AFTER
-        };
+        let mut is_old = orphans.watch(&mut seen, now);
         let swept_all = self
             .sweep_partials(&mut swept, &mut is_old)
             .and_then(|()| self.sweep_refusals(&mut swept, &mut is_old))
             .and_then(|()| if with_receipts { self.sweep_receipts(&mut swept, &mut is_old) } else { Ok(()) });
+        drop(is_old);
         if !with_receipts {
             // They were not looked at, and are not forgotten.
             let receipts = orphans.seen.drain().filter(|(path, _)| path.starts_with("receipts/"));
@@ -65,6 +60,33 @@ impl Spool {
         }
         orphans.seen = seen;
         swept_all.map(|()| swept)
+    }
+
+    /// Likewise what `work` makes: receipts, and the markers of what was seen, which nobody else may remove.
+    pub fn sweep_papers(&self, orphans: &mut Orphans, now: Instant) -> Result<Vec<Swept>, SpoolError> {
+        let (mut swept, mut seen) = (Vec::new(), HashMap::new());
+        let mut is_old = orphans.watch(&mut seen, now);
+        let swept_all = self
+            .sweep_receipts(&mut swept, &mut is_old)
+            .and_then(|()| self.sweep_markers(&mut swept, &mut is_old));
+        drop(is_old);
+        orphans.seen = seen;
+        swept_all.map(|()| swept)
+    }
+
+    fn sweep_markers(
+        &self,
+        swept: &mut Vec<Swept>,
+        is_old: &mut impl FnMut(&str, Looks) -> bool,
+    ) -> Result<(), SpoolError> {
+        // Not there before `work` ran once.
+        let Ok(markers) = self.top.directory(SEEN) else { return Ok(()) };
+        for part in entries(&markers, SEEN)? {
+            if let Ok(folder) = markers.directory(&part) {
+                sweep_unfinished(&folder, &format!("{SEEN}/{part}"), swept, is_old)?;
+            }
+        }
+        Ok(())
     }
 
     fn sweep_partials(
@@ -156,19 +178,45 @@ impl Spool {
             let Ok(of_institution) = self.receipts.directory(&institution) else { continue };
             for exchange in entries(&of_institution, &institution)? {
                 let Ok(folder) = of_institution.directory(&exchange) else { continue };
-                let names = entries(&folder, &exchange)?;
-                for name in names.into_iter().filter(|name| is_unfinished(name)) {
-                    let path = format!("receipts/{institution}/{exchange}/{name}");
-                    let looks = folder.stat(&name).map(|facts| looks(&facts));
-                    if looks.is_ok_and(|looks| is_old(&path, looks)) && folder.remove_if_there(&name).is_ok()
-                    {
-                        swept.push(Swept::Rubble(path));
-                    }
-                }
+                sweep_unfinished(&folder, &format!("receipts/{institution}/{exchange}"), swept, is_old)?;
             }
         }
         Ok(())
     }
+}
+
+impl Orphans {
+    /// Says of something whether it has looked so for long enough. Fills `seen`, which takes the place of what was seen before.
+    fn watch(
+        &self,
+        seen: &mut HashMap<String, (Looks, Instant)>,
+        now: Instant,
+    ) -> impl FnMut(&str, Looks) -> bool {
+        move |path, looks| {
+            let since = self.seen.get(path).filter(|(before, _)| *before == looks).map_or(now, |(_, at)| *at);
+            if seen.len() < WATCHED_MAX {
+                seen.insert(path.to_owned(), (looks, since));
+            }
+            now.saturating_duration_since(since) >= AFTER
+        }
+    }
+}
+
+/// What was to take the place of another file of a folder, and was not completed.
+fn sweep_unfinished(
+    folder: &Directory,
+    at: &str,
+    swept: &mut Vec<Swept>,
+    is_old: &mut impl FnMut(&str, Looks) -> bool,
+) -> Result<(), SpoolError> {
+    for name in entries(folder, at)?.into_iter().filter(|name| is_unfinished(name)) {
+        let path = format!("{at}/{name}");
+        let looks = folder.stat(&name).map(|facts| looks(&facts));
+        if looks.is_ok_and(|looks| is_old(&path, looks)) && folder.remove_if_there(&name).is_ok() {
+            swept.push(Swept::Rubble(path));
+        }
+    }
+    Ok(())
 }
 
 /// How the folder of an upload looks, if that is not how one looks that can be gone on with.
@@ -244,6 +292,26 @@ mod tests {
         assert_eq!(std::fs::read_dir(at("partial/a.a")).unwrap().count(), 1);
         assert_eq!(std::fs::read_dir(at("refused")).unwrap().count(), 0);
         assert_eq!(std::fs::read_dir(at("receipts/a/a")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_crash_of_work_left_goes_too_and_markers_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let (spool, ..) = spool(folder.path());
+        for path in ["seen/0a", "receipts/a/a"] {
+            let at = |name: &str| folder.path().join(path).join(name);
+            std::fs::create_dir_all(at("")).unwrap();
+            for name in [".0123456789abcdef.new", "kept.json"] {
+                std::fs::write(at(name), "{}").unwrap();
+            }
+        }
+        let (mut orphans, start) = (Orphans::default(), Instant::now());
+        let sweep =
+            |after| spool.sweep_papers(&mut orphans, start + Duration::from_secs(after)).unwrap().len();
+        assert_eq!([0, 29, 30, 60].map(sweep), [0, 0, 2, 0]);
+        for path in ["seen/0a/kept.json", "receipts/a/a/kept.json"] {
+            assert!(folder.path().join(path).exists(), "{path}");
+        }
     }
 
     #[test]

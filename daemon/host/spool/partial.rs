@@ -8,7 +8,6 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock, fstat};
@@ -16,7 +15,7 @@ use rustix::io::Errno;
 
 use super::space::{Growth, Space};
 use super::{Attempt, Directory, FileFacts, PAYLOAD, Spool, SpoolError, Stage};
-use crate::host::files::read_full_at;
+use crate::host::files::{digest, read_full_at};
 use crate::policy::path::{Name, Slug};
 
 /// Beside a file whose bytes may not be what was written. The system tells of bytes that it could not put on the disk once:
@@ -142,13 +141,12 @@ impl Spool {
             .collect())
     }
 
-    /// Removes the uploads that nobody has written to for longer than `kept`, each after `record` has recorded it and
-    /// agreed.
+    /// Removes the uploads that nobody has written to for too long, each after `record` has recorded it, with the SHA-256 of what
+    /// is there, and agreed.
     pub fn expire_partials(
         &self,
-        now: Timestamp,
-        kept: Duration,
-        record: impl Fn(&Slug, &Slug, &FileFacts) -> bool,
+        is_due: impl Fn(&Slug, Timestamp) -> bool,
+        record: impl Fn(&Slug, &Slug, &FileFacts, String) -> bool,
     ) -> Result<(), SpoolError> {
         for pair in self.partial.entries().attempt("list", || "partial".to_owned())? {
             let Some((institution, exchange)) = pair.name.split_once('.') else { continue };
@@ -156,19 +154,26 @@ impl Spool {
                 continue;
             };
             for facts in self.partials_facts(&institution, &exchange)? {
-                let age = now.as_second().saturating_sub(facts.mtime);
-                if age <= i64::try_from(kept.as_secs()).unwrap_or(i64::MAX) {
+                let is_due = |facts: &FileFacts| {
+                    is_due(&exchange, Timestamp::from_second(facts.mtime).unwrap_or(Timestamp::MAX))
+                };
+                if !is_due(&facts) {
                     continue;
                 }
-                match self.open_partial(&institution, &exchange, &facts.name) {
-                    Ok(Some(partial)) if record(&institution, &exchange, &facts) => {
-                        if let Err(error) = partial.remove() {
-                            // The others have their turn all the same.
-                            tracing::error!(%error, "an expired upload could not be removed");
-                        }
-                    }
-                    Ok(Some(_) | None) | Err(SpoolError::Busy(_)) => {}
+                let held = match self.open_partial(&institution, &exchange, &facts.name) {
+                    Ok(Some(partial)) => partial,
+                    Ok(None) | Err(SpoolError::Busy(_)) => continue,
                     Err(error) => return Err(error),
+                };
+                // Somebody may have gone on with it before it was held here.
+                let facts = facts_in(&held.parent, &facts.name).filter(is_due);
+                let digested = held.file.try_clone().and_then(digest).attempt("read", || pair.name.clone());
+                let (Some(facts), (_, sha256)) = (facts, digested?) else { continue };
+                if record(&institution, &exchange, &facts, sha256)
+                    && let Err(error) = held.remove()
+                {
+                    // The others have their turn all the same.
+                    tracing::error!(%error, "an expired upload could not be removed");
                 }
             }
         }

@@ -7,10 +7,10 @@ use std::io::Write;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustix::fs::{FileType, Mode, Stat, Timespec, Timestamps, futimens};
+use rustix::fs::{FileType, Mode, Timespec, Timestamps, futimens};
 use rustix::io::Errno;
 
-use super::{Attempt, Directory, Spool, SpoolError, random, read_json, to_json};
+use super::{Attempt, Directory, Spool, SpoolError, is_ours, random, read_json, to_json};
 use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::replay::Marker;
 
@@ -186,11 +186,6 @@ fn open_or_make(parent: &Directory, name: &str) -> rustix::io::Result<Directory>
         Err(Errno::NOENT) => parent.make_with_mode(name, FOLDER_MODE),
         other => other,
     }
-}
-
-/// Its own, or root's, who can do everything anyway: what an operator did, or a backup restored.
-fn is_ours(facts: &Stat) -> bool {
-    facts.st_uid == 0 || facts.st_uid == rustix::process::geteuid().as_raw()
 }
 
 fn read(folder: &Directory, place: &Place) -> Result<Option<Seen>, SpoolError> {

@@ -24,17 +24,19 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 
-use rustix::fs::{Timespec, Timestamps, futimens};
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, futimens};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::claim::{BEGUN, Claim};
-use super::{Attempt, Directory, PAYLOAD, SpoolError, random, read_json, to_json};
+use super::{Attempt, Directory, PAYLOAD, SpoolError, is_ours, random, read_json, to_json};
 use crate::policy::path::{Name, Slug};
 use crate::policy::receipt::{Content, Delivery};
 
 const RESULT: &str = "result-";
 const RECEIPT: &str = "receipt-";
+const NOW: Timestamps = Timestamps { last_access: NOW_SPEC, last_modification: NOW_SPEC };
+const NOW_SPEC: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
 
 /// A result that its receiver has, and what its receipt says of the job that made it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +78,10 @@ impl Claim<'_> {
         let name = self.staged(receiver, ".age");
         self.remove(&name)?;
         let (active, at) = (self.active(), |file: &str| self.at(file));
-        self.fenced(active.link(&at(PAYLOAD), active, &at(&name)), "link", &name)
+        self.fenced(active.link(&at(PAYLOAD), active, &at(&name)), "link", &name)?;
+        // How long a result is kept counts from its delivery, and the link still has the time of its upload.
+        let file = self.fenced(active.file_to_write(&at(&name)), "open", &name)?;
+        futimens(file, &NOW).attempt("set the time of", || name)
     }
 
     /// Puts a staged result into the receiver's outbox, durably; `Exists` where there is one of that name.
@@ -141,6 +146,7 @@ impl Claim<'_> {
     /// Leaves nothing that a try has made but the notes of what was delivered.
     pub(super) fn settle(&self) -> Result<(), SpoolError> {
         let mut names = self.names()?;
+        self.drop_foreign_notes(&mut names)?;
         let mut is_undone = false;
         for note in names.clone().iter().filter(|name| base_of(name, ".json").is_some()) {
             let base = note.trim_end_matches(".json");
@@ -155,10 +161,25 @@ impl Claim<'_> {
         if is_undone {
             self.folder().sync().attempt("sync", || self.id().to_string())?;
         }
-        let is_ours = |name: &&String| {
+        let is_made = |name: &&String| {
             name.starts_with(RESULT) || name.starts_with(RECEIPT) || name.ends_with(".new") || *name == BEGUN
         };
-        names.iter().filter(is_ours).try_for_each(|name| self.remove(name))
+        names.iter().filter(is_made).try_for_each(|name| self.remove(name))
+    }
+
+    /// A note says that its receiver has the result, and a receipt will say so too: only `work` may write one, and not `serve`,
+    /// which can write into the folder.
+    fn drop_foreign_notes(&self, names: &mut BTreeSet<String>) -> Result<(), SpoolError> {
+        for note in names.clone().iter().filter(|name| base_of(name, ".json").is_some()) {
+            let facts = self.fenced(self.folder().stat(note), "examine", note)?;
+            if !is_ours(&facts) {
+                let user = facts.st_uid;
+                tracing::error!(arrival = %self.id(), note, user, "a note of a delivery is not this program's and is not believed");
+                self.remove(note)?;
+                names.remove(note);
+            }
+        }
+        Ok(())
     }
 
     /// Of a result with a note: whether it is the receiver's. If it was not, it never will be.
@@ -245,6 +266,11 @@ impl Claim<'_> {
     pub fn is_lost(&self) -> bool {
         matches!(self.active().stat(self.name()), Err(Errno::NOENT))
     }
+}
+
+/// Whether a file's name is that of a note about a result.
+pub(super) fn is_note(name: &str) -> bool {
+    base_of(name, ".json").is_some()
 }
 
 fn base_of<'a>(name: &'a str, ending: &str) -> Option<&'a str> {

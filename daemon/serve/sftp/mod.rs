@@ -1,6 +1,6 @@
 //! One SFTP session (version 3, draft-ietf-secsh-filexfer-02) on one channel: takes the channel's bytes, answers requests.
 //! `framing` cuts packets, `decode` reads them, `requests` decides and performs the cold ones, `transfer` the hot ones; `opening`
-//! is how an upload begins, `upload` one file coming in, `question` whether it is for this zone, `publish` how it becomes an
+//! is how an upload begins, `upload` one file coming in, `running_hash` its digest, `question` whether it is for this zone, `publish` how it becomes an
 //! arrival, `renaming` how it gets another name, `collision` which one, `grace` what happens to a client that does not hear of a
 //! refusal, `removal` what leaves again, `download` answers reads from `buffers`, `attributes` what is set; `tree` says what is
 //! where, `handles` what is open, `extensions` what OpenSSH added, `reply` encodes. This code may wait for the disk, never for
@@ -22,6 +22,7 @@ mod removal;
 mod renaming;
 mod reply;
 mod requests;
+mod running_hash;
 mod transfer;
 mod tree;
 mod upload;

@@ -170,6 +170,10 @@ fn status_code(reason: &Reason) -> StatusCode {
         | Reason::JobFailed
         | Reason::JobDeferred
         | Reason::TriesExhausted
+        | Reason::JobTooLong
+        | Reason::ResultTooLarge
+        | Reason::JobMemory
+        | Reason::Discarded
         | Reason::ArrivalUnreadable
         | Reason::SameContentAgain { .. }
         | Reason::SameContentElsewhere

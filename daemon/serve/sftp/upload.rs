@@ -5,13 +5,12 @@ use std::fs::File;
 use std::ops::ControlFlow;
 
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 use tokio::task::block_in_place;
 
 use super::opening::require_room;
+use super::running_hash::{RunningHash, hash_of};
 use crate::host::files::read_full_at;
 use crate::host::spool::{FileFacts, Partial, Spool, SpoolError, Stage};
-use crate::policy::digest::hex;
 use crate::policy::envelope::Envelope;
 use crate::policy::path::{Name, Slug};
 use crate::policy::question::{Known, Unasked, judge};
@@ -369,48 +368,6 @@ impl From<SpoolError> for WriteFault {
         }
         Self::Spool(error)
     }
-}
-
-/// SHA-256 along the way, as long as writes come in order.
-#[derive(Debug)]
-struct RunningHash {
-    hasher: Option<Sha256>,
-    taken: u64,
-}
-
-impl Default for RunningHash {
-    fn default() -> Self {
-        Self { hasher: Some(Sha256::new()), taken: 0 }
-    }
-}
-
-impl RunningHash {
-    fn lost() -> Self {
-        Self { hasher: None, taken: 0 }
-    }
-
-    fn update(&mut self, offset: u64, bytes: &[u8]) {
-        match &mut self.hasher {
-            Some(hasher) if offset == self.taken => {
-                hasher.update(bytes);
-                self.taken += bytes.len() as u64;
-            }
-            _ => self.hasher = None,
-        }
-    }
-
-    fn finish(&self, size: u64) -> Option<String> {
-        self.hasher.as_ref().filter(|_| self.taken == size).map(|hasher| hex(&hasher.clone().finalize()))
-    }
-}
-
-fn hash_of(partial: &Partial) -> Result<String, SpoolError> {
-    let mut hasher = Sha256::new();
-    partial.read_through(|bytes| {
-        hasher.update(bytes);
-        ControlFlow::Continue(())
-    })?;
-    Ok(hex(&hasher.finalize()))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::host::evidence::examine::{Examination, examine};
 use crate::host::log::AccessLog;
 use crate::policy::chain::Damage;
 use crate::policy::path::Slug;
+use crate::policy::trust::Leave;
 
 const SERVE: &str = "2026-11-21.serve.test.jsonl";
 const NOON: &str = "2026-11-21T12:00:00Z";
@@ -46,7 +47,8 @@ impl Zone {
         let node = Slug::parse("test").unwrap();
         let log =
             AccessLog::open(&self.log_folder(), &node, "serve", Clock::fixed(time.parse().unwrap())).unwrap();
-        log.expire(31).unwrap()
+        let deleted = log.expire(Leave::at(time), 31).unwrap();
+        deleted.iter().map(ToString::to_string).collect()
     }
 
     fn seal(&self) -> Vec<String> {

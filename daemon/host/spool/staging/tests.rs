@@ -341,3 +341,18 @@ fn a_claimed_arrival_is_found_by_its_id_whoever_has_it() {
         assert!(case.other.payload_of(&found).is_some());
     }
 }
+
+#[test]
+fn a_note_that_another_user_wrote_is_not_believed() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let case = Case::new();
+    let planted = case.path("incoming").join(case.arrival.id.to_string()).join("result-agency.feed.json");
+    std::fs::write(&planted, serde_json::to_vec(&delivered("00")).unwrap()).unwrap();
+    std::os::unix::fs::chown(&planted, Some(12_345), None).unwrap();
+    let claim = case.claim(&case.one);
+    assert_eq!(claim.deliveries().unwrap(), []);
+    claim.release().unwrap();
+    assert!(!planted.exists());
+}
