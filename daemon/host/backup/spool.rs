@@ -40,6 +40,8 @@ pub(super) fn copy(
     };
     for name in tops.iter().filter(is_other) {
         taking.tree(spool, &shelf, name, DEPTH)?;
+        // Unless it is a file.
+        taking.file(spool, &shelf, name)?;
     }
     let arrivals = taking.arrivals(spool, &shelf)?;
     for name in AFTER_ARRIVALS.iter().filter(|name| tops.iter().any(|top| top == *name)) {
@@ -309,6 +311,7 @@ mod tests {
             &format!("spool/hold/{discarding}.discard/payload.age"),
             &format!("spool/refused/{id}.new/arrival.json"),
             "spool/seen/ab/abcdef",
+            "spool/note.json",
             "spool/outbox/city/relay/list.age",
             "spool/outbox/city/relay/.0123456789abcdef.new",
             "spool/partial/agency.relay/list.age/payload.age",
@@ -320,6 +323,7 @@ mod tests {
         let wanted = [
             format!("spool/done/{id}/payload.age"),
             format!("spool/hold/{discarding}/payload.age"),
+            "spool/note.json".to_owned(),
             "spool/outbox/city/relay/list.age".to_owned(),
             "spool/seen/ab/abcdef".to_owned(),
         ];
