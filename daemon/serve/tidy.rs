@@ -14,25 +14,19 @@ use crate::policy::record::{Event, Outcome, Record};
 const EVERY: Duration = Duration::from_secs(10);
 /// How often the log is asked whether it can be reached at all.
 const LOG_EVERY: Duration = Duration::from_secs(1);
-/// Among the receipts, which may be many, it is looked for in so many sweeps in a row, at the start and then in every round of
-/// so many.
-const RECEIPTS_FIRST: u32 = 6;
-const RECEIPTS_EVERY: u32 = 60;
-
 /// Sweeps now and then.
 pub(super) async fn go_on(server: Arc<Server>) {
     let mut ticks = tokio::time::interval(EVERY);
     let orphans = Arc::new(Mutex::new(Orphans::default()));
-    for round in (0..RECEIPTS_FIRST).chain((RECEIPTS_FIRST..RECEIPTS_EVERY).cycle()) {
+    loop {
         ticks.tick().await;
         let (server, orphans) = (Arc::clone(&server), Arc::clone(&orphans));
-        let with_receipts = !(RECEIPTS_FIRST..RECEIPTS_EVERY - RECEIPTS_FIRST).contains(&round);
         let done = spawn_blocking(move || {
             if let Some(fault) = measure(&server) {
                 tracing::warn!(fault, "uploads are turned down");
             }
             let mut orphans = orphans.lock().unwrap_or_else(PoisonError::into_inner);
-            match server.spool.sweep(&mut orphans, Instant::now(), with_receipts) {
+            match server.spool.sweep(&mut orphans, Instant::now()) {
                 Ok(swept) => swept.into_iter().for_each(|swept| tell(&server, swept)),
                 Err(error) => tracing::error!(%error, "what a crash left half-made could not be looked for"),
             }

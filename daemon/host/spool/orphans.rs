@@ -37,26 +37,14 @@ pub enum Swept {
 }
 
 impl Spool {
-    /// Removes the orphans that were seen unchanged long enough before `now`. `with_receipts` looks among the receipts too,
-    /// which are many.
-    pub fn sweep(
-        &self,
-        orphans: &mut Orphans,
-        now: Instant,
-        with_receipts: bool,
-    ) -> Result<Vec<Swept>, SpoolError> {
+    /// Removes the orphans among uploads and refusals that were seen unchanged long enough before `now`.
+    pub fn sweep(&self, orphans: &mut Orphans, now: Instant) -> Result<Vec<Swept>, SpoolError> {
         let (mut swept, mut seen) = (Vec::new(), HashMap::new());
         let mut is_old = orphans.watch(&mut seen, now);
         let swept_all = self
             .sweep_partials(&mut swept, &mut is_old)
-            .and_then(|()| self.sweep_refusals(&mut swept, &mut is_old))
-            .and_then(|()| if with_receipts { self.sweep_receipts(&mut swept, &mut is_old) } else { Ok(()) });
+            .and_then(|()| self.sweep_refusals(&mut swept, &mut is_old));
         drop(is_old);
-        if !with_receipts {
-            // They were not looked at, and are not forgotten.
-            let receipts = orphans.seen.drain().filter(|(path, _)| path.starts_with("receipts/"));
-            seen.extend(receipts);
-        }
         orphans.seen = seen;
         swept_all.map(|()| swept)
     }
@@ -262,7 +250,7 @@ mod tests {
     fn sweeps(spool: &Spool, seconds: &[u64]) -> Vec<usize> {
         let (mut orphans, start) = (Orphans::default(), Instant::now());
         let sweep =
-            |after: &u64| spool.sweep(&mut orphans, start + Duration::from_secs(*after), true).unwrap().len();
+            |after: &u64| spool.sweep(&mut orphans, start + Duration::from_secs(*after)).unwrap().len();
         seconds.iter().map(sweep).collect()
     }
 
@@ -271,13 +259,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (spool, slug, name) = spool(folder.path());
         let at = |path: &str| folder.path().join(path);
-        for path in ["partial/a.a/empty.age", "partial/a.a/described.age", "refused/x.new", "receipts/a/a"] {
+        for path in ["partial/a.a/empty.age", "partial/a.a/described.age", "refused/x.new"] {
             std::fs::create_dir_all(at(path)).unwrap();
         }
         std::fs::write(at("partial/a.a/described.age/arrival.json"), "{}").unwrap();
         std::fs::write(at("refused/x.new/.0123456789abcdef.new"), "{").unwrap();
-        std::fs::write(at("receipts/a/a/.0123456789abcdef.new"), "{").unwrap();
-        std::fs::write(at("receipts/a/a/kept.json"), "{}").unwrap();
         drop(spool.create_partial(&slug, &slug, &Name::parse("nothing.age").unwrap()).unwrap());
         let mut partial = spool.create_partial(&slug, &slug, &name).unwrap();
         partial.write_at(b"content", 0).unwrap();
@@ -285,12 +271,11 @@ mod tests {
         drop(partial);
         assert!(!spool.has_partials(&slug, &slug, 2).unwrap(), "rubble is no upload");
         assert!(spool.has_partials(&slug, &slug, 1).unwrap());
-        assert_eq!(sweeps(&spool, &[0, 15, 29, 31, 45]), [0, 0, 0, 6, 0]);
+        assert_eq!(sweeps(&spool, &[0, 15, 29, 31, 45]), [0, 0, 0, 5, 0]);
         let left = std::fs::read_dir(at("partial/a.a/list.age")).unwrap().count();
         assert_eq!((left, spool.partials_facts(&slug, &slug).unwrap().len()), (1, 1), "the upload stays");
         assert_eq!(std::fs::read_dir(at("partial/a.a")).unwrap().count(), 1);
         assert_eq!(std::fs::read_dir(at("refused")).unwrap().count(), 0);
-        assert_eq!(std::fs::read_dir(at("receipts/a/a")).unwrap().count(), 1);
     }
 
     #[test]
@@ -325,7 +310,7 @@ mod tests {
         for at in [0, 20, 40] {
             let moment = folder.path().join(format!("partial/a.a/list.age/.{at:016x}.new"));
             std::fs::write(moment, "").unwrap();
-            let swept = spool.sweep(&mut orphans, start + Duration::from_secs(at), true).unwrap();
+            let swept = spool.sweep(&mut orphans, start + Duration::from_secs(at)).unwrap();
             assert_eq!(swept, [], "after {at} s");
             // Times of file systems go in steps.
             std::thread::sleep(Duration::from_millis(1100));
@@ -341,8 +326,8 @@ mod tests {
         partial.folder.create(UNSAFE).unwrap();
         drop(partial);
         let (mut orphans, start) = (Orphans::default(), Instant::now());
-        assert_eq!(spool.sweep(&mut orphans, start, true).unwrap(), []);
-        let swept = spool.sweep(&mut orphans, start + AFTER, true).unwrap();
+        assert_eq!(spool.sweep(&mut orphans, start).unwrap(), []);
+        let swept = spool.sweep(&mut orphans, start + AFTER).unwrap();
         assert_eq!(swept, [Swept::Failed(slug.clone(), slug, name)]);
         assert_eq!(std::fs::read_dir(folder.path().join("partial/a.a")).unwrap().count(), 0);
     }
