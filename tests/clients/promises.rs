@@ -50,19 +50,21 @@ pub fn what_is_uploaded_arrives_unchanged_and_is_collected_unchanged(client: &dy
 
 pub fn an_upload_by_temporary_name_is_published_by_the_rename_only(client: &dyn Client) {
     let zone = Zone::new();
-    let content = medium(&zone);
+    // Each file is its own: the same under another name would be no new arrival.
+    let (content, other) = (medium(&zone), small(&zone, 1));
     zone.put_here("local.age", &content);
+    zone.put_here("other.age", &other);
     let temporary = "/relay/in/list.age.part";
     all_ok(&client.run(&zone, AN, &[step(Kind::Put, "local.age", temporary)]));
     assert_eq!(zone.accepted(), 0, "a temporary name publishes nothing");
     let again = [
-        step(Kind::Put, "local.age", "/relay/in/other.age.part"),
+        step(Kind::Put, "other.age", "/relay/in/other.age.part"),
         step(Kind::Rename, "/relay/in/other.age.part", "/relay/in/other.age"),
         // This one lies there since the session before.
         step(Kind::Rename, temporary, "/relay/in/list.age"),
     ];
     all_ok(&client.run(&zone, AN, &again));
-    let both = expected(&[("list.age", &content), ("other.age", &content)]);
+    let both = expected(&[("list.age", &content), ("other.age", &other)]);
     assert_eq!(delivered(&zone, AN, "relay", 2), both);
     assert_eq!(zone.partials(), Vec::<String>::new());
 }
@@ -71,7 +73,9 @@ pub fn an_upload_by_temporary_name_is_published_by_the_rename_only(client: &dyn 
 pub fn resumes_an_interrupted_upload(client: &dyn Client) {
     let zone = Zone::new();
     let content = medium(&zone);
-    for name in ["list.age", "other.age.part"] {
+    // A shorter payload is another file.
+    let other = &content[..content.len() - 1];
+    for (name, content) in [("list.age", &content[..]), ("other.age.part", other)] {
         zone.put_here("half", &content[..content.len() / 2]);
         // A connection that is lost before CLOSE, under a final and under a temporary name.
         let script = format!(
@@ -83,14 +87,15 @@ pub fn resumes_an_interrupted_upload(client: &dyn Client) {
     }
     let mut damaged = content.clone();
     damaged[300_000 - 1000..300_000].fill(0);
+    zone.put_here("other.age", &damaged[..other.len()]);
     zone.put_here("local.age", damaged);
     let steps = [
         step(Kind::Resume, "local.age", "/relay/in/list.age"),
-        step(Kind::Resume, "local.age", "/relay/in/other.age.part"),
+        step(Kind::Resume, "other.age", "/relay/in/other.age.part"),
     ];
     all_ok(&client.run(&zone, AN, &steps));
     zone.sftp(AN, "rename /relay/in/other.age.part /relay/in/other.age").must_succeed();
-    let both = expected(&[("list.age", &content), ("other.age", &content)]);
+    let both = expected(&[("list.age", &content), ("other.age", other)]);
     assert_eq!(delivered(&zone, AN, "relay", 2), both);
 }
 
