@@ -40,8 +40,8 @@ pub fn plaintext() -> Vec<u8> {
 /// 2024-01-02T03:04:05Z
 pub const TIME: i64 = 1_704_164_645;
 
-pub fn set_time(path: &Path) {
-    run(Command::new("touch").arg("-d").arg(format!("@{TIME}")).arg(path)).must_succeed();
+pub fn set_time(path: &Path, to: i64) {
+    run(Command::new("touch").arg("-d").arg(format!("@{to}")).arg(path)).must_succeed();
 }
 
 pub fn time_of(path: &Path) -> i64 {
