@@ -170,7 +170,7 @@ fn each_bad_zone_is_told_with_file_line_key_and_remedy() {
         (
             "an exchange that names an unknown institution",
             |zone, _| replace(&zone.join("exchanges/pillar-3.yaml"), "to: [atlas]", "to: [atlsa]"),
-            "exchanges/pillar-3.yaml:25: flows[0].to[0]: ",
+            "exchanges/pillar-3.yaml:29: flows[0].to[0]: ",
             "\"atlsa\" is not a party",
         ),
         (
