@@ -14,6 +14,7 @@ pub mod head;
 pub mod incident;
 pub mod job;
 pub mod lease;
+pub mod passphrase;
 pub mod path;
 pub mod penalties;
 pub mod probes;
