@@ -24,7 +24,9 @@ pub enum Untaken {
     #[error("the line has more than {LINE_MAX} bytes")]
     TooLong,
     /// It cannot be started.
-    #[error("{program} cannot be started: {cause}; see that the user that runs this may execute it (under systemd, ExecPaths=)")]
+    #[error(
+        "{program} cannot be started: {cause}; see that the user that runs this may execute it (under systemd, ExecPaths=)"
+    )]
     Start {
         /// Its path.
         program: String,
@@ -109,8 +111,10 @@ mod tests {
         let text = format!("cat > {0}; env >> {0}; pwd >> {0}; echo noise; echo noise >&2", there.display());
         hand_over(&script(&text), b"the line\n", LONG, &|| false).unwrap();
         let got = std::fs::read_to_string(there).unwrap();
-        let foreign: Vec<&str> =
-            got.lines().filter(|line| !["the line", "PWD=/", "/"].contains(line) && !line.starts_with("_=")).collect();
+        let foreign: Vec<&str> = got
+            .lines()
+            .filter(|line| !["the line", "PWD=/", "/"].contains(line) && !line.starts_with("_="))
+            .collect();
         assert!(got.starts_with("the line\n") && got.ends_with("/\n"), "{got}");
         assert!(foreign.is_empty(), "an empty environment, but for what the shell makes itself: {foreign:?}");
     }

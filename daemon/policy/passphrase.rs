@@ -150,9 +150,10 @@ impl Meant {
 }
 
 fn unclear(several: &[(usize, &Locked)]) -> String {
-    let named = several.iter().take(NAMED).map(|(_, locked)| {
-        format!("\n  {} --to {}    ({})", locked.arrival, locked.to, locked.path())
-    });
+    let named = several
+        .iter()
+        .take(NAMED)
+        .map(|(_, locked)| format!("\n  {} --to {}    ({})", locked.arrival, locked.to, locked.path()));
     let more = several.len().saturating_sub(NAMED);
     let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
     format!("several are meant by that; ask for one of them:{}{more}", named.collect::<String>())

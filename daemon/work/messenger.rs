@@ -121,7 +121,11 @@ impl Workshop {
         self.passphrases.handed_over(HandOver::Failed);
         // Even where the log fails: without it there would be no wait.
         held.put_off(&HandingOver { tries: made, next, why: why.to_owned() })?;
-        self.log.append(&handing_out(&kept.locked, Outcome::Failed, &format!("not handed to the program: {why}")))?;
+        self.log.append(&handing_out(
+            &kept.locked,
+            Outcome::Failed,
+            &format!("not handed to the program: {why}"),
+        ))?;
         Ok(())
     }
 

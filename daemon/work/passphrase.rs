@@ -114,8 +114,10 @@ impl Workshop {
         require_trust(operator)?;
         let all = self.all_kept().map_err(|error| error.to_string())?;
         let locked: Vec<&Locked> = all.iter().map(|kept| &kept.locked).collect();
-        let Locked { arrival, to, .. } =
-            meant.among(&locked).map(|at| locked.get(at).copied())?.ok_or("the list of passphrases has changed")?;
+        let Locked { arrival, to, .. } = meant
+            .among(&locked)
+            .map(|at| locked.get(at).copied())?
+            .ok_or("the list of passphrases has changed")?;
         let key = PassphraseKey { arrival: arrival.clone(), to: to.clone() };
         let shown = self.take_out(&key, operator).map_err(|error| format!("{arrival} to {to}: {error}"))?;
         shown.ok_or_else(|| format!("{arrival} to {to}: it was handed out just now"))
@@ -141,9 +143,14 @@ impl Workshop {
         }))
     }
 
-    pub(super) fn forget_passphrase(&self, key: &PassphraseKey, operator: &Operator) -> Result<String, String> {
+    pub(super) fn forget_passphrase(
+        &self,
+        key: &PassphraseKey,
+        operator: &Operator,
+    ) -> Result<String, String> {
         require_trust(operator)?;
-        let removed = self.spool.hold_passphrase(key).and_then(|held| held.map_or(Ok(()), HeldPassphrase::remove));
+        let removed =
+            self.spool.hold_passphrase(key).and_then(|held| held.map_or(Ok(()), HeldPassphrase::remove));
         removed.map_err(|error| error.to_string())?;
         Ok("it is not kept any longer".to_owned())
     }
@@ -181,7 +188,8 @@ fn require_trust(operator: &Operator) -> Result<(), String> {
         return Ok(());
     }
     tracing::error!(%operator, "refused: a passphrase is handed to root and to the user of `work` only");
-    Err("passphrases are handed to root and to the user of `work` only: run the command as one of them".to_owned())
+    Err("passphrases are handed to root and to the user of `work` only: run the command as one of them"
+        .to_owned())
 }
 
 /// For the log: everything but the passphrase.

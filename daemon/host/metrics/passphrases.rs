@@ -49,7 +49,8 @@ impl PassphraseMetrics {
         let oldest = Gauge::new("dropzone_passphrases_oldest_seconds", help)?;
         add(registry, &waiting)?;
         add(registry, &oldest)?;
-        let name = ("dropzone_passphrase_handovers_total", "Passphrases handed out, or not taken by the program");
+        let name =
+            ("dropzone_passphrase_handovers_total", "Passphrases handed out, or not taken by the program");
         let handed_over = counters(registry, name, &["result"])?;
         HandOver::ALL.iter().for_each(|result| drop(handed_over.with_label_values(&[result.code()])));
         Ok(Self { waiting, oldest, handed_over })

@@ -78,7 +78,12 @@ impl Spool {
     }
 
     /// The receiver removed a result himself: nothing is left to be marked.
-    pub fn unmark_collected(&self, institution: &Slug, exchange: &Slug, name: &Name) -> Result<(), SpoolError> {
+    pub fn unmark_collected(
+        &self,
+        institution: &Slug,
+        exchange: &Slug,
+        name: &Name,
+    ) -> Result<(), SpoolError> {
         let Some(folder) = self.marks()? else { return Ok(()) };
         let file = Mark::file_name(institution, exchange, name);
         folder.remove_if_there(&file).attempt("remove", || format!("{COLLECTED}/{file}"))
@@ -89,7 +94,8 @@ impl Spool {
         let Some(folder) = self.marks()? else { return Ok(Vec::new()) };
         let entries = folder.entries().attempt("list", || COLLECTED.to_owned())?;
         let names = entries.into_iter().map(|entry| entry.name).filter(|name| name.ends_with(ENDING));
-        let mut marks: Vec<Mark> = names.filter_map(|name| read(&folder, &name).ok()).map(|(mark, _)| mark).collect();
+        let mut marks: Vec<Mark> =
+            names.filter_map(|name| read(&folder, &name).ok()).map(|(mark, _)| mark).collect();
         marks.sort_by(|one, other| (one.at, &one.name).cmp(&(other.at, &other.name)));
         Ok(marks)
     }

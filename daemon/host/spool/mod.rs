@@ -1,7 +1,7 @@
 //! The spool: the one interface between `serve` and `work`. One arrival is one folder, the folder it lies in is its state,
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
 //! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `held` what an operator does,
-//! `folders` what an institution sees of the results, `index` what it still has in progress, `seen` what was here before,
+//! `folders` what an institution sees of the results, `collected` which of them somebody has, `index` what it still has in progress, `seen` what was here before,
 //! `passphrases` what opens some results, `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
 //!
 //! ```text
@@ -12,12 +12,14 @@
 //! refused/‹id›/                                           arrival.json, no payload (+ hold.json, discard.json, result-….json)
 //! outbox/‹institution›/‹exchange›/‹name›                  results to collect
 //! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival, and its signature
+//! collected/‹institution›.‹exchange›.‹digest›.json          results that were downloaded to the end and go after their grace
 //! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
 //! passphrases/‹id›.‹receiver›.age                         what opens a result that is locked with it; `work`'s alone
 //! nodes/‹node›.‹token›                                    locked, and counting, as long as that process claims
 //! ```
 
 mod claim;
+mod collected;
 mod error;
 mod expire;
 mod folders;
@@ -42,6 +44,7 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 use rustix::io::Errno;
 
 pub use self::claim::{Claim, HoldNote};
+pub use self::collected::{FileIdentity, Mark};
 use self::error::Attempt;
 pub use self::error::SpoolError;
 pub use self::expire::{Resting, Weight};

@@ -25,7 +25,9 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::claim::Claim;
-use super::{Attempt, Directory, Spool, SpoolError, is_ours, is_ours_alone, read_own_json, to_json, write_durably};
+use super::{
+    Attempt, Directory, Spool, SpoolError, is_ours, is_ours_alone, read_own_json, to_json, write_durably,
+};
 use crate::policy::arrival::{ArrivalId, State};
 use crate::policy::path::Slug;
 
@@ -255,8 +257,8 @@ impl HeldPassphrase<'_> {
     }
 }
 
-fn read(mut file: &File, key: &PassphraseKey) -> Result<Vec<u8>, SpoolError> {
+fn read(file: &File, key: &PassphraseKey) -> Result<Vec<u8>, SpoolError> {
     let mut bytes = Vec::new();
-    file.by_ref().take(SEALED_MAX).read_to_end(&mut bytes).attempt("read", || key.file(READY))?;
+    file.take(SEALED_MAX).read_to_end(&mut bytes).attempt("read", || key.file(READY))?;
     Ok(bytes)
 }

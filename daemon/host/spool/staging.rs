@@ -30,7 +30,8 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{BEGUN, Claim};
 use super::{
-    Attempt, Directory, PAYLOAD, SpoolError, is_unfinished, passphrases, read_own_json, temporary_name, to_json,
+    Attempt, Directory, PAYLOAD, SpoolError, is_unfinished, passphrases, read_own_json, temporary_name,
+    to_json,
 };
 use crate::policy::arrival::ArrivalId;
 use crate::policy::path::{Name, Slug};
