@@ -201,3 +201,6 @@ pub(super) fn handing_out(locked: &Locked, outcome: Outcome, how: &str) -> Recor
         ..record_about(Event::Passphrase, outcome, &locked.arrival)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -262,3 +262,6 @@ fn read(file: &File, key: &PassphraseKey) -> Result<Vec<u8>, SpoolError> {
     file.take(SEALED_MAX).read_to_end(&mut bytes).attempt("read", || key.file(READY))?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;
