@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::host::clock::Clock;
-use crate::host::spool::{Spool, SpoolError};
+use crate::host::spool::{Mark, Spool, SpoolError};
 use crate::policy::arrival::{ArrivalId, State};
 use crate::policy::reason::Reason;
 use crate::policy::record::printable;
@@ -61,6 +61,8 @@ struct Status {
     exchanges: Vec<ExchangeRow>,
     held: Vec<HeldRow>,
     deferred: Vec<DeferredRow>,
+    /// Results that were downloaded to the end and lie there until their grace is over.
+    collected: Vec<Mark>,
     clocks: Vec<super::clock::Row>,
 }
 
@@ -122,6 +124,7 @@ impl Status {
             held: of(State::Hold).map(|id| held_row(spool, id)).collect(),
             deferred: of(State::Deferred).map(|id| deferred_row(spool, id)).collect(),
             exchanges: exchange_rows(spool, config, &listed),
+            collected: spool.collected()?,
             clocks: Vec::new(),
         })
     }
@@ -218,8 +221,25 @@ fn print(out: &mut impl Write, status: &Status, program: &str) -> anyhow::Result
     for row in status.clocks.iter().filter(|row| row.waits) {
         writeln!(out, "\nclock: {}", row.text(status.time))?;
     }
+    print_collected(out, status)?;
     print_deferred(out, status, program)?;
     print_held(out, status, program)
+}
+
+fn print_collected(out: &mut impl Write, status: &Status) -> anyhow::Result<()> {
+    if status.collected.is_empty() {
+        return Ok(());
+    }
+    let mut collected = table(["collected result", "institution", "by", "at"]);
+    for mark in status.collected.iter().take(HELD_SHOWN) {
+        let by = printable(&mark.by.label, DETAIL_SHOWN);
+        collected.add_row([mark.path(), mark.by.institution.to_string(), by, time(Some(mark.at))]);
+    }
+    writeln!(
+        out,
+        "\n{collected}\nThey go when their grace is over. `log show --event collect` has all of them"
+    )?;
+    Ok(())
 }
 
 fn print_deferred(out: &mut impl Write, status: &Status, program: &str) -> anyhow::Result<()> {

@@ -87,6 +87,11 @@ impl<'a> Rows<'a> {
         Self { rest: text, delimiter, line, width: None }
     }
 
+    /// What is still to be read.
+    pub fn rest(&self) -> &'a str {
+        self.rest
+    }
+
     /// Replaces `fields` with the next row; `false` at the end. Fails with the line on which the row begins where it has
     /// another number of fields than the header, or its quotes do not end as they should.
     pub fn read(&mut self, fields: &mut Vec<Cow<'a, str>>) -> Result<bool, Reason> {
@@ -163,6 +168,11 @@ impl<'a> Rows<'a> {
 }
 
 impl Dialect {
+    /// The rows of a text written in it, without a header line.
+    pub fn rows<'a>(&self, text: &'a str, width: usize) -> Rows<'a> {
+        Rows { width: Some(width), ..Rows::new(text, self.delimiter, 1) }
+    }
+
     /// Appends the header line: as a row, or with quotes around every name where whoever finds out the delimiter from this
     /// line, as we do, would otherwise find another one.
     pub fn write_header<'f>(&self, out: &mut Vec<u8>, names: impl IntoIterator<Item = &'f [u8]> + Clone) {

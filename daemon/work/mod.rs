@@ -2,7 +2,7 @@
 //! network but the loopback of its metrics, and alone holds age identities and databases.
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
-//! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
+//! job, of which `make` makes the results, with `open`, `join`, `outgoing`, `shape`, `pseudonym` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
 //! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
 //! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
 //! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
@@ -16,10 +16,13 @@ pub mod deliver;
 pub mod encrypt;
 mod held;
 pub mod join;
+mod make;
 mod memory;
 mod messenger;
 pub mod open;
+pub mod outgoing;
 pub mod passphrase;
+mod pseudonym;
 pub mod query;
 mod query_error;
 pub mod receipts;
@@ -28,6 +31,7 @@ mod replay;
 mod retention;
 mod scan;
 mod seal;
+pub mod shape;
 pub mod signer;
 mod split;
 mod stop;

@@ -2,8 +2,9 @@
 //! out, and handed to an operator who asks. In clear it lies in memory only. How long before its result leaves it is kept
 //! says `host::spool::passphrases`; handing it to a program is `messenger`'s business.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use age::scrypt;
 use age::secrecy::SecretString;
@@ -11,7 +12,7 @@ use age::{Encryptor, Recipient};
 use rustix::rand::{GetRandomFlags, getrandom};
 use zeroize::Zeroizing;
 
-use super::deliver::JobError;
+use super::deliver::{JobError, Staged};
 use super::open::{self, OpenError};
 use super::{Workshop, record_about};
 use crate::host::control::{Answer, Operator, PassphraseRow};
@@ -19,6 +20,8 @@ use crate::host::log::LogError;
 use crate::host::process;
 use crate::host::spool::{Claim, HeldPassphrase, PassphraseEntry, PassphraseKey, SpoolError};
 use crate::policy::passphrase::{Kept, LENGTH, Locked, Meant, Passphrase, Shown};
+use crate::policy::path::{Name, Slug};
+use crate::policy::receipt::{Delivery, Receiver};
 use crate::policy::record::{Event, Outcome, Record};
 
 /// scrypt's N is 2 to this. Stretching guards weak passphrases, and one of 125 bits is not weak: so it is less than what the
@@ -62,6 +65,21 @@ pub fn begin(passphrase: &Passphrase) -> io::Result<Encryptor> {
     Encryptor::with_recipients(std::iter::once(&recipient as &dyn Recipient)).map_err(io::Error::other)
 }
 
+/// The passphrases of the results of one job, from when they are made until they are kept.
+#[derive(Default)]
+pub struct Keyring(Mutex<BTreeMap<Slug, Passphrase>>);
+
+impl Keyring {
+    /// Begins a receiver's file, with a passphrase of its own.
+    pub fn begin(&self, receiver: &Receiver) -> io::Result<Encryptor> {
+        let passphrase = generate()?;
+        let encryptor = begin(&passphrase)?;
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(receiver.institution.clone(), passphrase);
+        Ok(encryptor)
+    }
+}
+
 /// Does what an operator asked at the control socket: the passphrase of one delivery.
 pub(super) async fn show(workshop: Arc<Workshop>, meant: Meant, operator: Operator) -> Answer {
     let shown = tokio::task::spawn_blocking(move || workshop.show_passphrase(&meant, &operator)).await;
@@ -87,8 +105,53 @@ fn told(done: Result<Result<Answer, String>, tokio::task::JoinError>) -> Answer 
 }
 
 impl Workshop {
-    /// Keeps the passphrase of a staged result, durably. To be called before the result leaves.
-    pub(super) fn keep_passphrase(&self, claim: &Claim<'_>, kept: &Kept) -> Result<(), JobError> {
+    /// Keeps the passphrases of results that are staged, durably. To be called before the first of them leaves.
+    pub(super) fn keep_passphrases(
+        &self,
+        claim: &Claim<'_>,
+        keyring: Keyring,
+        staged: &[Staged],
+    ) -> Result<(), JobError> {
+        let all = keyring.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (to, passphrase) in all {
+            let Some(result) = staged.iter().find(|result| result.receiver.institution == to) else {
+                continue;
+            };
+            let (arrival, made) = (claim.id().clone(), self.clock.now());
+            let (name, sha256) = (result.name.clone(), result.sha256.clone());
+            let kept = Kept { locked: Locked { arrival, to, name, sha256, made }, passphrase };
+            self.keep_passphrase(claim, &kept)?;
+        }
+        Ok(())
+    }
+
+    /// A result has left, in this try or an earlier one: from now on its passphrase, if it has one, is handed out.
+    pub(super) fn passphrase_is_due(&self, claim: &Claim<'_>, delivery: &Delivery) -> Result<(), SpoolError> {
+        if delivery.person.is_none() { claim.passphrase_is_due(&delivery.to) } else { Ok(()) }
+    }
+
+    /// Of a result that lies in the outbox although no note says so, as where a backup was made in between: nobody can open it
+    /// whose passphrase is not kept, so it is not taken for delivered.
+    pub(super) fn require_its_passphrase(
+        &self,
+        claim: &Claim<'_>,
+        (receiver, name): (&Receiver, &Name),
+        sha256: &str,
+    ) -> Result<(), JobError> {
+        let key = PassphraseKey { arrival: claim.id().clone(), to: receiver.institution.clone() };
+        if receiver.person.is_some() || !self.spool.is_passphrase_pending(&key) {
+            return Ok(());
+        }
+        let kept =
+            self.read_kept(&key).inspect_err(|error| tracing::error!(%error, "a passphrase cannot be read"));
+        if kept.is_ok_and(|kept| kept.is_some_and(|kept| kept.locked.sha256 == sha256)) {
+            // Of the file that was made just now and will not leave.
+            return Ok(self.spool.drop_pending_passphrase(&key)?);
+        }
+        Err(SpoolError::Exists(format!("outbox/{receiver}/{name}, whose passphrase is not known,")).into())
+    }
+
+    fn keep_passphrase(&self, claim: &Claim<'_>, kept: &Kept) -> Result<(), JobError> {
         let mut json = Zeroizing::new(Vec::with_capacity(JSON_ROOM));
         serde_json::to_writer(&mut *json, kept).map_err(io::Error::other)?;
         let sealed = self.identities.seal(&json)?;

@@ -15,6 +15,7 @@
 //! collected/‹institution›.‹exchange›.‹digest›.json          results that were downloaded to the end and go after their grace
 //! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
 //! passphrases/‹id›.‹receiver›.age                         what opens a result that is locked with it; `work`'s alone
+//! pseudonyms/‹exchange›.key                               what pseudonyms are made with; `work`'s own, never in a backup
 //! nodes/‹node›.‹token›                                    locked, and counting, as long as that process claims
 //! ```
 
@@ -29,6 +30,7 @@ mod nodes;
 mod orphans;
 mod partial;
 mod passphrases;
+mod pseudonyms;
 mod publish;
 mod seen;
 mod space;

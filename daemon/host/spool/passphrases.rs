@@ -200,6 +200,18 @@ impl Spool {
         read_own_json(&folder, &key.file(TRIES)).ok().flatten()
     }
 
+    /// Whether one waits for its result to leave.
+    pub fn is_passphrase_pending(&self, key: &PassphraseKey) -> bool {
+        self.top.directory(PASSPHRASES).is_ok_and(|folder| folder.stat(&key.file(PENDING)).is_ok())
+    }
+
+    /// Removes one whose result will not leave.
+    pub fn drop_pending_passphrase(&self, key: &PassphraseKey) -> Result<(), SpoolError> {
+        let folder = self.passphrases_folder()?;
+        folder.remove_if_there(&key.file(PENDING)).attempt("remove", || key.file(PENDING))?;
+        folder.sync().attempt("sync", || PASSPHRASES.to_owned())
+    }
+
     /// Removes one whatever became of its result. Whether it was there.
     pub fn drop_passphrase(&self, key: &PassphraseKey) -> Result<bool, SpoolError> {
         let folder = self.passphrases_folder()?;
