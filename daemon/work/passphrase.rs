@@ -17,6 +17,7 @@ use super::open::{self, OpenError};
 use super::{Workshop, record_about};
 use crate::host::control::{Answer, Operator, PassphraseRow};
 use crate::host::log::LogError;
+use crate::host::metrics::HandOver;
 use crate::host::process;
 use crate::host::spool::{Claim, HeldPassphrase, PassphraseEntry, PassphraseKey, SpoolError};
 use crate::policy::passphrase::{Kept, LENGTH, Locked, Meant, Passphrase, Shown};
@@ -195,6 +196,7 @@ impl Workshop {
             ..handing_out(&locked, Outcome::Ok, "handed to the operator")
         })?;
         tracing::info!(arrival = %locked.arrival, to = %locked.to, %operator, "a passphrase was handed to an operator");
+        self.passphrases.handed_over(HandOver::Operator);
         let config = self.config();
         let institution = config.institutions.get(&locked.to);
         Ok(Some(Shown {

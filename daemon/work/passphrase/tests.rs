@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 
 use super::super::tests::Zone;
+use super::super::worker::End;
 use super::*;
 use crate::host::spool::HandingOver;
 use crate::policy::arrival::{Arrival, State, delivery_name};
+use crate::policy::outgoing::{Lock, Outgoing};
 use crate::policy::path::Slug;
 use crate::policy::trust::Leave;
 
@@ -213,6 +215,65 @@ fn a_program_that_fails_is_asked_again_later_and_the_passphrase_stays() {
     assert!(zone.workshop.list_passphrases().unwrap().is_empty());
     let told = std::fs::read_to_string(got).unwrap();
     assert!(told.lines().all(|line| line.contains(kept.passphrase.as_str())) && told.lines().count() == 3);
+}
+
+/// From now on atlas gets its results locked.
+fn lock_for_atlas(zone: &Zone) {
+    zone.workshop.config.send_modify(|config| {
+        let mut changed = (**config).clone();
+        let exchange = changed.exchanges.get_mut(&slug("pillar-3")).unwrap();
+        let flow = exchange.flows.iter_mut().find(|flow| flow.name == slug("enrich")).unwrap();
+        let locked = Outgoing { lock: Lock::Passphrase, ..Outgoing::plain(vec![slug("atlas")]) };
+        flow.deliveries = vec![Outgoing::plain(vec![slug("agii")]), locked];
+        *config = Arc::new(changed);
+    });
+}
+
+fn decrypt(zone: &Zone, arrival: &Arrival, passphrase: &str) -> Option<String> {
+    let path = zone.path().join("spool/outbox/atlas/pillar-3").join(delivery_name(arrival).as_str());
+    let file = std::fs::read(path).unwrap();
+    let identity = scrypt::Identity::new(SecretString::from(passphrase.to_owned()));
+    let plain = age::decrypt(&identity, &file).ok()?;
+    Some(String::from_utf8(plain).unwrap())
+}
+
+#[test]
+fn a_locked_result_is_opened_by_the_passphrase_that_is_kept_for_it_and_each_has_its_own() {
+    let zone = Zone::new();
+    lock_for_atlas(&zone);
+    let arrivals = [zone.drop_list(b"insz\n1\n"), zone.drop_list(b"insz\n1\n2\n")];
+    let shown = arrivals.each_ref().map(|arrival| {
+        assert_eq!(zone.work(arrival), End::Done);
+        zone.workshop.show_passphrase(&meant(&arrival.id.to_string()), &me()).unwrap().passphrase
+    });
+    let [one, other] = shown.each_ref().map(Passphrase::as_str);
+    assert_eq!(decrypt(&zone, &arrivals[0], one).as_deref(), Some("insz,category\n1,sought\n"));
+    assert!(decrypt(&zone, &arrivals[1], other).unwrap().contains("found"));
+    assert_eq!(decrypt(&zone, &arrivals[0], other), None);
+    assert_eq!(zone.workshop.list_passphrases().unwrap().len(), 2, "the agency's results have none");
+}
+
+#[test]
+fn a_try_that_fails_before_the_result_leaves_has_no_passphrase_to_hand_out_and_the_next_keeps_its_own() {
+    let zone = Zone::new();
+    lock_for_atlas(&zone);
+    let arrival = zone.drop_list(b"insz\n1\n");
+    let outbox = zone.path().join("spool/outbox/atlas/pillar-3");
+    let in_the_way = outbox.join(delivery_name(&arrival).as_str());
+    std::fs::write(&in_the_way, "something that lies there").unwrap();
+    assert_eq!(zone.work(&arrival), End::Deferred);
+    assert!(zone.workshop.list_passphrases().unwrap().is_empty(), "nobody has that file");
+    assert_eq!(
+        zone.workshop.spool.passphrases().unwrap().len(),
+        1,
+        "it was kept before the result was to leave"
+    );
+    std::fs::remove_file(in_the_way).unwrap();
+    zone.workshop.spool.retry(&arrival.id).unwrap();
+    assert_eq!(zone.work(&arrival), End::Done);
+    let shown = zone.workshop.show_passphrase(&meant(&arrival.id.to_string()), &me()).unwrap();
+    assert!(decrypt(&zone, &arrival, shown.passphrase.as_str()).is_some());
+    assert_eq!(zone.workshop.spool.passphrases().unwrap().len(), 1);
 }
 
 #[test]
