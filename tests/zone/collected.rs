@@ -81,7 +81,7 @@ fn a_download_to_the_end_counts_and_takes_away_the_receivers_own_copy_and_no_oth
 
 #[test]
 fn what_was_not_read_to_its_end_in_one_session_stays() {
-    let zone = zone_with_grace("0s");
+    let zone = zone_with_grace("1s");
     let name = hand_on(&zone, "twice", "a.age", &[7; 3_000_000]);
     let (path, size) = (
         format!("/twice/out/{name}"),

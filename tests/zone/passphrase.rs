@@ -149,6 +149,8 @@ fn a_configured_program_is_told_and_tried_again_until_it_takes_it() {
     });
     let waiting = dropzone(&zone, &["passphrase", "--list"]).must_succeed().text();
     assert!(waiting.contains(&name) && waiting.contains("cannot be started"), "{waiting}");
+    let status = dropzone(&zone, &["status"]).must_succeed().text();
+    assert!(status.contains("wait to be handed out: 1") && status.contains("did not take 1"), "{status}");
     zone.wait_for("the metric", || {
         (zone.metric(Daemon::Work, "dropzone_passphrases_waiting") == 1.0).then_some(())
     });

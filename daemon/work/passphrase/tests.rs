@@ -6,10 +6,11 @@ use std::io::{Read, Write};
 use super::super::tests::Zone;
 use super::super::worker::End;
 use super::*;
-use crate::host::spool::HandingOver;
+use crate::host::spool::{Delivered, HandingOver};
 use crate::policy::arrival::{Arrival, State, delivery_name};
 use crate::policy::outgoing::{Lock, Outgoing};
 use crate::policy::path::Slug;
+use crate::policy::receipt::Content;
 use crate::policy::trust::Leave;
 
 fn slug(text: &str) -> Slug {
@@ -274,6 +275,41 @@ fn a_try_that_fails_before_the_result_leaves_has_no_passphrase_to_hand_out_and_t
     let shown = zone.workshop.show_passphrase(&meant(&arrival.id.to_string()), &me()).unwrap();
     assert!(decrypt(&zone, &arrival, shown.passphrase.as_str()).is_some());
     assert_eq!(zone.workshop.spool.passphrases().unwrap().len(), 1);
+}
+
+#[test]
+fn where_a_crash_came_right_after_the_result_left_the_next_try_lets_its_passphrase_be_handed_out() {
+    let zone = Zone::new();
+    lock_for_atlas(&zone);
+    let arrival = zone.drop_list(b"insz\n1\n");
+    let claim = zone.workshop.spool.claim(State::Incoming, &arrival.id).unwrap().unwrap();
+    claim.stage(&Receiver::from(slug("atlas"))).unwrap().write_all(b"locked").unwrap();
+    let locked = Locked {
+        arrival: arrival.id.clone(),
+        to: slug("atlas"),
+        name: delivery_name(&arrival),
+        sha256: "00".into(),
+        made: arrival.received,
+    };
+    let kept = Kept { locked, passphrase: generate().unwrap() };
+    zone.workshop.keep_passphrase(&claim, &kept).unwrap();
+    let delivery = Delivery {
+        to: slug("atlas"),
+        person: None,
+        name: delivery_name(&arrival),
+        size: 6,
+        sha256: "00".into(),
+        rows: Some(1),
+    };
+    let (content, rows_in, rows_out) = (Content::Verified, Some(1), Some(1));
+    claim
+        .deliver(&Delivered { arrival: arrival.id.clone(), delivery, content, rows_in, rows_out, of: None })
+        .unwrap();
+    claim.release().unwrap();
+    assert!(zone.workshop.list_passphrases().unwrap().is_empty());
+    assert_eq!(zone.work(&arrival), End::Done);
+    let shown = zone.workshop.show_passphrase(&meant(&arrival.id.to_string()), &me()).unwrap();
+    assert_eq!(shown.passphrase, kept.passphrase, "no other took its place");
 }
 
 #[test]

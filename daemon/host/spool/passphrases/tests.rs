@@ -8,7 +8,7 @@ use crate::host::spool::Delivered;
 use crate::policy::arrival::Arrival;
 use crate::policy::arrival::tests::arrival_named;
 use crate::policy::path::{Folder, Name};
-use crate::policy::receipt::{Content, Delivery};
+use crate::policy::receipt::{Content, Delivery, Receiver};
 
 struct Case {
     folder: tempfile::TempDir,
@@ -74,17 +74,25 @@ impl Case {
     fn delivered(&self, what: &str) -> Delivered {
         Delivered {
             arrival: self.arrival.id.clone(),
-            delivery: Delivery { to: slug("agency"), name: name(), size: 1, sha256: what.to_owned() },
+            delivery: Delivery {
+                to: slug("agency"),
+                person: None,
+                name: name(),
+                size: 1,
+                sha256: what.to_owned(),
+                rows: None,
+            },
             content: Content::Verified,
             rows_in: None,
             rows_out: None,
+            of: None,
         }
     }
 
     /// One try, whose result says which passphrase opens it; ends where it is cut.
     fn attempt(&self, claim: &Claim<'_>, passphrase: &str, cut: Cut) {
         let to = slug("agency");
-        claim.stage(&to).unwrap().write_all(passphrase.as_bytes()).unwrap();
+        claim.stage(&Receiver::from(to.clone())).unwrap().write_all(passphrase.as_bytes()).unwrap();
         if cut == Cut::BesideTheArrival {
             let at = format!("active/{}/{STAGED}agency.x.age", claim.name());
             std::fs::write(self.path(&at), passphrase).unwrap();
