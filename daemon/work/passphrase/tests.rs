@@ -306,6 +306,7 @@ fn where_a_crash_came_right_after_the_result_left_the_next_try_lets_its_passphra
         .deliver(&Delivered { arrival: arrival.id.clone(), delivery, content, rows_in, rows_out, of: None })
         .unwrap();
     claim.release().unwrap();
+    drop(claim);
     assert!(zone.workshop.list_passphrases().unwrap().is_empty());
     assert_eq!(zone.work(&arrival), End::Done);
     let shown = zone.workshop.show_passphrase(&meant(&arrival.id.to_string()), &me()).unwrap();
