@@ -12,6 +12,7 @@ pub mod envelope;
 pub mod evidence;
 pub mod head;
 pub mod incident;
+pub mod insz;
 pub mod job;
 pub mod lease;
 pub mod path;
