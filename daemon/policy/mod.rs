@@ -28,6 +28,7 @@ pub mod replay;
 pub mod request;
 pub mod retention;
 pub mod revocation;
+pub mod rules;
 pub mod search;
 pub mod signature;
 pub mod table;
