@@ -20,6 +20,7 @@ pub mod penalties;
 pub mod probes;
 pub mod proxy;
 pub mod published;
+pub mod quality;
 pub mod question;
 pub mod reason;
 pub mod receipt;

@@ -104,8 +104,8 @@ impl Fault {
             }
             Self::InszForm => (
                 "insz-form",
-                "Geen INSZ. Gebruik elf cijfers, zo geschreven: 85073003328 of 85.07.30-033.28, zonder iets ervoor of erna.",
-                "No national number. Use eleven digits, written as 85073003328 or 85.07.30-033.28, nothing before or behind.",
+                "Geen INSZ. Gebruik elf cijfers, alleen of als JJ.MM.DD-VVV.CC, met niets ervoor of erna.",
+                "No national number. Use eleven digits, alone or as YY.MM.DD-SSS.CC, with nothing before or behind.",
             ),
             Self::InszLostZero => (
                 "insz-lost-zero",
