@@ -239,7 +239,8 @@ impl Workshop {
         self.check_list((claim, stop), arrival, order.flow, &mut plaintext, progress)?;
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
         let list = List::measure(&table, stop)?;
-        progress.rows_in = Some(list.rows());
+        // With those that were left out.
+        progress.rows_in.get_or_insert(list.rows());
         let Some(Database::Sqlite(register)) = config.machine.databases.get(&query.database) else {
             return Err(JobError::Setup(format!("database {} is not in dropzone.yaml", query.database)));
         };
