@@ -57,13 +57,15 @@ impl Workshop {
         order: Order<'_>,
         progress: &mut Progress,
     ) -> Result<Vec<Staged>, JobError> {
-        let plaintext = self.decrypted((claim, stop), arrival, order)?;
+        let mut plaintext = self.decrypted((claim, stop), arrival, order)?;
         progress.content = Content::Verified;
+        let plan = Plan::of(order, (arrival, Format::Csv), progress);
+        self.check_list((claim, stop), arrival, (order.flow, &plan), &mut plaintext, progress)?;
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
         let list = List::measure(&table, stop)?;
-        progress.rows_in = Some(list.rows());
-        let plan = Plan::of(order, (arrival, Format::Csv), progress);
-        let (rows, staged) = match &order.flow.job {
+        // With those that were left out.
+        progress.rows_in.get_or_insert(list.rows());
+        let (rows, strays, staged) = match &order.flow.job {
             Job::Query(query) => {
                 let memory = self.memory.share();
                 let source = self.source(order, query, (&memory, stop))?;
@@ -78,6 +80,12 @@ impl Workshop {
             }
         };
         progress.rows_out = Some(rows);
+        if let Some((row, column)) = strays.listed.first() {
+            self.report_strays(claim, arrival, &strays, progress)?;
+            if order.flow.on_fault == OnFault::Hold {
+                return Err(JobError::Strays { count: strays.count, row: *row, column: column.clone() });
+            }
+        }
         Ok(staged)
     }
 
@@ -125,31 +133,26 @@ impl Workshop {
         order: Order<'_>,
         plan: &Plan<'_>,
         job: impl FnOnce(&mut Pipe) -> Result<u64, JobError>,
-    ) -> Result<(u64, Vec<Staged>), JobError> {
+    ) -> Result<(u64, Strays, Vec<Staged>), JobError> {
         let most = order.config.machine.work.job.result_size;
         let open = |target: &Target<'_>| -> Result<(Encryptor, File), JobError> {
             Ok((encryptor(target)?, claim.stage(&target.receiver)?))
         };
         // Buffers go through untouched where nothing is to be done with them.
-        if plan.is_plain() {
+        if plan.is_plain() && order.flow.output.is_none() {
             let outputs = plan.targets().map(open).collect::<Result<Vec<_>, JobError>>()?;
             let (rows, sealed) = encrypt::encrypt(outputs, most, job)?;
             let staged = plan.targets().zip(sealed).map(|(target, sealed)| {
                 let (receiver, name) = (target.receiver.clone(), target.name.clone());
                 stage(Made { receiver, name, rows, sealed })
             });
-            return Ok((rows, staged.collect::<Result<_, _>>()?));
+            return Ok((rows, Strays::default(), staged.collect::<Result<_, _>>()?));
         }
         let exchange = &order.exchange.name;
         let key = plan.has_pseudonym().then(|| self.pseudonym_key(exchange)).transpose()?;
-        let recipe = Recipe { plan, pseudonyms: (exchange, key.as_ref()) };
+        let recipe = Recipe { plan, rules: order.flow.output.as_ref(), pseudonyms: (exchange, key.as_ref()) };
         let (rows, shaped) = encrypt::through(|| Ok(Shaping::new(recipe, most, open)), job)?;
-        if let (OnFault::Hold, Strays { count, first: Some((row, column)) }) =
-            (order.flow.on_fault, shaped.strays)
-        {
-            return Err(JobError::Strays { count, row, column });
-        }
-        Ok((rows, shaped.files.into_iter().map(stage).collect::<Result<_, _>>()?))
+        Ok((rows, shaped.strays, shaped.files.into_iter().map(stage).collect::<Result<_, _>>()?))
     }
 }
 

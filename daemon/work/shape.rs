@@ -14,7 +14,10 @@ use super::encrypt::{Buffer, Quota, Sealed, Sealing, Stage};
 use super::outgoing::{Part, Plan, Share, Target};
 use crate::policy::path::{Name, Slug};
 use crate::policy::pseudonym::PseudonymKey;
+use crate::policy::quality::LISTED;
+use crate::policy::reason::Reason;
 use crate::policy::receipt::Receiver;
+use crate::policy::rules::{Checker, Finding, TableRules};
 use crate::policy::shape::{Room, Shape};
 use crate::policy::table::{Dialect, Rows, Table};
 
@@ -49,7 +52,7 @@ pub struct Strays {
     /// How many.
     pub count: u64,
     /// The first of them: the row, from 1 below the header line, and the column that should have said whose it is.
-    pub first: Option<(u64, String)>,
+    pub listed: Vec<(u64, String)>,
 }
 
 /// What shaping needs to know.
@@ -57,6 +60,8 @@ pub struct Strays {
 pub struct Recipe<'a> {
     /// Who gets what.
     pub plan: &'a Plan<'a>,
+    /// What every row must be.
+    pub rules: Option<&'a TableRules>,
     /// Whose pseudonyms, and what they are made with where there are any.
     pub pseudonyms: (&'a Slug, Option<&'a PseudonymKey>),
 }
@@ -73,6 +78,7 @@ pub struct Shaping<'a, W: Write, O> {
 struct Begun<'a, W: Write> {
     dialect: Dialect,
     columns: Vec<String>,
+    checker: Option<Checker<'a>>,
     lots: Vec<Lot<'a, W>>,
     rows: u64,
     strays: Strays,
@@ -108,6 +114,8 @@ where
 
     /// Reads the header line, and opens what is delivered also without a row.
     fn begin(&self, table: &Table<'_>) -> Result<Begun<'a, W>, JobError> {
+        let checker = self.recipe.rules.map(|rules| Checker::new(rules, table.columns())).transpose();
+        let checker = checker.map_err(|findings| breach(&findings, Reason::ColumnsNotAgreed))?;
         let mut lots = Vec::new();
         for part in &self.recipe.plan.parts {
             let shape = Shape::of(part.outgoing, table.columns(), self.recipe.pseudonyms)?;
@@ -122,6 +130,7 @@ where
         let mut begun = Begun {
             dialect: table.dialect(),
             columns: table.columns().to_vec(),
+            checker,
             lots,
             rows: 0,
             strays: Strays::default(),
@@ -139,9 +148,15 @@ where
     }
 
     fn take_rows(&self, begun: &mut Begun<'a, W>, mut rows: Rows<'_>) -> Result<(), JobError> {
-        let (mut fields, mut room) = (Vec::new(), Room::default());
+        let (mut fields, mut found, mut room) = (Vec::new(), Vec::new(), Room::default());
         while rows.read(&mut fields).map_err(|_| JobError::Unwritable)? {
             begun.rows += 1;
+            if let Some(checker) = &mut begun.checker {
+                checker.row(&fields, &mut found);
+                if !found.is_empty() {
+                    return Err(breach(&found, Reason::JobFailed));
+                }
+            }
             for at in 0..begun.lots.len() {
                 self.take_row(begun, at, (&fields, &mut room))?;
             }
@@ -151,7 +166,7 @@ where
 
     fn take_row(
         &self,
-        Begun { dialect, columns, lots, rows, strays }: &mut Begun<'a, W>,
+        Begun { dialect, columns, lots, rows, strays, .. }: &mut Begun<'a, W>,
         at: usize,
         (fields, room): (&[Cow<'_, str>], &mut Room),
     ) -> Result<(), JobError> {
@@ -163,7 +178,9 @@ where
         let Some(text) = whose.and_then(|whose| texts.get_mut(whose)) else {
             let by = part.outgoing.receivers.by().unwrap_or_default();
             strays.count += 1;
-            strays.first.get_or_insert_with(|| (*rows, by.to_owned()));
+            if (strays.listed.len() as u64) < LISTED {
+                strays.listed.push((*rows, by.to_owned()));
+            }
             return Ok(());
         };
         text.rows += 1;
@@ -218,6 +235,12 @@ where
         }
         Ok(Shaped { files, strays })
     }
+}
+
+/// What leaves is within the rules or does not leave, whole.
+fn breach(findings: &[Finding<'_>], reason: Reason) -> JobError {
+    let first = findings.first().map_or_else(String::new, ToString::to_string);
+    JobError::Breach { first, reason }
 }
 
 impl<'a, W: Write> Text<'a, W> {
