@@ -23,7 +23,7 @@ use crate::policy::agreement::{Job, OnFault, Query};
 use crate::policy::arrival::Arrival;
 use crate::policy::receipt::Content;
 use crate::policy::rules::Format;
-use crate::policy::table::Table;
+use crate::policy::table::{Dialect, Table};
 
 impl Workshop {
     /// The payload itself, to everybody.
@@ -70,11 +70,13 @@ impl Workshop {
                 let memory = self.memory.share();
                 let source = self.source(order, query, (&memory, stop))?;
                 let limit = order.config.machine.work.job.memory;
-                self.give_out(claim, order, &plan, |pipe| {
+                self.give_out(claim, order, (&plan, table.dialect()), |pipe| {
                     list.join(&source, pipe).map_err(|error| blame(error, &memory, limit).into())
                 })?
             }
-            Job::Shape => self.give_out(claim, order, &plan, |pipe| Ok(list.pass(stop, pipe)?))?,
+            Job::Shape => {
+                self.give_out(claim, order, (&plan, table.dialect()), |pipe| Ok(list.pass(stop, pipe)?))?
+            }
             Job::Command(_) | Job::Relay => {
                 return Err(JobError::Setup("job: command is not supported yet".to_owned()));
             }
@@ -131,7 +133,7 @@ impl Workshop {
         &self,
         claim: &Claim<'_>,
         order: Order<'_>,
-        plan: &Plan<'_>,
+        (plan, dialect): (&Plan<'_>, Dialect),
         job: impl FnOnce(&mut Pipe) -> Result<u64, JobError>,
     ) -> Result<(u64, Strays, Vec<Staged>), JobError> {
         let most = order.config.machine.work.job.result_size;
@@ -150,7 +152,8 @@ impl Workshop {
         }
         let exchange = &order.exchange.name;
         let key = plan.has_pseudonym().then(|| self.pseudonym_key(exchange)).transpose()?;
-        let recipe = Recipe { plan, rules: order.flow.output.as_ref(), pseudonyms: (exchange, key.as_ref()) };
+        let recipe =
+            Recipe { plan, dialect, rules: order.flow.output.as_ref(), pseudonyms: (exchange, key.as_ref()) };
         let (rows, shaped) = encrypt::through(|| Ok(Shaping::new(recipe, most, open)), job)?;
         Ok((rows, shaped.strays, shaped.files.into_iter().map(stage).collect::<Result<_, _>>()?))
     }

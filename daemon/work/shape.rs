@@ -60,6 +60,8 @@ pub struct Strays {
 pub struct Recipe<'a> {
     /// Who gets what.
     pub plan: &'a Plan<'a>,
+    /// How the job writes its result: as the list was written.
+    pub dialect: Dialect,
     /// What every row must be.
     pub rules: Option<&'a TableRules>,
     /// Whose pseudonyms, and what they are made with where there are any.
@@ -76,7 +78,6 @@ pub struct Shaping<'a, W: Write, O> {
 
 /// Since the header line is known.
 struct Begun<'a, W: Write> {
-    dialect: Dialect,
     columns: Vec<String>,
     checker: Option<Checker<'a>>,
     lots: Vec<Lot<'a, W>>,
@@ -88,6 +89,7 @@ struct Begun<'a, W: Write> {
 struct Lot<'a, W: Write> {
     part: &'a Part<'a>,
     shape: Shape,
+    dialect: Dialect,
     /// It gets the result's own bytes.
     is_raw: bool,
     texts: Vec<Text<'a, W>>,
@@ -125,22 +127,17 @@ where
                 pending: Buffer::default(),
                 files: Vec::new(),
             });
-            lots.push(Lot { part, shape, is_raw: part.is_raw(), texts: texts.collect() });
+            let dialect = written_in(self.recipe.dialect, shape.header(table.columns()).len());
+            lots.push(Lot { part, shape, dialect, is_raw: part.is_raw(), texts: texts.collect() });
         }
-        let mut begun = Begun {
-            dialect: table.dialect(),
-            columns: table.columns().to_vec(),
-            checker,
-            lots,
-            rows: 0,
-            strays: Strays::default(),
-        };
+        let mut begun =
+            Begun { columns: table.columns().to_vec(), checker, lots, rows: 0, strays: Strays::default() };
         for lot in &mut begun.lots {
             for text in lot.texts.iter_mut().filter(|text| !text.share.is_only_with_rows) {
                 text.open(&self.open, &self.quota)?;
                 // What is plain gets the result's own bytes, header and all.
                 if !lot.is_raw {
-                    text.write_header(begun.dialect, lot.shape.header(&begun.columns))?;
+                    text.write_header(lot.dialect, lot.shape.header(&begun.columns))?;
                 }
             }
         }
@@ -166,11 +163,11 @@ where
 
     fn take_row(
         &self,
-        Begun { dialect, columns, lots, rows, strays, .. }: &mut Begun<'a, W>,
+        Begun { columns, lots, rows, strays, .. }: &mut Begun<'a, W>,
         at: usize,
         (fields, room): (&[Cow<'_, str>], &mut Room),
     ) -> Result<(), JobError> {
-        let Some(Lot { part, shape, is_raw, texts }) = lots.get_mut(at) else { return Ok(()) };
+        let Some(Lot { part, shape, dialect, is_raw, texts }) = lots.get_mut(at) else { return Ok(()) };
         let whose = match shape.owner(fields) {
             Some(owner) => part.owners.of(owner),
             None => Some(0),
@@ -207,14 +204,14 @@ where
         let mut begun = match self.begun.take() {
             None => {
                 // The first buffer begins with the header line, whole as all rows are.
-                let table = Table::parse(buffer).map_err(|_| JobError::Unwritable)?;
+                let table = Table::parse_in(self.recipe.dialect, buffer).map_err(|_| JobError::Unwritable)?;
                 let mut begun = self.begin(&table)?;
                 self.take_rows(&mut begun, table.rows())?;
                 begun
             }
             Some(mut begun) => {
                 let text = std::str::from_utf8(buffer).map_err(|_| JobError::Unwritable)?;
-                let rows = begun.dialect.rows(text, begun.columns.len());
+                let rows = self.recipe.dialect.rows(text, begun.columns.len());
                 self.take_rows(&mut begun, rows)?;
                 begun
             }
@@ -235,6 +232,11 @@ where
         }
         Ok(Shaped { files, strays })
     }
+}
+
+/// Whoever reads a header line of one column takes it for comma separated, as we do.
+fn written_in(dialect: Dialect, columns: usize) -> Dialect {
+    if columns == 1 { Dialect { delimiter: b',', ..dialect } } else { dialect }
 }
 
 /// What leaves is within the rules or does not leave, whole.

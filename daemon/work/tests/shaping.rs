@@ -177,6 +177,12 @@ fn a_row_that_is_nobodys_holds_the_list_or_is_left_out_and_reported_and_goes_to_
         let rows: u64 = receipt.deliveries.iter().map(|delivery| delivery.rows.unwrap()).sum();
         assert_eq!((rows, receipt.job.unwrap().rows_in), (6 - faulty, Some(6)), "each row is somewhere");
     }
+    let one_column = outgoing(by_fund(None).receivers, Some(vec![column("counsellor", "c", false)]));
+    let case = Shaping::shape(OnFault::Hold, vec![one_column]);
+    let arrival = case.zone.drop_list(b"fund;counsellor\n101;a,b\n101;\"c;d\"\n");
+    assert_eq!(case.zone.work(&arrival), End::Done);
+    assert_eq!(case.opened("agii", &arrival), "c\n\"a,b\"\nc;d\n", "one column is comma separated");
+
     let case = Shaping::shape(OnFault::Report, vec![by_fund(None)]);
     let arrival = case.zone.drop_list(list.as_bytes());
     assert_eq!(case.zone.work(&arrival), End::Done);

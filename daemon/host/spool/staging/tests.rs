@@ -374,7 +374,7 @@ fn two_people_of_one_institution_have_a_result_each_and_each_exactly_once() {
     let case = Case::new();
     let person = |label: &str| Delivery {
         person: Some(label.to_owned()),
-        name: Name::parse(&format!("list.{label}.age")).unwrap(),
+        name: Name::parse(&format!("list.{}.age", label.replace('/', "_"))).unwrap(),
         ..delivered("x").delivery
     };
     let noted = |label: &str| Delivered { delivery: person(label), of: Some(3), ..delivered("x") };
