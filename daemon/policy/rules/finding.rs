@@ -64,6 +64,20 @@ pub enum Fault {
     NobodysInResult,
 }
 
+/// Code, Dutch, English.
+type Words = (&'static str, &'static str, &'static str);
+
+const NOBODYS: Words = (
+    "nobodys-row",
+    "Deze waarde zegt voor wie de rij is, en noemt geen ontvanger. Kijk ze na.",
+    "This value says whose the row is, and names no receiver. Look it up.",
+);
+const NOBODYS_IN_RESULT: Words = (
+    "nobodys-row-in-result",
+    "Een rij van het resultaat (daarin geteld, niet in uw lijst) is voor geen ontvanger bestemd. Vraag ernaar bij wie deze dienst beheert.",
+    "A row of the result (counted there, not in your list) is for no receiver. Ask about it whoever runs this service.",
+);
+
 impl Fault {
     /// Stable, for programs: kebab-case.
     pub fn code(self) -> &'static str {
@@ -86,7 +100,7 @@ impl Fault {
         }
     }
 
-    fn words(self) -> (&'static str, &'static str, &'static str) {
+    fn words(self) -> Words {
         match self {
             Self::ColumnMissing => (
                 "column-missing",
@@ -143,16 +157,8 @@ impl Fault {
                 "Deze rij mag volgens het protocol niet uitgewisseld worden. Verwijder de hele rij.",
                 "The agreement does not let this row be exchanged. Remove the whole row.",
             ),
-            Self::Nobodys => (
-                "nobodys-row",
-                "Deze waarde zegt voor wie de rij is, en noemt geen ontvanger. Kijk ze na.",
-                "This value says whose the row is, and names no receiver. Look it up.",
-            ),
-            Self::NobodysInResult => (
-                "nobodys-row-in-result",
-                "Een rij van het resultaat (daarin geteld, niet in uw lijst) is voor geen ontvanger bestemd. Vraag de beheerder ernaar.",
-                "A row of the result (counted there, not in your list) is for no receiver. Ask the operator about it.",
-            ),
+            Self::Nobodys => NOBODYS,
+            Self::NobodysInResult => NOBODYS_IN_RESULT,
             Self::InszForbidden => (
                 "insz-forbidden",
                 "Hier staat een INSZ, en dat mag in deze uitwisseling nergens staan. Verwijder het.",
