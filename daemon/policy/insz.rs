@@ -119,8 +119,8 @@ fn lost_a_zero(text: &str) -> bool {
 
 /// What stands before the next digits, they, and what is left.
 fn next_group(text: &str) -> Option<(&str, &str, &str)> {
-    let (before, rest) = text.split_at_checked(text.find(|c: char| c.is_ascii_digit())?)?;
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let (before, rest) = text.split_at_checked(text.bytes().position(|byte| byte.is_ascii_digit())?)?;
+    let end = rest.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
     let (digits, rest) = rest.split_at_checked(end)?;
     Some((before, digits, rest))
 }
@@ -143,7 +143,8 @@ impl Link {
     fn of(gap: &str) -> Self {
         let is_joint =
             |c: char| matches!(c, '.' | '-' | '/' | '_' | ':' | '\u{2010}'..='\u{2015}' | '\u{2212}');
-        if gap.is_empty() || gap.chars().count() > GAP {
+        // Most gaps are words.
+        if gap.is_empty() || gap.len() > GAP * char::MAX.len_utf8() || gap.chars().count() > GAP {
             return Self::None;
         }
         match (gap.chars().all(|c| is_joint(c) || c.is_whitespace()), gap) {
@@ -185,23 +186,32 @@ impl<'t> Window<'t> {
 
     /// The whole groups at the end that make up eleven digits, if they are joined as those of a number may be.
     fn last_number(&self) -> Option<([u8; DIGITS], Cut)> {
-        let mut number = [0; DIGITS];
         let (mut left, mut cuts) = (DIGITS, 0_u16);
         let (mut are_joints, mut are_thousands) = (true, true);
-        for (link, digits) in self.0.iter().rev() {
-            let start = left.checked_sub(digits.len())?;
-            number.get_mut(start..left)?.copy_from_slice(digits.as_bytes());
-            left = start;
+        for (groups, (link, digits)) in (1..=GROUPS).zip(self.0.iter().rev()) {
+            left = left.checked_sub(digits.len())?;
             if left == 0 {
                 let cut = (are_joints && cuts & !JOINTS == 0).then_some(Cut::AtJoints);
                 let amount = (are_thousands && cuts == THOUSANDS).then_some(Cut::InThousands);
-                return cut.or(amount).map(|cut| (number, cut));
+                let cut = cut.or(amount)?;
+                return Some((self.joined(groups), cut));
             }
             cuts |= 1 << left;
             are_joints &= link.is_joint();
             are_thousands &= link.is_thousands();
+            if !are_joints && !are_thousands {
+                return None;
+            }
         }
         None
+    }
+
+    /// The digits of so many groups at the end, which are eleven.
+    fn joined(&self, groups: usize) -> [u8; DIGITS] {
+        let mut number = [0; DIGITS];
+        let groups = self.0.iter().skip(GROUPS - groups).flat_map(|(_, digits)| digits.bytes());
+        number.iter_mut().zip(groups).for_each(|(place, digit)| *place = digit);
+        number
     }
 }
 

@@ -4,6 +4,7 @@
 mod cell;
 mod checker;
 mod finding;
+mod wording;
 
 pub use self::checker::Checker;
 pub use self::finding::{Fault, Finding, Place};
