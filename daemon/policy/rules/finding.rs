@@ -1,8 +1,10 @@
-//! What was found in a list that is against the rules, and the words for it in Dutch and English. Where and what, never the
-//! value that stands there: a finding is read by people who may not read the list.
+//! What was found in a list that is against the rules: where and what, never the value that stands there. A finding is read by
+//! people who may not read the list. `wording` has its sentences.
 
 use std::borrow::Cow;
 use std::fmt;
+
+use super::wording::{self, Wording};
 
 /// One fault at one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,14 +83,14 @@ const NOBODYS_IN_RESULT: Words = (
 impl Fault {
     /// Stable, for programs: kebab-case.
     pub fn code(self) -> &'static str {
-        self.words().0
+        self.wording().code
     }
 
     /// What to do, in Dutch.
     pub fn dutch(self) -> Cow<'static, str> {
         match self {
             Self::TooLong { at_most } => format!("Te lang. Gebruik hoogstens {at_most} tekens.").into(),
-            other => other.words().1.into(),
+            other => other.wording().dutch.into(),
         }
     }
 
@@ -96,10 +98,11 @@ impl Fault {
     pub fn english(self) -> Cow<'static, str> {
         match self {
             Self::TooLong { at_most } => format!("Too long. Use at most {at_most} characters.").into(),
-            other => other.words().2.into(),
+            other => other.wording().english.into(),
         }
     }
 
+<<<<<<< HEAD
     fn words(self) -> Words {
         match self {
             Self::ColumnMissing => (
@@ -164,6 +167,24 @@ impl Fault {
                 "Hier staat een INSZ, en dat mag in deze uitwisseling nergens staan. Verwijder het.",
                 "There is a national number here, and this exchange allows none anywhere. Remove it.",
             ),
+=======
+    fn wording(self) -> &'static Wording {
+        match self {
+            Self::ColumnMissing => &wording::COLUMN_MISSING,
+            Self::ColumnNotAgreed => &wording::COLUMN_NOT_AGREED,
+            Self::ColumnOutOfOrder => &wording::COLUMN_OUT_OF_ORDER,
+            Self::Empty => &wording::EMPTY,
+            Self::InszForm => &wording::INSZ_FORM,
+            Self::InszLostZero => &wording::INSZ_LOST_ZERO,
+            Self::InszCheck => &wording::INSZ_CHECK,
+            Self::NotADate => &wording::NOT_A_DATE,
+            Self::TooLong { .. } => &wording::TOO_LONG,
+            Self::Characters => &wording::CHARACTERS,
+            Self::NotAgreedValue => &wording::NOT_AGREED_VALUE,
+            Self::NotYesNo => &wording::NOT_YES_NO,
+            Self::RowNotAgreed => &wording::ROW_NOT_AGREED,
+            Self::InszForbidden => &wording::INSZ_FORBIDDEN,
+>>>>>>> main
         }
     }
 }
