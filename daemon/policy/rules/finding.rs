@@ -66,20 +66,6 @@ pub enum Fault {
     NobodysInResult,
 }
 
-/// Code, Dutch, English.
-type Words = (&'static str, &'static str, &'static str);
-
-const NOBODYS: Words = (
-    "nobodys-row",
-    "Deze waarde zegt voor wie de rij is, en noemt geen ontvanger. Kijk ze na.",
-    "This value says whose the row is, and names no receiver. Look it up.",
-);
-const NOBODYS_IN_RESULT: Words = (
-    "nobodys-row-in-result",
-    "Een rij van het resultaat (daarin geteld, niet in uw lijst) is voor geen ontvanger bestemd. Vraag ernaar bij wie deze dienst beheert.",
-    "A row of the result (counted there, not in your list) is for no receiver. Ask about it whoever runs this service.",
-);
-
 impl Fault {
     /// Stable, for programs: kebab-case.
     pub fn code(self) -> &'static str {
@@ -102,72 +88,6 @@ impl Fault {
         }
     }
 
-<<<<<<< HEAD
-    fn words(self) -> Words {
-        match self {
-            Self::ColumnMissing => (
-                "column-missing",
-                "Deze kolom ontbreekt. Voeg ze toe, met precies deze naam in de eerste rij.",
-                "This column is missing. Add it, with exactly this name in the first row.",
-            ),
-            Self::ColumnNotAgreed => (
-                "column-not-agreed",
-                "De kolom op deze plaats (geteld van links) is niet afgesproken. Verwijder ze, of zet de kolomnamen in de eerste rij.",
-                "The column in this place (counted from the left) is not agreed. Remove it, or put the names of the columns in the first row.",
-            ),
-            Self::ColumnOutOfOrder => (
-                "column-out-of-order",
-                "Deze kolom staat niet op haar plaats. Gebruik het afgesproken sjabloon, ongewijzigd.",
-                "This column is not in its place. Use the agreed template, unchanged.",
-            ),
-            Self::Empty => {
-                ("empty", "Dit veld is verplicht. Vul het in.", "This field is required. Fill it in.")
-            }
-            Self::InszForm => (
-                "insz-form",
-                "Geen INSZ. Gebruik elf cijfers, alleen of als JJ.MM.DD-VVV.CC, met niets ervoor of erna.",
-                "No national number. Use eleven digits, alone or as YY.MM.DD-SSS.CC, with nothing before or behind.",
-            ),
-            Self::InszLostZero => (
-                "insz-lost-zero",
-                "Dit INSZ heeft zijn nul vooraan verloren. Maak van de kolom tekst (in Excel: Celeigenschappen, Tekst).",
-                "This national number has lost the zero in front. Make the column text (in Excel: Format Cells, Text).",
-            ),
-            Self::InszCheck => (
-                "insz-check",
-                "Dit INSZ bestaat niet: het controlegetal of de datum klopt niet. Kijk het na.",
-                "There is no such national number: check digits or date do not fit. Look it up.",
-            ),
-            Self::NotADate => (
-                "not-a-date",
-                "Geen datum. Schrijf 2026-03-01 of 01/03/2026.",
-                "No date. Write 2026-03-01 or 01/03/2026.",
-            ),
-            Self::TooLong { .. } => ("too-long", "Te lang.", "Too long."),
-            Self::Characters => (
-                "characters",
-                "Dit veld bevat tekens die er niet in horen. Verwijder ze.",
-                "This field holds characters that do not belong in it. Remove them.",
-            ),
-            Self::NotAgreedValue => (
-                "not-agreed-value",
-                "Geen van de afgesproken waarden. Gebruik er een, letterlijk.",
-                "None of the agreed values. Use one of them, to the letter.",
-            ),
-            Self::NotYesNo => ("not-yes-no", "Schrijf ja of nee.", "Write yes or no."),
-            Self::RowNotAgreed => (
-                "row-not-agreed",
-                "Deze rij mag volgens het protocol niet uitgewisseld worden. Verwijder de hele rij.",
-                "The agreement does not let this row be exchanged. Remove the whole row.",
-            ),
-            Self::Nobodys => NOBODYS,
-            Self::NobodysInResult => NOBODYS_IN_RESULT,
-            Self::InszForbidden => (
-                "insz-forbidden",
-                "Hier staat een INSZ, en dat mag in deze uitwisseling nergens staan. Verwijder het.",
-                "There is a national number here, and this exchange allows none anywhere. Remove it.",
-            ),
-=======
     fn wording(self) -> &'static Wording {
         match self {
             Self::ColumnMissing => &wording::COLUMN_MISSING,
@@ -184,7 +104,8 @@ impl Fault {
             Self::NotYesNo => &wording::NOT_YES_NO,
             Self::RowNotAgreed => &wording::ROW_NOT_AGREED,
             Self::InszForbidden => &wording::INSZ_FORBIDDEN,
->>>>>>> main
+            Self::Nobodys => &wording::NOBODYS,
+            Self::NobodysInResult => &wording::NOBODYS_IN_RESULT,
         }
     }
 }
