@@ -18,6 +18,7 @@ use crate::policy::incident::Incident;
 use crate::policy::job::Failure;
 use crate::policy::outgoing::Outgoing;
 use crate::policy::path::{Folder, Name};
+use crate::policy::quality::{Quality, QualityReport};
 use crate::policy::reason::Reason;
 use crate::policy::receipt::{Content, Delivery, Receiver};
 use crate::policy::record::{Event, Outcome, Record};
@@ -36,6 +37,10 @@ pub struct Progress {
     pub rows_in: Option<u64>,
     /// Rows of the result.
     pub rows_out: Option<u64>,
+    /// The report on what the list holds.
+    pub quality: Option<Quality>,
+    /// The same, while it may be gone on with.
+    pub report: Option<QualityReport>,
     /// What was delivered.
     pub deliveries: Vec<Delivery>,
     /// How many results there are in all, where that shows only when the job has run.
@@ -45,10 +50,11 @@ pub struct Progress {
 impl Progress {
     /// Goes on from what earlier tries have delivered.
     pub fn take_up(&mut self, delivered: Vec<Delivered>) {
-        for Delivered { delivery, content, rows_in, rows_out, of, .. } in delivered {
+        for Delivered { delivery, content, rows_in, rows_out, quality, of, .. } in delivered {
             (self.content, self.rows_in, self.rows_out) = (content, rows_in, rows_out);
             // A later try may have found more.
             self.of = self.of.max(of);
+            self.quality = quality;
             self.deliveries.push(delivery);
         }
     }
@@ -111,6 +117,16 @@ pub enum JobError {
     /// The result is no table.
     #[error("the result is no table of UTF-8 text, and its deliveries cannot be made of it: correct the job")]
     Unwritable,
+    /// The result is not what the agreement lets out.
+    #[error(
+        "the result breaks the rules of its flow's `result`, and none of it was delivered: {first}; correct the job, or the rules"
+    )]
+    Breach {
+        /// The first place, without its value.
+        first: String,
+        /// What its sender hears.
+        reason: Reason,
+    },
     /// Rows of the result are nobody's.
     #[error(
         "{count} rows of the result are nobody's, the first is row {row} by its column {column:?}: correct the list or the \
@@ -145,6 +161,22 @@ pub enum JobError {
         /// How many.
         tries: u32,
     },
+    /// The list breaks the rules of its flow.
+    #[error(
+        "{findings} findings against the rules of table {table} in {faulty_rows} of {rows} rows; its sender has the report {report}"
+    )]
+    ContentRules {
+        /// Which rules.
+        table: String,
+        /// In all.
+        findings: u64,
+        /// Rows with findings.
+        faulty_rows: u64,
+        /// Rows.
+        rows: u64,
+        /// The name of the quality report.
+        report: Name,
+    },
     /// A defect of this program.
     #[error("the job panicked; the program log holds the place")]
     Panicked,
@@ -157,12 +189,14 @@ impl JobError {
             Self::Refused(reason)
             | Self::Incident { reason, .. }
             | Self::Open(OpenError::Content(reason)) => Failure::Lasting(reason.clone()),
+            Self::ContentRules { .. } => Failure::Lasting(Reason::ContentRules),
             Self::Query(error) => error.failure(),
             Self::Open(OpenError::Io(_)) | Self::Spool(_) | Self::Io(_) | Self::Log(_) => Failure::Passing,
             Self::Exhausted { .. } => Failure::Lasting(Reason::TriesExhausted),
             Self::Open(OpenError::Memory { .. } | OpenError::TooLarge { .. }) => {
                 Failure::Lasting(Reason::JobMemory)
             }
+            Self::Breach { reason, .. } => Failure::Lasting(reason.clone()),
             Self::Misfit(_) => Failure::Lasting(Reason::ColumnsNotAgreed),
             Self::Strays { .. } => Failure::Lasting(Reason::ContentRules),
             Self::Unwritable => Failure::Lasting(Reason::JobFailed),
@@ -233,6 +267,7 @@ impl Workshop {
             content: progress.content,
             rows_in: progress.rows_in,
             rows_out: progress.rows_out,
+            quality: progress.quality.clone(),
             of: progress.of,
         };
         // A version of this program that left no notes delivered it, and what lies there is under another file key.
@@ -240,6 +275,7 @@ impl Workshop {
         if let Some((size, sha256)) = &there {
             self.require_its_passphrase(claim, (&receiver, name), sha256)?;
             (delivered.delivery.size, delivered.delivery.sha256) = (*size, sha256.clone());
+            delivered.delivery.rows = None;
         }
         // Only the move itself is safe from a claim that is lost now; this spares the log a record of what will not be.
         if claim.is_lost() {

@@ -24,7 +24,7 @@ use crate::policy::agreement::{Job, OnFault, Query};
 use crate::policy::arrival::Arrival;
 use crate::policy::receipt::Content;
 use crate::policy::rules::Format;
-use crate::policy::table::Table;
+use crate::policy::table::{Dialect, Table};
 
 impl Workshop {
     /// The payload itself, to everybody.
@@ -58,30 +58,37 @@ impl Workshop {
         order: Order<'_>,
         progress: &mut Progress,
     ) -> Result<Vec<Staged>, JobError> {
-        let plaintext = self.decrypted((claim, stop), arrival, order)?;
+        let mut plaintext = self.decrypted((claim, stop), arrival, order)?;
         progress.content = Content::Verified;
+        let plan = Plan::of(order, (arrival, Format::Csv), progress);
+        self.check_list((claim, stop), arrival, (order.flow, &plan), &mut plaintext, progress)?;
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
         let list = List::measure(&table, stop)?;
-        progress.rows_in = Some(list.rows());
-        let plan = Plan::of(order, (arrival, Format::Csv), progress);
-        let keyring = Keyring::default();
-        let files = (claim, &keyring);
-        let (rows, staged) = match &order.flow.job {
+        // With those that were left out.
+        progress.rows_in.get_or_insert(list.rows());
+        let (rows, strays, staged) = match &order.flow.job {
             Job::Query(query) => {
                 let memory = self.memory.share();
                 let source = self.source(order, query, (&memory, stop))?;
                 let limit = order.config.machine.work.job.memory;
-                self.give_out(files, order, &plan, |pipe| {
+                self.give_out(claim, order, (&plan, table.dialect()), |pipe| {
                     list.join(&source, pipe).map_err(|error| blame(error, &memory, limit).into())
                 })?
             }
-            Job::Shape => self.give_out(files, order, &plan, |pipe| Ok(list.pass(stop, pipe)?))?,
+            Job::Shape => {
+                self.give_out(claim, order, (&plan, table.dialect()), |pipe| Ok(list.pass(stop, pipe)?))?
+            }
             Job::Command(_) | Job::Relay => {
                 return Err(JobError::Setup("job: command is not supported yet".to_owned()));
             }
         };
         progress.rows_out = Some(rows);
-        self.keep_passphrases(claim, keyring, &staged)?;
+        if let Some((row, column)) = strays.listed.first() {
+            self.report_strays(claim, arrival, &strays, progress)?;
+            if order.flow.on_fault == OnFault::Hold {
+                return Err(JobError::Strays { count: strays.count, row: *row, column: column.clone() });
+            }
+        }
         Ok(staged)
     }
 
@@ -125,35 +132,36 @@ impl Workshop {
     /// Runs the job, and writes what it makes into the files of all receivers. Gives the number of its rows.
     fn give_out(
         &self,
-        (claim, keyring): (&Claim<'_>, &Keyring),
+        claim: &Claim<'_>,
         order: Order<'_>,
-        plan: &Plan<'_>,
+        (plan, dialect): (&Plan<'_>, Dialect),
         job: impl FnOnce(&mut Pipe) -> Result<u64, JobError>,
-    ) -> Result<(u64, Vec<Staged>), JobError> {
+    ) -> Result<(u64, Strays, Vec<Staged>), JobError> {
         let most = order.config.machine.work.job.result_size;
+        let keyring = Keyring::default();
         let open = |target: &Target<'_>| -> Result<(Encryptor, File), JobError> {
-            Ok((encryptor(target, keyring)?, claim.stage(&target.receiver)?))
+            Ok((encryptor(target, &keyring)?, claim.stage(&target.receiver)?))
         };
         // Buffers go through untouched where nothing is to be done with them.
-        if plan.is_plain() {
+        if plan.is_plain() && order.flow.output.is_none() {
             let outputs = plan.targets().map(open).collect::<Result<Vec<_>, JobError>>()?;
             let (rows, sealed) = encrypt::encrypt(outputs, most, job)?;
             let staged = plan.targets().zip(sealed).map(|(target, sealed)| {
                 let (receiver, name) = (target.receiver.clone(), target.name.clone());
                 stage(Made { receiver, name, rows, sealed })
             });
-            return Ok((rows, staged.collect::<Result<_, _>>()?));
+            let staged = staged.collect::<Result<Vec<_>, _>>()?;
+            self.keep_passphrases(claim, keyring, &staged)?;
+            return Ok((rows, Strays::default(), staged));
         }
         let exchange = &order.exchange.name;
         let key = plan.has_pseudonym().then(|| self.pseudonym_key(exchange)).transpose()?;
-        let recipe = Recipe { plan, pseudonyms: (exchange, key.as_ref()) };
+        let recipe =
+            Recipe { plan, dialect, rules: order.flow.output.as_ref(), pseudonyms: (exchange, key.as_ref()) };
         let (rows, shaped) = encrypt::through(|| Ok(Shaping::new(recipe, most, open)), job)?;
-        if let (OnFault::Hold, Strays { count, first: Some((row, column)) }) =
-            (order.flow.on_fault, shaped.strays)
-        {
-            return Err(JobError::Strays { count, row, column });
-        }
-        Ok((rows, shaped.files.into_iter().map(stage).collect::<Result<_, _>>()?))
+        let staged = shaped.files.into_iter().map(stage).collect::<Result<Vec<_>, _>>()?;
+        self.keep_passphrases(claim, keyring, &staged)?;
+        Ok((rows, shaped.strays, staged))
     }
 }
 

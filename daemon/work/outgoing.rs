@@ -72,6 +72,22 @@ impl<'a> Plan<'a> {
         self.parts.iter().all(Part::is_raw)
     }
 
+    /// Whether some rows are for some receivers only.
+    pub fn is_split(&self) -> bool {
+        self.parts.iter().any(|part| part.outgoing.receivers.by().is_some())
+    }
+
+    /// Whose rows are in each delivery that is split: the place and name of the column that says so, and who they are. What
+    /// has no such column fails when it is shaped.
+    pub fn owners<'s>(&'s self, columns: &[String]) -> Vec<(usize, &'a str, &'s Owners<'a>)> {
+        let place = |by: &str| columns.iter().position(|column| column == by);
+        let of = |part: &'s Part<'a>| {
+            let by = part.outgoing.receivers.by()?;
+            Some((place(by)?, by, &part.owners))
+        };
+        self.parts.iter().filter_map(of).collect()
+    }
+
     /// Whether a delivery has a pseudonym.
     pub fn has_pseudonym(&self) -> bool {
         self.parts.iter().any(|part| part.outgoing.has_pseudonym())

@@ -14,7 +14,10 @@ use super::encrypt::{Buffer, Quota, Sealed, Sealing, Stage};
 use super::outgoing::{Part, Plan, Share, Target};
 use crate::policy::path::{Name, Slug};
 use crate::policy::pseudonym::PseudonymKey;
+use crate::policy::quality::LISTED;
+use crate::policy::reason::Reason;
 use crate::policy::receipt::Receiver;
+use crate::policy::rules::{Checker, Finding, TableRules};
 use crate::policy::shape::{Room, Shape};
 use crate::policy::table::{Dialect, Rows, Table};
 
@@ -49,7 +52,7 @@ pub struct Strays {
     /// How many.
     pub count: u64,
     /// The first of them: the row, from 1 below the header line, and the column that should have said whose it is.
-    pub first: Option<(u64, String)>,
+    pub listed: Vec<(u64, String)>,
 }
 
 /// What shaping needs to know.
@@ -57,6 +60,10 @@ pub struct Strays {
 pub struct Recipe<'a> {
     /// Who gets what.
     pub plan: &'a Plan<'a>,
+    /// How the job writes its result: as the list was written.
+    pub dialect: Dialect,
+    /// What every row must be.
+    pub rules: Option<&'a TableRules>,
     /// Whose pseudonyms, and what they are made with where there are any.
     pub pseudonyms: (&'a Slug, Option<&'a PseudonymKey>),
 }
@@ -71,8 +78,8 @@ pub struct Shaping<'a, W: Write, O> {
 
 /// Since the header line is known.
 struct Begun<'a, W: Write> {
-    dialect: Dialect,
     columns: Vec<String>,
+    checker: Option<Checker<'a>>,
     lots: Vec<Lot<'a, W>>,
     rows: u64,
     strays: Strays,
@@ -82,6 +89,7 @@ struct Begun<'a, W: Write> {
 struct Lot<'a, W: Write> {
     part: &'a Part<'a>,
     shape: Shape,
+    dialect: Dialect,
     /// It gets the result's own bytes.
     is_raw: bool,
     texts: Vec<Text<'a, W>>,
@@ -108,6 +116,8 @@ where
 
     /// Reads the header line, and opens what is delivered also without a row.
     fn begin(&self, table: &Table<'_>) -> Result<Begun<'a, W>, JobError> {
+        let checker = self.recipe.rules.map(|rules| Checker::new(rules, table.columns())).transpose();
+        let checker = checker.map_err(|findings| breach(&findings, Reason::ColumnsNotAgreed))?;
         let mut lots = Vec::new();
         for part in &self.recipe.plan.parts {
             let shape = Shape::of(part.outgoing, table.columns(), self.recipe.pseudonyms)?;
@@ -117,21 +127,17 @@ where
                 pending: Buffer::default(),
                 files: Vec::new(),
             });
-            lots.push(Lot { part, shape, is_raw: part.is_raw(), texts: texts.collect() });
+            let dialect = written_in(self.recipe.dialect, shape.header(table.columns()).len());
+            lots.push(Lot { part, shape, dialect, is_raw: part.is_raw(), texts: texts.collect() });
         }
-        let mut begun = Begun {
-            dialect: table.dialect(),
-            columns: table.columns().to_vec(),
-            lots,
-            rows: 0,
-            strays: Strays::default(),
-        };
+        let mut begun =
+            Begun { columns: table.columns().to_vec(), checker, lots, rows: 0, strays: Strays::default() };
         for lot in &mut begun.lots {
             for text in lot.texts.iter_mut().filter(|text| !text.share.is_only_with_rows) {
                 text.open(&self.open, &self.quota)?;
                 // What is plain gets the result's own bytes, header and all.
                 if !lot.is_raw {
-                    text.write_header(begun.dialect, lot.shape.header(&begun.columns))?;
+                    text.write_header(lot.dialect, lot.shape.header(&begun.columns))?;
                 }
             }
         }
@@ -139,9 +145,15 @@ where
     }
 
     fn take_rows(&self, begun: &mut Begun<'a, W>, mut rows: Rows<'_>) -> Result<(), JobError> {
-        let (mut fields, mut room) = (Vec::new(), Room::default());
+        let (mut fields, mut found, mut room) = (Vec::new(), Vec::new(), Room::default());
         while rows.read(&mut fields).map_err(|_| JobError::Unwritable)? {
             begun.rows += 1;
+            if let Some(checker) = &mut begun.checker {
+                checker.row(&fields, &mut found);
+                if !found.is_empty() {
+                    return Err(breach(&found, Reason::JobFailed));
+                }
+            }
             for at in 0..begun.lots.len() {
                 self.take_row(begun, at, (&fields, &mut room))?;
             }
@@ -151,11 +163,11 @@ where
 
     fn take_row(
         &self,
-        Begun { dialect, columns, lots, rows, strays }: &mut Begun<'a, W>,
+        Begun { columns, lots, rows, strays, .. }: &mut Begun<'a, W>,
         at: usize,
         (fields, room): (&[Cow<'_, str>], &mut Room),
     ) -> Result<(), JobError> {
-        let Some(Lot { part, shape, is_raw, texts }) = lots.get_mut(at) else { return Ok(()) };
+        let Some(Lot { part, shape, dialect, is_raw, texts }) = lots.get_mut(at) else { return Ok(()) };
         let whose = match shape.owner(fields) {
             Some(owner) => part.owners.of(owner),
             None => Some(0),
@@ -163,7 +175,9 @@ where
         let Some(text) = whose.and_then(|whose| texts.get_mut(whose)) else {
             let by = part.outgoing.receivers.by().unwrap_or_default();
             strays.count += 1;
-            strays.first.get_or_insert_with(|| (*rows, by.to_owned()));
+            if (strays.listed.len() as u64) < LISTED {
+                strays.listed.push((*rows, by.to_owned()));
+            }
             return Ok(());
         };
         text.rows += 1;
@@ -190,14 +204,14 @@ where
         let mut begun = match self.begun.take() {
             None => {
                 // The first buffer begins with the header line, whole as all rows are.
-                let table = Table::parse(buffer).map_err(|_| JobError::Unwritable)?;
+                let table = Table::parse_in(self.recipe.dialect, buffer).map_err(|_| JobError::Unwritable)?;
                 let mut begun = self.begin(&table)?;
                 self.take_rows(&mut begun, table.rows())?;
                 begun
             }
             Some(mut begun) => {
                 let text = std::str::from_utf8(buffer).map_err(|_| JobError::Unwritable)?;
-                let rows = begun.dialect.rows(text, begun.columns.len());
+                let rows = self.recipe.dialect.rows(text, begun.columns.len());
                 self.take_rows(&mut begun, rows)?;
                 begun
             }
@@ -218,6 +232,17 @@ where
         }
         Ok(Shaped { files, strays })
     }
+}
+
+/// Whoever reads a header line of one column takes it for comma separated, as we do.
+fn written_in(dialect: Dialect, columns: usize) -> Dialect {
+    if columns == 1 { Dialect { delimiter: b',', ..dialect } } else { dialect }
+}
+
+/// What leaves is within the rules or does not leave, whole.
+fn breach(findings: &[Finding<'_>], reason: Reason) -> JobError {
+    let first = findings.first().map_or_else(String::new, ToString::to_string);
+    JobError::Breach { first, reason }
 }
 
 impl<'a, W: Write> Text<'a, W> {

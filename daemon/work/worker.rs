@@ -76,6 +76,8 @@ impl Workshop {
             content: Content::StructureOnly,
             rows_in: None,
             rows_out: None,
+            quality: None,
+            report: None,
             deliveries: Vec::new(),
             of: None,
         };

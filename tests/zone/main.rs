@@ -16,6 +16,7 @@ mod audit;
 mod backup;
 mod collected;
 mod containment;
+mod content;
 mod delivery;
 mod durability;
 mod evenhanded;

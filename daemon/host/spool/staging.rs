@@ -36,6 +36,7 @@ use super::{
 use crate::policy::arrival::ArrivalId;
 use crate::policy::digest::sha256;
 use crate::policy::path::Name;
+use crate::policy::quality::Quality;
 use crate::policy::receipt::{Content, Delivery, Receiver};
 
 const RESULT: &str = "result-";
@@ -60,6 +61,9 @@ pub struct Delivered {
     /// How many results the arrival has in all, where that shows only when its job has run; none elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub of: Option<usize>,
+    /// The report on what the list holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
 }
 
 impl Claim<'_> {
@@ -140,6 +144,12 @@ impl Claim<'_> {
         }
         self.hand_over_paper("sig", signature_name)?;
         self.hand_over_paper("json", name)
+    }
+
+    /// Puts a quality report in place of the one that may be there. Its receipt names it, and comes after it.
+    pub fn publish_quality(&self, (name, text): (&Name, &[u8])) -> Result<(), SpoolError> {
+        self.make_whole(&self.staged_paper("quality"), text)?;
+        self.hand_over_paper("quality", name)
     }
 
     fn hand_over_paper(&self, ending: &str, name: &Name) -> Result<(), SpoolError> {

@@ -98,6 +98,7 @@ fn delivered(sha256: &str) -> Delivered {
         rows_in: Some(2),
         rows_out: Some(1),
         of: None,
+        quality: None,
     }
 }
 
@@ -366,4 +367,37 @@ fn a_note_that_another_user_wrote_is_not_believed() {
     assert_eq!(claim.deliveries().unwrap(), []);
     claim.release().unwrap();
     assert!(!planted.exists());
+}
+
+#[test]
+fn two_people_of_one_institution_have_a_result_each_and_each_exactly_once() {
+    let case = Case::new();
+    let person = |label: &str| Delivery {
+        person: Some(label.to_owned()),
+        name: Name::parse(&format!("list.{}.age", label.replace('/', "_"))).unwrap(),
+        ..delivered("x").delivery
+    };
+    let noted = |label: &str| Delivered { delivery: person(label), of: Some(3), ..delivered("x") };
+    let first = case.claim(&case.one);
+    for receiver in [to().into(), person("an").receiver(), person("../an").receiver()] {
+        first.stage(&receiver).unwrap().write_all(receiver.to_string().as_bytes()).unwrap();
+    }
+    first.deliver(&noted("an")).unwrap();
+    let second = case.take_over();
+    assert_eq!(second.deliveries().unwrap(), [noted("an")], "the others have nothing");
+    assert_eq!(case.outbox(), ["list.an.age"]);
+    second.stage(&to().into()).unwrap().write_all(b"whole").unwrap();
+    second.deliver(&delivered("x")).unwrap();
+    assert_eq!(second.deliveries().unwrap().len(), 2);
+}
+
+#[test]
+fn a_note_of_a_version_without_people_is_one_of_an_institution() {
+    let id = arrival_named("list.csv.age").id;
+    let text = format!(
+        "{{\"arrival\":\"{id}\",\"delivery\":{{\"to\":\"agency\",\"name\":\"list.result.csv.age\",\"size\":6,\
+         \"sha256\":\"x\"}},\"content\":\"verified\",\"rows-in\":2,\"rows-out\":1}}"
+    );
+    assert_eq!(serde_json::from_str::<Delivered>(&text).unwrap(), delivered("x"));
+    assert_eq!(serde_json::to_string(&delivered("x")).unwrap(), text, "which such a version reads in turn");
 }
