@@ -77,6 +77,12 @@ enum Command {
     Hold(dropzone::cli::hold::Hold),
     /// Have a deferred arrival tried at once; a held one is released.
     Retry(dropzone::cli::hold::Decision),
+    /// Become the program of a command's job: what `work` starts, and nobody types.
+    #[command(hide = true)]
+    Confined {
+        /// What it is confined to, as JSON.
+        description: String,
+    },
     /// Show the passphrase of a result, once, or list those that wait to be handed out.
     #[command(arg_required_else_help = true)]
     Passphrase(dropzone::cli::passphrase::Asked),
@@ -127,6 +133,7 @@ fn main() -> ExitCode {
         Command::Restore(restore) => dropzone::cli::restore::run(&restore),
         Command::Hold(command) => dropzone::cli::hold::run(&arguments.config, &command),
         Command::Retry(decision) => dropzone::cli::hold::retry(&arguments.config, &decision),
+        Command::Confined { description } => dropzone::cli::confined::run(&description),
         Command::Passphrase(asked) => dropzone::cli::passphrase::run(&arguments.config, asked),
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };

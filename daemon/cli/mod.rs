@@ -4,6 +4,7 @@
 pub mod backup;
 pub mod check;
 pub mod clock;
+pub mod confined;
 pub mod control;
 pub mod daemon;
 pub mod demo;

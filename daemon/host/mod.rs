@@ -3,11 +3,13 @@
 
 pub mod backup;
 pub mod clock;
+pub mod confine;
 pub mod containment;
 pub mod control;
 pub mod directory;
 pub mod evidence;
 pub mod files;
+pub mod group;
 pub mod guard;
 pub mod http;
 pub mod log;
