@@ -1,5 +1,6 @@
 //! Whether the files that a zone names and `config::load` does not open are what they should be: host key, signing key,
-//! age identities, databases. What this user may not read is noted, not refused: another user's process reads it.
+//! age identities, databases, programs of commands. What this user may not read is noted, not refused: another user's process
+//! reads it.
 
 use std::path::Path;
 
@@ -9,8 +10,10 @@ use ssh_key::PrivateKey;
 use crate::config::{Config, ConfigError, Database, Key, Loaded, Note};
 use crate::host::evidence::read_text;
 use crate::host::files::{FileError, examine_file, read_secret};
+use crate::policy::agreement::Job;
 use crate::policy::backup::NeededKey;
 use crate::policy::signature::ZoneKey;
+use crate::work::command::fit::{Objection, objection};
 
 const MAIN: &str = "dropzone.yaml";
 
@@ -45,6 +48,16 @@ pub fn examine(loaded: &Loaded) -> Examined {
         if let Err(error) = examine_file(file) {
             let key = root.at("databases").at(name.as_str()).at(key);
             examined.not_read(loaded, &key, file, &error);
+        }
+    }
+    for (name, exchange) in &loaded.config.exchanges {
+        for (index, flow) in exchange.flows.iter().enumerate() {
+            let Job::Command(command) = &flow.job else { continue };
+            if let Some(Objection { key, problem, remedy }) = objection(&loaded.config, command) {
+                let key = root.at("flows").item(index).at("job").at("command").at(key);
+                let file = format!("exchanges/{name}.yaml");
+                examined.errors.push(ConfigError::about(file, &key, problem, remedy));
+            }
         }
     }
     examined

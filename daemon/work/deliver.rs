@@ -3,6 +3,7 @@
 
 use std::io::Read;
 
+use super::command::CommandError;
 use super::encrypt::EncryptError;
 use super::open::OpenError;
 use super::query::QueryError;
@@ -111,6 +112,9 @@ pub enum JobError {
     /// The query failed.
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// The command failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
     /// The result lacks what a delivery is made of.
     #[error(transparent)]
     Misfit(#[from] Misfit),
@@ -191,6 +195,7 @@ impl JobError {
             | Self::Open(OpenError::Content(reason)) => Failure::Lasting(reason.clone()),
             Self::ContentRules { .. } => Failure::Lasting(Reason::ContentRules),
             Self::Query(error) => error.failure(),
+            Self::Command(error) => error.failure(),
             Self::Open(OpenError::Io(_)) | Self::Spool(_) | Self::Io(_) | Self::Log(_) => Failure::Passing,
             Self::Exhausted { .. } => Failure::Lasting(Reason::TriesExhausted),
             Self::Open(OpenError::Memory { .. } | OpenError::TooLarge { .. }) => {

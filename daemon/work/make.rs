@@ -78,9 +78,10 @@ impl Workshop {
             Job::Shape => {
                 self.give_out(claim, order, (&plan, table.dialect()), |pipe| Ok(list.pass(stop, pipe)?))?
             }
-            Job::Command(_) | Job::Relay => {
-                return Err(JobError::Setup("job: command is not supported yet".to_owned()));
-            }
+            Job::Command(command) => self.give_out(claim, order, (&plan, table.dialect()), |pipe| {
+                Ok(self.run_command(order, (arrival, command), &table, stop, pipe)?)
+            })?,
+            Job::Relay => return Err(JobError::Setup("a relayed file is not opened".to_owned())),
         };
         progress.rows_out = Some(rows);
         if let Some((row, column)) = strays.listed.first() {

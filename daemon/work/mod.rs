@@ -13,6 +13,7 @@
 mod aside;
 mod ask;
 mod check;
+pub mod command;
 mod control;
 pub mod deliver;
 pub mod encrypt;
@@ -36,7 +37,7 @@ mod seal;
 pub mod shape;
 pub mod signer;
 mod split;
-mod stop;
+pub mod stop;
 mod takeover;
 mod tidy;
 pub mod turns;
