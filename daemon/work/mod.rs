@@ -3,7 +3,7 @@
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
 //! job, of which `make` makes the results, with `open`, `check`, `join`, `outgoing`, `shape`, `pseudonym` and `encrypt` as
-//! steps; `query` the database that `join` runs in, of which `split` says whether a
+//! steps; `command` runs a program instead; `query` the database that `join` runs in, of which `split` says whether a
 //! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
 //! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
 //! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide

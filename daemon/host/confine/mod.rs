@@ -6,6 +6,7 @@
 //! program is never run less confined than it says here.
 
 mod calls;
+mod lists;
 pub mod reach;
 
 use std::io::{self, Write};

@@ -77,7 +77,10 @@ fn secrets(machine: &Machine) -> impl Iterator<Item = &Path> {
 
 /// A register that queries read anyway, if the operator names that very file.
 fn is_database(machine: &Machine, path: &Path) -> bool {
-    machine.databases.values().any(|database| matches!(database, Database::Sqlite(file) if file == path))
+    machine
+        .databases
+        .values()
+        .any(|database| matches!(database, Database::Sqlite(file) if is_below(path, file)))
 }
 
 impl Workshop {
