@@ -120,7 +120,9 @@ pub fn person_key(file: &Path) {
 }
 
 pub fn public_key(file: &Path) -> String {
-    fs::read_to_string(file.with_extension("pub")).unwrap().trim().to_owned()
+    // Not `with_extension`: people's labels have dots.
+    let public = format!("{}.pub", file.display());
+    fs::read_to_string(public).unwrap().trim().to_owned()
 }
 
 /// The fingerprint as OpenSSH shows it.
