@@ -86,6 +86,7 @@ impl Case {
             rows_in: None,
             rows_out: None,
             of: None,
+            quality: None,
         }
     }
 
