@@ -85,7 +85,7 @@ impl Workshop {
         };
         progress.rows_out = Some(rows);
         if let Some((row, column)) = strays.listed.first() {
-            self.report_strays(claim, arrival, &strays, progress)?;
+            self.report_strays(claim, arrival, (&strays, order.flow.on_fault), progress)?;
             if order.flow.on_fault == OnFault::Hold {
                 return Err(JobError::Strays { count: strays.count, row: *row, column: column.clone() });
             }

@@ -17,7 +17,7 @@ use crate::policy::pseudonym::PseudonymKey;
 use crate::policy::quality::LISTED;
 use crate::policy::reason::Reason;
 use crate::policy::receipt::Receiver;
-use crate::policy::rules::{Checker, Finding, TableRules};
+use crate::policy::rules::{Checker, Finding, Format, TableRules};
 use crate::policy::shape::{Room, Shape};
 use crate::policy::table::{Dialect, Rows, Table};
 
@@ -120,6 +120,9 @@ where
         let checker = checker.map_err(|findings| breach(&findings, Reason::ColumnsNotAgreed))?;
         let mut lots = Vec::new();
         for part in &self.recipe.plan.parts {
+            if part.form == Format::Xlsx {
+                return Err(JobError::Setup("format: xlsx is not supported yet".to_owned()));
+            }
             let shape = Shape::of(part.outgoing, table.columns(), self.recipe.pseudonyms)?;
             let texts = part.shares.iter().map(|share| Text {
                 share,
