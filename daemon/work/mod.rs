@@ -26,6 +26,7 @@ mod replay;
 mod retention;
 mod scan;
 mod seal;
+pub mod sheet;
 pub mod signer;
 mod split;
 mod stop;
