@@ -9,6 +9,7 @@ use super::memory::Share;
 use super::open::{self, OpenError};
 use super::query::QueryError;
 use super::replay::Digesting;
+use super::sheet::{self, SheetError};
 use super::stop::{Interrupted, Stop};
 use super::{Workshop, record_of};
 use crate::config::{Config, Database};
@@ -90,6 +91,9 @@ pub enum JobError {
     /// The file stays closed.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The list is a workbook that cannot be read, or the result makes none.
+    #[error(transparent)]
+    Sheet(#[from] SheetError),
     /// The query failed.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -127,6 +131,7 @@ impl JobError {
             | Self::Incident { reason, .. }
             | Self::Open(OpenError::Content(reason)) => Failure::Lasting(reason.clone()),
             Self::Query(error) => error.failure(),
+            Self::Sheet(error) => error.failure(),
             Self::Open(OpenError::Io(_)) | Self::Spool(_) | Self::Io(_) | Self::Log(_) => Failure::Passing,
             Self::Exhausted { .. } => Failure::Lasting(Reason::TriesExhausted),
             Self::Open(OpenError::Memory { .. } | OpenError::TooLarge { .. }) => {
@@ -213,8 +218,8 @@ impl Workshop {
         let found = payload.finish();
         stop.go_on()?;
         self.admit(arrival, &found?)?;
-        let plaintext = opened?;
         progress.content = Content::Verified;
+        let (plaintext, _sent_as) = sheet::list_of(opened?, order.flow.input.as_ref(), limits.memory, stop)?;
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
         let list = List::measure(&table, stop)?;
         progress.rows_in = Some(list.rows());

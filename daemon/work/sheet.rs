@@ -16,8 +16,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use zeroize::Zeroizing;
 
-pub use self::write::Workbook;
+pub use self::write::{Outlet, Workbook};
 use super::stop::{Interrupted, Stop};
+use crate::policy::job::Failure;
+use crate::policy::reason::Reason;
+use crate::policy::rules::{Format, Kind, TableRules};
 
 /// What a zip archive, and so a workbook, begins with.
 const ZIP: &[u8] = b"PK\x03\x04";
@@ -166,9 +169,31 @@ pub enum Meaning {
     YesNo,
 }
 
-/// Whether a plaintext is to be read as a workbook, should its flow take workbooks.
-pub fn is_workbook(plaintext: &[u8]) -> bool {
-    plaintext.starts_with(ZIP) || plaintext.starts_with(COMPOUND)
+/// The text of a list, in whichever of the forms that its flow takes it came, and that form. A flow without rules takes text. What
+/// is a workbook where only text is taken stays what it is, and is no table.
+pub fn list_of(
+    plaintext: Zeroizing<Vec<u8>>,
+    rules: Option<&TableRules>,
+    limit: u64,
+    stop: &Stop,
+) -> Result<(Zeroizing<Vec<u8>>, Format), SheetError> {
+    let Some(rules) = rules.filter(|rules| rules.takes(Format::Xlsx)) else {
+        return Ok((plaintext, Format::Csv));
+    };
+    let is_workbook = plaintext.starts_with(ZIP) || plaintext.starts_with(COMPOUND);
+    match (is_workbook, rules.takes(Format::Csv)) {
+        (true, _) => Ok((to_csv(&plaintext, |column| meaning(rules, column), limit, stop)?, Format::Xlsx)),
+        (false, true) => Ok((plaintext, Format::Csv)),
+        (false, false) => Err(SheetError::Unreadable(Fault::NotAWorkbook)),
+    }
+}
+
+fn meaning(rules: &TableRules, name: &str) -> Meaning {
+    match rules.columns.iter().find(|column| column.name == name).map(|column| &column.kind) {
+        Some(Kind::Insz) => Meaning::Insz,
+        Some(Kind::YesNo) => Meaning::YesNo,
+        Some(Kind::Date | Kind::Text { .. } | Kind::OneOf(_)) | None => Meaning::Other,
+    }
 }
 
 /// The list that a workbook holds, as CSV for `Table::parse`. `meaning` is asked of each column's name. Neither what is
@@ -190,5 +215,43 @@ pub fn to_csv(
     catch_unwind(AssertUnwindSafe(read)).unwrap_or(Err(SheetError::Unreadable(Fault::NotAWorkbook)))
 }
 
+impl SheetError {
+    /// Whether another try may help.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Unreadable(fault) => Failure::Lasting(Reason::SheetUnreadable { row: fault.row() }),
+            Self::TooLarge { .. } => Failure::Lasting(Reason::JobMemory),
+            Self::Unfit(_) => Failure::Lasting(Reason::ResultTooLarge),
+            Self::Io(_) => Failure::Passing,
+            Self::Interrupted(why) => why.failure(),
+        }
+    }
+}
+
+impl Fault {
+    /// The row that it is about, where it is about one.
+    fn row(&self) -> Option<u64> {
+        match self {
+            Self::BesideColumns { row, .. }
+            | Self::ErrorValue { row, .. }
+            | Self::Uncomputed { row, .. }
+            | Self::Rounded { row, .. }
+            | Self::NoDate { row, .. }
+            | Self::Order(row) => Some(u64::from(*row)),
+            Self::Header(_) => Some(1),
+            Self::NotAWorkbook
+            | Self::ProtectedOrOld
+            | Self::Parts
+            | Self::Packed
+            | Self::Entities
+            | Self::ExternalLinks
+            | Self::Empty
+            | Self::SeveralSheets(_) => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use self::tests::book_with_row;

@@ -1,6 +1,7 @@
 //! The job side as a whole: arrivals published into a real spool, worked on, and looked at from outside.
 
 mod hostile;
+mod workbooks;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -77,6 +77,11 @@ fn with_row(cells: &str) -> Vec<u8> {
     ))
 }
 
+/// A workbook of one column, `insz`, and a row below it.
+pub(in crate::work) fn book_with_row(cells: &str) -> Vec<u8> {
+    book(&format!(r#"<row r="1"><c r="A1" t="s"><v>0</v></c></row><row r="2">{cells}</row>"#))
+}
+
 fn meaning(column: &str) -> Meaning {
     match column {
         "insz" => Meaning::Insz,

@@ -2,8 +2,10 @@
 //! text: a result never becomes a formula, and a national number keeps its zeros. By hand, because the libraries for it hold the
 //! whole sheet in memory or in files.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::rc::Rc;
 
 use zeroize::Zeroizing;
 use zip::result::ZipError;
@@ -79,9 +81,34 @@ const SHEET: &str = concat!(
     r#"<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main">"#,
     r#"<sheetViews><sheetView workbookViewId="0"><pane ySplit="1" topLeftCell="A2" activePane="bottomLeft" state="frozen"/></sheetView></sheetViews>"#
 );
-const SHEET_END: &str = concat!(
-    r#"</sheetData><ignoredErrors><ignoredError sqref="A1:XFD1048576" numberStoredAsText="1"/></ignoredErrors></worksheet>"#
-);
+const SHEET_END: &str = r#"</sheetData><ignoredErrors><ignoredError sqref="A1:XFD1048576" numberStoredAsText="1"/></ignoredErrors></worksheet>"#;
+
+/// What a workbook has given and nobody has taken yet: for who cannot lend what takes the bytes to the workbook.
+#[derive(Clone, Default)]
+pub struct Outlet(Rc<RefCell<Zeroizing<Vec<u8>>>>);
+
+impl Outlet {
+    /// Hands on what has come since the last time.
+    pub fn drain<E>(&self, take: impl FnOnce(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let mut bytes = self.0.borrow_mut();
+        if !bytes.is_empty() {
+            take(&bytes)?;
+            bytes.clear();
+        }
+        Ok(())
+    }
+}
+
+impl Write for Outlet {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.borrow_mut().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// A workbook of one sheet that is being written.
 pub struct Workbook<W: Write> {
