@@ -6,7 +6,7 @@
 //! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
 //! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
 //! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
-//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `tidy` what a
+//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `handoff` takes in what tools of this machine hand in, `tidy` what a
 //! crash left, `seal` signs how far the access log has come, and `memory` shares out what registers may take.
 
 mod aside;
@@ -14,6 +14,7 @@ mod ask;
 mod control;
 pub mod deliver;
 pub mod encrypt;
+mod handoff;
 mod held;
 pub mod join;
 mod memory;
@@ -133,6 +134,7 @@ pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = 
         () = reload::follow(&workshop, hangup) => {}
         () = retention::keep_up(&workshop) => {}
         () = tidy::go_on(&workshop) => {}
+        () = handoff::keep_up(&workshop) => {}
         () = async { monitoring.await; std::future::pending().await } => {}
     }
     systemd::stopping();
