@@ -37,12 +37,7 @@ fn what_is_handed_in_is_worked_on_and_receipted_and_what_is_no_age_file_is_refus
     zone.start();
     hand_in(&zone, "list.csv.age", &zone.encrypt("insz\n85073003328\n"));
     let receipt = zone.receipt("pillar-3", "list.csv.age", "delivered");
-    assert_eq!(
-        receipt["received"]["by"].as_str().or(receipt["by"].as_str()).is_some()
-            || receipt.to_string().contains("handoff"),
-        true,
-        "{receipt}"
-    );
+    assert!(receipt.to_string().contains("handoff"), "{receipt}");
     let result = zone.result("agency", "pillar-3");
     let encrypted = fs::read(zone.folder_of("outbox", "agency", "pillar-3").join(result)).unwrap();
     let text = String::from_utf8(zone.decrypt("agency", &encrypted)).unwrap();
@@ -109,7 +104,6 @@ fn serve_has_no_way_to_what_is_handed_in() {
     }
     // A thread of its own, which alone is held to what serve needs.
     let tried = std::thread::spawn(move || {
-        dropzone::host::process::prepare().unwrap();
         dropzone::host::containment::contain(&needs);
         (
             fs::read(handoff.join("pillar-3/list.age")).is_err(),
