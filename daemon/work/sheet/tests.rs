@@ -387,7 +387,11 @@ fn what_is_written_is_text_and_no_formula() {
         found.push(text);
     }
     assert_eq!(found, ["insz", "naam", "born", "05073003328", "=1+1", "2025-11-22"]);
+    // What spreadsheets would read as another letter is none.
+    let row = ["_x0041_", "a_x005F_", "_x41_"].map(str::to_owned).to_vec();
+    assert_eq!(rows(&written(&["insz", "naam", "born"], std::slice::from_ref(&row))).pop(), Some(row));
     // The same twice is the same workbook.
+    let row = ["05073003328", "=1+1", "2025-11-22"].map(str::to_owned).to_vec();
     assert_eq!(written(&["insz", "naam", "born"], &[row]), workbook);
 }
 

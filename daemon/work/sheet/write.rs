@@ -22,7 +22,7 @@ pub(super) const COLUMNS_MAX: usize = 16_384;
 pub(super) const TEXT_MAX: usize = 32_767;
 
 /// Bytes of rows that are compressed at a time.
-const PIECE: usize = 64 << 10;
+const PIECE: usize = 16 << 10;
 
 const HEAD: &str = r#"<?xml version="1.0" encoding="UTF-8" standalone="yes"?>"#;
 const PARTS: [(&str, &str); 5] = [
