@@ -110,7 +110,7 @@ fn faketime() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
     let mut found =
         folders.map(|folder| folder.join("faketime/libfaketime.so.1")).filter(|file| file.exists());
-    found.next().expect("libfaketime is missing: install that package")
+    found.next().unwrap_or_else(|| panic!("libfaketime is missing: install that package"))
 }
 
 /// A key pair as OpenSSH's own program makes it.

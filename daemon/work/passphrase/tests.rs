@@ -303,7 +303,15 @@ fn where_a_crash_came_right_after_the_result_left_the_next_try_lets_its_passphra
     };
     let (content, rows_in, rows_out) = (Content::Verified, Some(1), Some(1));
     claim
-        .deliver(&Delivered { arrival: arrival.id.clone(), delivery, content, rows_in, rows_out, of: None })
+        .deliver(&Delivered {
+            arrival: arrival.id.clone(),
+            delivery,
+            content,
+            rows_in,
+            rows_out,
+            quality: None,
+            of: None,
+        })
         .unwrap();
     claim.release().unwrap();
     drop(claim);
