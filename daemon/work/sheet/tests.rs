@@ -92,7 +92,7 @@ fn meaning(column: &str) -> Meaning {
 
 fn text(workbook: &[u8]) -> Result<String, SheetError> {
     let text = to_csv(workbook, meaning, LIMIT, &Stop::default())?;
-    Table::parse(&text).expect("what is read is a list");
+    Table::parse(&text).unwrap();
     Ok(String::from_utf8(text.to_vec()).unwrap())
 }
 
