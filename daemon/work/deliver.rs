@@ -7,6 +7,7 @@ use super::command::CommandError;
 use super::encrypt::EncryptError;
 use super::open::OpenError;
 use super::query::QueryError;
+use super::sheet::SheetError;
 use super::stop::{Interrupted, Stop};
 use super::{Workshop, record_of};
 use crate::config::Config;
@@ -109,6 +110,9 @@ pub enum JobError {
     /// The file stays closed.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The list is a workbook that cannot be read, or the result makes none.
+    #[error(transparent)]
+    Sheet(#[from] SheetError),
     /// The query failed.
     #[error(transparent)]
     Query(#[from] QueryError),
@@ -196,6 +200,7 @@ impl JobError {
             Self::ContentRules { .. } => Failure::Lasting(Reason::ContentRules),
             Self::Query(error) => error.failure(),
             Self::Command(error) => error.failure(),
+            Self::Sheet(error) => error.failure(),
             Self::Open(OpenError::Io(_)) | Self::Spool(_) | Self::Io(_) | Self::Log(_) => Failure::Passing,
             Self::Exhausted { .. } => Failure::Lasting(Reason::TriesExhausted),
             Self::Open(OpenError::Memory { .. } | OpenError::TooLarge { .. }) => {

@@ -17,6 +17,7 @@ use super::passphrase::Keyring;
 use super::query::QueryError;
 use super::replay::Digesting;
 use super::shape::{Made, Recipe, Shaping, Strays};
+use super::sheet;
 use super::stop::Stop;
 use crate::config::Database;
 use crate::host::spool::Claim;
@@ -58,9 +59,11 @@ impl Workshop {
         order: Order<'_>,
         progress: &mut Progress,
     ) -> Result<Vec<Staged>, JobError> {
-        let mut plaintext = self.decrypted((claim, stop), arrival, order)?;
+        let plaintext = self.decrypted((claim, stop), arrival, order)?;
         progress.content = Content::Verified;
-        let plan = Plan::of(order, (arrival, Format::Csv), progress);
+        let memory = order.config.machine.work.job.memory;
+        let (mut plaintext, sent) = sheet::list_of(plaintext, order.flow.input.as_ref(), memory, stop)?;
+        let plan = Plan::of(order, (arrival, sent), progress);
         self.check_list((claim, stop), arrival, (order.flow, &plan), &mut plaintext, progress)?;
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
         let list = List::measure(&table, stop)?;

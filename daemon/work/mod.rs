@@ -7,7 +7,7 @@
 //! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
 //! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
 //! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
-//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `tidy` what a
+//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `handoff` takes in what tools of this machine hand in, `tidy` what a
 //! crash left, `passphrase` makes, keeps and shows what opens some results, `messenger` hands it to a program, `seal` signs how far the access log has come, and `memory` shares out what registers may take.
 
 mod aside;
@@ -17,6 +17,7 @@ pub mod command;
 mod control;
 pub mod deliver;
 pub mod encrypt;
+mod handoff;
 mod held;
 pub mod join;
 mod make;
@@ -35,6 +36,7 @@ mod retention;
 mod scan;
 mod seal;
 pub mod shape;
+pub mod sheet;
 pub mod signer;
 mod split;
 pub mod stop;
@@ -142,6 +144,7 @@ pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = 
         () = reload::follow(&workshop, hangup) => {}
         () = retention::keep_up(&workshop) => {}
         () = tidy::go_on(&workshop) => {}
+        () = handoff::keep_up(&workshop) => {}
         () = messenger::go_on(&workshop) => {}
         () = async { monitoring.await; std::future::pending().await } => {}
     }

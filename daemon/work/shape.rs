@@ -12,6 +12,7 @@ use age::Encryptor;
 use super::deliver::JobError;
 use super::encrypt::{Buffer, Quota, Sealed, Sealing, Stage};
 use super::outgoing::{Part, Plan, Share, Target};
+use super::sheet::{Outlet, Workbook};
 use crate::policy::path::{Name, Slug};
 use crate::policy::pseudonym::PseudonymKey;
 use crate::policy::quality::LISTED;
@@ -100,6 +101,8 @@ struct Text<'a, W: Write> {
     share: &'a Share<'a>,
     rows: u64,
     pending: Buffer,
+    /// Where it is to be one; made with the header line.
+    book: Option<(Workbook<Outlet>, Outlet)>,
     /// Empty until it is opened.
     files: Vec<(&'a Target<'a>, Sealing<W>)>,
 }
@@ -128,6 +131,7 @@ where
                 share,
                 rows: 0,
                 pending: Buffer::default(),
+                book: None,
                 files: Vec::new(),
             });
             let dialect = written_in(self.recipe.dialect, shape.header(table.columns()).len());
@@ -140,7 +144,7 @@ where
                 text.open(&self.open, &self.quota)?;
                 // What is plain gets the result's own bytes, header and all.
                 if !lot.is_raw {
-                    text.write_header(lot.dialect, lot.shape.header(&begun.columns))?;
+                    text.write_header((lot.part.form, lot.dialect), lot.shape.header(&begun.columns))?;
                 }
             }
         }
@@ -189,7 +193,7 @@ where
         }
         if text.files.is_empty() {
             text.open(&self.open, &self.quota)?;
-            text.write_header(*dialect, shape.header(columns))?;
+            text.write_header((part.form, *dialect), shape.header(columns))?;
         }
         text.write_row(*dialect, shape.values(fields, room))
     }
@@ -248,6 +252,10 @@ fn breach(findings: &[Finding<'_>], reason: Reason) -> JobError {
     JobError::Breach { first, reason }
 }
 
+fn give<W: Write>(files: &mut [(&Target<'_>, Sealing<W>)], bytes: &[u8]) -> Result<(), JobError> {
+    Ok(files.iter_mut().try_for_each(|(_, file)| file.write(bytes))?)
+}
+
 impl<'a, W: Write> Text<'a, W> {
     fn open(
         &mut self,
@@ -261,7 +269,16 @@ impl<'a, W: Write> Text<'a, W> {
         Ok(())
     }
 
-    fn write_header(&mut self, dialect: Dialect, names: Vec<&str>) -> Result<(), JobError> {
+    fn write_header(&mut self, (form, dialect): (Format, Dialect), names: Vec<&str>) -> Result<(), JobError> {
+        match form {
+            Format::Csv => {}
+            Format::Xlsx => {
+                let (outlet, names) =
+                    (Outlet::default(), names.into_iter().map(str::to_owned).collect::<Vec<_>>());
+                self.book = Some((Workbook::begin(outlet.clone(), &names)?, outlet));
+                return Ok(());
+            }
+        }
         self.pending = Buffer::new(Vec::with_capacity(PIECE + SLACK));
         self.pending.extend_from_slice(dialect.beginning());
         dialect.write_header(&mut self.pending, names.into_iter().map(str::as_bytes));
@@ -273,24 +290,29 @@ impl<'a, W: Write> Text<'a, W> {
         dialect: Dialect,
         values: impl Iterator<Item = &'v str>,
     ) -> Result<(), JobError> {
+        if let Some((book, outlet)) = &mut self.book {
+            book.row(values)?;
+            return outlet.drain(|bytes| give(&mut self.files, bytes));
+        }
         dialect.write_row(&mut self.pending, values.map(str::as_bytes));
         if self.pending.len() >= PIECE { self.push() } else { Ok(()) }
     }
 
     fn push(&mut self) -> Result<(), JobError> {
-        for (_, file) in &mut self.files {
-            file.write(&self.pending)?;
-        }
+        give(&mut self.files, &self.pending)?;
         self.pending.clear();
         Ok(())
     }
 
     /// The result's own bytes, to those who get it as it is.
     fn write(&mut self, plaintext: &[u8]) -> Result<(), JobError> {
-        Ok(self.files.iter_mut().try_for_each(|(_, file)| file.write(plaintext))?)
+        give(&mut self.files, plaintext)
     }
 
     fn finish(mut self) -> Result<Vec<Made<W>>, JobError> {
+        if let Some((book, _)) = self.book.take() {
+            book.finish()?.drain(|bytes| give(&mut self.files, bytes))?;
+        }
         self.push()?;
         let (mut made, rows) = (Vec::new(), self.rows);
         for (Target { receiver, name, .. }, file) in self.files {

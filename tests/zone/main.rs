@@ -24,6 +24,7 @@ mod evidence;
 mod faults;
 mod gate;
 mod habits;
+mod handoff;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod hold;
