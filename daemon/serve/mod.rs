@@ -40,6 +40,7 @@ use tokio::task::JoinSet;
 use self::admission::Admission;
 use self::ask::JobSide;
 use self::budget::Budget;
+pub use self::algorithms::{Offered, offered};
 pub use self::needs::needs;
 use self::sessions::Sessions;
 use crate::config::{self, Config};
