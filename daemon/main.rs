@@ -77,6 +77,8 @@ enum Command {
     Hold(dropzone::cli::hold::Hold),
     /// Have a deferred arrival tried at once; a held one is released.
     Retry(dropzone::cli::hold::Decision),
+    /// What happened under one agreement in a span of days: a page to print, and the same as JSON, both signed.
+    Report(dropzone::cli::report::Report),
     /// Show what lies in the spool, what is held and why.
     Status {
         /// Print JSON, for programs.
@@ -124,6 +126,7 @@ fn main() -> ExitCode {
         Command::Restore(restore) => dropzone::cli::restore::run(&restore),
         Command::Hold(command) => dropzone::cli::hold::run(&arguments.config, &command),
         Command::Retry(decision) => dropzone::cli::hold::retry(&arguments.config, &decision),
+        Command::Report(report) => dropzone::cli::report::run(&arguments.config, &report),
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };
     outcome.unwrap_or_else(|error| {

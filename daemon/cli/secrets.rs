@@ -69,6 +69,13 @@ pub fn needed(config: &Config) -> Vec<NeededKey> {
     keys.into_iter().chain(machine.identities.iter().map(identity)).collect()
 }
 
+/// The public half of the signing key, as far as this user can know it.
+pub fn zone_key(path: &Path) -> Option<ZoneKey> {
+    let of_secret =
+        || Some(ZoneKey::new(PrivateKey::from_openssh(&*read_secret(path).ok()?).ok()?.public_key().clone()));
+    of_secret().or_else(|| ZoneKey::parse(&beside(path)?))
+}
+
 fn fingerprint(path: &Path) -> Option<String> {
     let key = PrivateKey::from_openssh(&*read_secret(path).ok()?).ok()?;
     Some(key.fingerprint(ssh_key::HashAlg::Sha256).to_string())

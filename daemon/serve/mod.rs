@@ -38,9 +38,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::admission::Admission;
+pub use self::algorithms::{Offered, offered};
 use self::ask::JobSide;
 use self::budget::Budget;
-pub use self::algorithms::{Offered, offered};
 pub use self::needs::needs;
 use self::sessions::Sessions;
 use crate::config::{self, Config};

@@ -210,10 +210,7 @@ pub fn rhythm(rhythm: &Rhythm) -> Words {
             Period::Months(1) => ("maand".to_owned(), "month".to_owned()),
             Period::Months(months) => (format!("{months} maanden"), format!("{months} months")),
         };
-        told.push(Words::new(
-            format!("hoogstens {at_most} per {nl}"),
-            format!("at most {at_most} per {en}"),
-        ));
+        told.push(Words::new(format!("hoogstens {at_most} per {nl}"), format!("at most {at_most} per {en}")));
         if is_expected {
             told.push(Words::new("telkens verwacht", "expected each time"));
         }

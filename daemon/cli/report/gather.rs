@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::Context;
 
 use super::evidence::{self, Span};
-use super::facts::{Facts, Level, Listed, Incident};
+use super::facts::{Facts, Incident, Level, Listed};
 use super::figures::{Counted, Figures};
 use super::papers::{Collector, Taken};
 use super::tally::{Counter, Weighed};

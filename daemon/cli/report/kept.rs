@@ -47,8 +47,8 @@ pub fn kept(
         let oldest = left.as_ref().and_then(|left| left.oldest);
         let age = oldest.map(|oldest| clock.now().duration_since(oldest));
         let of_kind = deletions.iter().filter(|deleted| kind_of(&deleted.what) == Some(kind));
-        let (deleted, deleted_bytes) =
-            of_kind.fold((0, 0_u64), |(count, bytes), one| (count + one.count, bytes.saturating_add(one.bytes)));
+        let (deleted, deleted_bytes) = of_kind
+            .fold((0, 0_u64), |(count, bytes), one| (count + one.count, bytes.saturating_add(one.bytes)));
         Ok(Kept {
             kind: kind.code(),
             what: wording::kind(kind),

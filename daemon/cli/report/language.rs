@@ -68,11 +68,6 @@ impl Language {
         format!("{} {} {}", day.day(), self.month_name(day), day.year())
     }
 
-    /// `november 2026`.
-    pub fn month(self, day: Date) -> String {
-        format!("{} {}", self.month_name(day), day.year())
-    }
-
     /// `21/11/2026`, for tables.
     pub fn short_day(self, day: Date) -> String {
         match self {

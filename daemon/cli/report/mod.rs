@@ -2,12 +2,13 @@
 //! both signed. `gather` puts the facts together, `page` shows them; neither knows the other's business.
 
 mod chart;
+pub(super) mod columns;
 mod evidence;
-mod facts;
+pub(super) mod facts;
 mod figures;
 mod gather;
 mod kept;
-mod language;
+pub(super) mod language;
 mod page;
 mod papers;
 mod setup;
@@ -217,12 +218,7 @@ fn refused(problem: &str, code: u8) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-fn tell(
-    facts: &Facts,
-    paths: &Paths,
-    (page, json): (&str, &str),
-    language: Language,
-) -> anyhow::Result<()> {
+fn tell(facts: &Facts, paths: &Paths, (page, json): (&str, &str), language: Language) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}  sha256 {page}", paths.page.display())?;
     writeln!(out, "{}  sha256 {json}", paths.json.display())?;

@@ -153,8 +153,7 @@ impl Collector {
         arrivals.rows_in = arrivals.rows_in.saturating_add(rows_in.unwrap_or(0));
         arrivals.rows_out = arrivals.rows_out.saturating_add(rows_out.unwrap_or(0));
         arrivals.deliveries += receipt.deliveries.len() as u64;
-        let is_relayed =
-            receipt.content == Content::StructureOnly && receipt.verdict == Verdict::Delivered;
+        let is_relayed = receipt.content == Content::StructureOnly && receipt.verdict == Verdict::Delivered;
         arrivals.not_opened += u64::from(is_relayed);
         arrivals.rows.take(row(receipt, (rows_in, rows_out), is_signed));
         Some(taken)

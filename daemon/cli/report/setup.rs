@@ -210,10 +210,9 @@ pub fn flows(exchange: &Exchange) -> Vec<Flow> {
         max_size: flow.accept.max_size,
         list: flow.input.as_ref().map(columns::table),
         on_fault: flow.input.as_ref().map(|_| match flow.on_fault {
-            OnFault::Hold => Words::new(
-                "één foute rij houdt het hele bestand aan",
-                "one faulty row holds the whole file",
-            ),
+            OnFault::Hold => {
+                Words::new("één foute rij houdt het hele bestand aan", "one faulty row holds the whole file")
+            }
             OnFault::Report => Words::new(
                 "foute rijen blijven weg en worden gemeld",
                 "faulty rows are left out and reported",
@@ -252,7 +251,11 @@ pub fn protection(config: &Config) -> Vec<Protection> {
             ),
         ),
         row("Sleuteluitwisseling", "Key exchange", same(offered.key_exchanges.join(", "))),
-        row("Versleuteling van de verbinding", "Encryption of the connection", same(offered.ciphers.join(", "))),
+        row(
+            "Versleuteling van de verbinding",
+            "Encryption of the connection",
+            same(offered.ciphers.join(", ")),
+        ),
         row("Integriteit van de verbinding", "Integrity of the connection", same(offered.macs.join(", "))),
         row("Sleutels van personen", "People's keys", same(offered.signatures.join(", "))),
         row(
@@ -267,8 +270,12 @@ pub fn protection(config: &Config) -> Vec<Protection> {
             "Toegangslogboek",
             "Access log",
             Words::new(
-                format!("elke regel draagt de SHA-256 van de vorige; elk uur een ondertekend zegel (Ed25519); {keep} dagen bewaard"),
-                format!("each line carries the SHA-256 of the one before; a signed seal (Ed25519) every hour; kept for {keep} days"),
+                format!(
+                    "elke regel draagt de SHA-256 van de vorige; elk uur een ondertekend zegel (Ed25519); {keep} dagen bewaard"
+                ),
+                format!(
+                    "each line carries the SHA-256 of the one before; a signed seal (Ed25519) every hour; kept for {keep} days"
+                ),
             ),
         ),
         row(

@@ -67,6 +67,8 @@ pub struct PersonAccess {
     pub other_downloads: u64,
     /// Results removed: "I have it".
     pub removals: u64,
+    /// Results that counted as collected.
+    pub collected: u64,
     /// Requests that were turned down.
     pub turned_down: u64,
     /// When anything was last recorded.
@@ -212,8 +214,7 @@ impl Counter {
             })
             .collect();
         let deletions = self.deletions.into_iter();
-        tally.deletions =
-            deletions.map(|(what, (count, bytes))| Deletions { what, count, bytes }).collect();
+        tally.deletions = deletions.map(|(what, (count, bytes))| Deletions { what, count, bytes }).collect();
         tally.actions.settle();
         tally.incidents.settle();
         tally
@@ -246,9 +247,16 @@ impl Counter {
                 Weighed::Nothing
             }
             Event::Expire => self.deleted(record),
-            Event::Release | Event::Discard | Event::Retry | Event::Kick | Event::Confirm => {
-                self.acted(line)
-            }
+            // A download or a removal that counted: both have records of their own.
+            Event::Collect => self.access(line, |person| person.collected += 1, Weighed::Nothing),
+            Event::Release
+            | Event::Discard
+            | Event::Retry
+            | Event::Kick
+            | Event::Confirm
+            | Event::Passphrase
+            | Event::Destroy
+            | Event::IncidentClose => self.acted(line),
             Event::Start
             | Event::Stop
             | Event::Login
@@ -280,7 +288,37 @@ impl Counter {
                 self.tally.incidents.take(incident(line));
                 Weighed::Nothing
             }
-            _ => Weighed::Nothing,
+            Event::Start
+            | Event::Stop
+            | Event::Login
+            | Event::Logout
+            | Event::OpenWrite
+            | Event::OpenRead
+            | Event::Close
+            | Event::Refuse
+            | Event::Publish
+            | Event::Rename
+            | Event::Remove
+            | Event::List
+            | Event::Other
+            | Event::Claim
+            | Event::Takeover
+            | Event::Deliver
+            | Event::Job
+            | Event::Receipt
+            | Event::Expire
+            | Event::Seal
+            | Event::ClockJump
+            | Event::Incident
+            | Event::Kick
+            | Event::Release
+            | Event::Discard
+            | Event::Retry
+            | Event::Probes
+            | Event::Collect
+            | Event::Passphrase
+            | Event::Destroy
+            | Event::IncidentClose => Weighed::Nothing,
         }
     }
 
@@ -376,10 +414,9 @@ fn is_download(record: &Record) -> bool {
 
 fn incident(line: &Line) -> Incident {
     let record = &line.record;
-    let code = match record.event {
-        Event::Seal => wording::LOG_BROKEN.to_owned(),
-        _ => record.detail.as_deref().unwrap_or_default().split([' ', ':', ';']).next().unwrap_or_default().to_owned(),
-    };
+    let told = record.detail.as_deref().unwrap_or_default().split([' ', ':', ';']).next();
+    let is_seal = record.event == Event::Seal;
+    let code = if is_seal { wording::LOG_BROKEN } else { told.unwrap_or_default() }.to_owned();
     Incident {
         time: line.time,
         what: wording::incident(&code),

@@ -63,6 +63,9 @@ pub fn action(event: Event) -> Words {
         Event::Confirm => Words::new("klok bevestigd", "confirmed the clock"),
         Event::Config => Words::new("configuratie gewijzigd", "configuration changed"),
         Event::Backup => Words::new("reservekopie", "backup"),
+        Event::Passphrase => Words::new("wachtwoordzin uitgereikt", "handed out a passphrase"),
+        Event::Destroy => Words::new("pseudoniemsleutel vernietigd", "pseudonym key destroyed"),
+        Event::IncidentClose => Words::new("incident afgesloten", "closed an incident"),
         other => {
             let name = serde_json::to_string(&other).unwrap_or_default();
             Words::new(name.trim_matches('"'), name.trim_matches('"'))
@@ -111,6 +114,8 @@ pub fn kind(kind: Kind) -> Words {
         Kind::Result => Words::new("resultaten die niemand ophaalde", "results that nobody collected"),
         Kind::Receipt => Words::new("ontvangstbewijzen", "receipts"),
         Kind::HeadCopy => Words::new("kopieën van logboekzegels", "copies of log seals"),
-        Kind::Digest => Words::new("vingerafdrukken van ontvangen bestanden", "fingerprints of files received"),
+        Kind::Digest => {
+            Words::new("vingerafdrukken van ontvangen bestanden", "fingerprints of files received")
+        }
     }
 }
