@@ -79,6 +79,8 @@ enum Command {
     Retry(dropzone::cli::hold::Decision),
     /// What happened under one agreement in a span of days: a page to print, and the same as JSON, both signed.
     Report(dropzone::cli::report::Report),
+    /// A folder to send to an institution: how to connect, encrypt, send, fetch and check. Nothing in it is secret.
+    Kit(dropzone::cli::kit::Kit),
     /// Show what lies in the spool, what is held and why.
     Status {
         /// Print JSON, for programs.
@@ -127,6 +129,7 @@ fn main() -> ExitCode {
         Command::Hold(command) => dropzone::cli::hold::run(&arguments.config, &command),
         Command::Retry(decision) => dropzone::cli::hold::retry(&arguments.config, &decision),
         Command::Report(report) => dropzone::cli::report::run(&arguments.config, &report),
+        Command::Kit(kit) => dropzone::cli::kit::run(&arguments.config, &kit),
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };
     outcome.unwrap_or_else(|error| {

@@ -10,6 +10,7 @@ pub mod demo;
 pub mod exit;
 pub mod hold;
 pub mod init;
+pub mod kit;
 pub mod log;
 pub mod report;
 pub mod restore;

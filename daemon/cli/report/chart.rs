@@ -46,7 +46,7 @@ pub fn draw(figures: &Figures, chart: &Chart<'_>, language: Language) -> Markup 
                     @if count > 0 {
                         @let height = bar(count, most);
                         rect class=(chart.class) x=(tenths(x + step / 8)) y=(tenths(FLOOR * 10 - height))
-                            width=(tenths((step * 3 / 4).max(4).min(280))) height=(tenths(height)) {
+                            width=(tenths((step * 3 / 4).clamp(4, 280))) height=(tenths(height)) {
                             title { (label(figure, figures.unit, language)) ": " (language.number(count)) }
                         }
                     }

@@ -62,8 +62,8 @@ impl Figures {
     pub fn over(from: Date, to: Date) -> Self {
         let days = to.since(from).map_or(0, |span| span.get_days()).saturating_add(1);
         let unit = match days {
-            ..=BY_DAY => Unit::Day,
-            ..=BY_WEEK => Unit::Week,
+            days if days <= BY_DAY => Unit::Day,
+            days if days <= BY_WEEK => Unit::Week,
             _ => Unit::Month,
         };
         let mut figures = Vec::new();

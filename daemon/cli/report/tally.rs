@@ -166,6 +166,7 @@ pub struct Counter {
     refusals: BTreeMap<String, u64>,
     logins: BTreeMap<(String, String), (u64, Timestamp)>,
     deletions: BTreeMap<String, (u64, u64)>,
+    configurations: BTreeMap<String, Option<String>>,
 }
 
 impl Counter {
@@ -179,6 +180,7 @@ impl Counter {
             refusals: BTreeMap::new(),
             logins: BTreeMap::new(),
             deletions: BTreeMap::new(),
+            configurations: BTreeMap::new(),
         }
     }
 
@@ -283,6 +285,7 @@ impl Counter {
             }
             Event::Login if record.outcome != Outcome::Ok => self.refused_login(line, is_party),
             Event::Kick if is_party => self.acted(line),
+            Event::Config if !self.is_changed(line) => Weighed::Nothing,
             Event::Confirm | Event::Config | Event::Backup => self.acted(line),
             Event::Seal if record.outcome == Outcome::Failed => {
                 self.tally.incidents.take(incident(line));
@@ -386,6 +389,15 @@ impl Counter {
             reason: record.detail.clone().filter(|_| !of_zone),
         });
         Weighed::Nothing
+    }
+
+    /// Every start of a process is a record of its configuration; only one that differs from the last is a change.
+    fn is_changed(&mut self, line: &Line) -> bool {
+        let process = format!("{}.{}", line.process, line.node);
+        let process = bounded(&self.configurations, process, || OTHERS.to_owned());
+        let digest = line.record.sha256.clone();
+        let before = self.configurations.insert(process, digest.clone());
+        line.record.outcome != Outcome::Ok || before.is_some_and(|before| before != digest)
     }
 
     fn deleted(&mut self, record: &Record) -> Weighed {

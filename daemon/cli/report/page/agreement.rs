@@ -172,7 +172,7 @@ impl Page<'_> {
 
     fn deliveries(&self, deliveries: &[Going]) -> Markup {
         html! {
-            table {
+            table class="whole" {
                 caption { (self.t("Wat vertrekt, en naar wie", "What leaves, and to whom")) }
                 thead { tr {
                     th scope="col" { (self.t("Ontvanger", "Receiver")) }

@@ -29,21 +29,11 @@ struct Page<'a> {
 /// The whole page.
 pub fn page(facts: &Facts, language: Language, clock: &Clock) -> Markup {
     let page = Page { facts, language, clock };
-    let digest = STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
-    let allowed =
-        format!("default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'");
     let sections = page.sections();
     html! {
         (DOCTYPE)
         html lang=(language.code()) {
-            head {
-                meta charset="utf-8";
-                meta http-equiv="Content-Security-Policy" content=(allowed);
-                meta name="viewport" content="width=device-width";
-                meta name="referrer" content="no-referrer";
-                title { (page.t("Verslag", "Report")) " " (facts.agreement.reference) " " (facts.from) " – " (facts.to) }
-                style { (PreEscaped(STYLE)) }
-            }
+            (head(&format!("{} {} {} – {}", page.t("Verslag", "Report"), facts.agreement.reference, facts.from, facts.to)))
             body {
                 main {
                     (page.first())
@@ -63,6 +53,23 @@ pub fn page(facts: &Facts, language: Language, clock: &Clock) -> Markup {
                 }
                 footer { (page.colophon()) }
             }
+        }
+    }
+}
+
+/// The head of a page that fetches nothing and runs nothing, and whose browser is told so.
+pub fn head(title: &str) -> Markup {
+    let digest = STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
+    let allowed =
+        format!("default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'");
+    html! {
+        head {
+            meta charset="utf-8";
+            meta http-equiv="Content-Security-Policy" content=(allowed);
+            meta name="viewport" content="width=device-width";
+            meta name="referrer" content="no-referrer";
+            title { (title) }
+            style { (PreEscaped(STYLE)) }
         }
     }
 }
@@ -96,6 +103,7 @@ impl Page<'_> {
                 h1 { (agreement.title) }
                 p class="span" { (self.language.day(*from)) (self.t(" tot en met ", " up to and with ")) (self.language.day(*to)) }
             }
+            (self.at_a_glance())
             @if self.facts.signed_with.is_none() {
                 p class="warning" { (self.t(
                     "Dit verslag is niet ondertekend. Het bewijst op zichzelf niets: vraag een ondertekend exemplaar.",
@@ -113,9 +121,28 @@ impl Page<'_> {
                 } }
             }
             div class="charts" {
-                (chart::draw(figures, &Chart { title: &format!("{}, {}", self.t("Ingediend en aanvaard", "Handed in and accepted"), chart::unit(figures.unit, self.language)), of: |figure| figure.deliveries, class: "bar" }, self.language))
+                h3 { (self.t("Verloop ", "Course ")) (chart::unit(figures.unit, self.language)) }
+                (chart::draw(figures, &Chart { title: self.t("Ingediend en aanvaard", "Handed in and accepted"), of: |figure| figure.deliveries, class: "bar" }, self.language))
                 (chart::draw(figures, &Chart { title: self.t("Geweigerd", "Refused"), of: |figure| figure.refusals, class: "bar-refused" }, self.language))
                 (chart::draw(figures, &Chart { title: self.t("Toegangen: aanmelden, indienen, ophalen, verwijderen", "Accesses: logins, files put in, fetched, removed"), of: |figure| figure.accesses, class: "bar-access" }, self.language))
+            }
+        }
+    }
+
+    fn at_a_glance(&self) -> Markup {
+        let Facts { agreement, parties, made, .. } = self.facts;
+        let titles: Vec<&str> = parties.iter().map(|party| party.title.as_str()).collect();
+        html! {
+            dl {
+                dt { (self.t("Protocol", "Agreement")) }
+                dd { (agreement.reference) " (" (self.w(&agreement.standing)) ")" }
+                dt { (self.t("Partijen", "Parties")) }
+                dd { (titles.join(" · ")) }
+                dt { (self.t("Opgemaakt", "Made")) }
+                dd {
+                    (self.time(*made)) ", "
+                    (if self.facts.signed_with.is_some() { self.t("ondertekend door de server", "signed by the server") } else { self.t("niet ondertekend", "not signed") })
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::Page;
+use crate::cli::report::figures::Unit;
 use crate::cli::report::papers::{Row, Sent};
 use crate::cli::report::{chart, wording};
 
@@ -78,21 +79,25 @@ impl Page<'_> {
 
     fn per_unit(&self) -> Markup {
         let figures = &self.facts.figures;
+        let by_day = figures.unit == Unit::Day;
         let busy =
             figures.figures.iter().filter(|figure| figure.deliveries + figure.refusals + figure.accesses > 0);
         html! {
             h3 { (self.t("Aantallen ", "Numbers ")) (chart::unit(figures.unit, self.language)) }
             table {
                 thead { tr {
-                    th scope="col" { (self.t("Van", "From")) }
-                    th scope="col" { (self.t("Tot en met", "Up to and with")) }
+                    @if by_day { th scope="col" { (self.t("Dag", "Day")) } }
+                    @else {
+                        th scope="col" { (self.t("Van", "From")) }
+                        th scope="col" { (self.t("Tot en met", "Up to and with")) }
+                    }
                     th scope="col" class="n" { (self.t("Ingediend en aanvaard", "Handed in and accepted")) }
                     th scope="col" class="n" { (self.t("Geweigerd", "Refused")) }
                     th scope="col" class="n" { (self.t("Toegangen", "Accesses")) }
                 } }
                 tbody { @for figure in busy { tr {
                     td class="t" { (self.day(figure.from)) }
-                    td class="t" { (self.day(figure.to)) }
+                    @if !by_day { td class="t" { (self.day(figure.to)) } }
                     td class="n" { (self.n(figure.deliveries)) }
                     td class="n" { (self.n(figure.refusals)) }
                     td class="n" { (self.n(figure.accesses)) }
@@ -138,15 +143,16 @@ impl Page<'_> {
                         th scope="col" { (self.t("Persoon", "Person")) }
                         th scope="col" class="n" { (self.t("Aanmeldingen", "Logins")) }
                         th scope="col" class="n" { (self.t("Ingediend", "Put in")) }
-                        th scope="col" class="n" { (self.t("Resultaten opgehaald", "Results fetched")) }
-                        th scope="col" class="n" { (self.t("Resultaten verwijderd", "Results removed")) }
-                        th scope="col" class="n" { (self.t("Bewijzen opgehaald", "Receipts fetched")) }
+                        th scope="col" class="n" { (self.t("Opgehaald", "Fetched")) }
+                        th scope="col" class="n" { (self.t("Verwijderd", "Removed")) }
+                        th scope="col" class="n" { (self.t("Bewijzen", "Receipts")) }
                         th scope="col" class="n" { (self.t("Afgewezen", "Turned down")) }
                         th scope="col" { (self.t("Laatst", "Last")) }
                     } }
                     tbody { @for person in people { tr {
-                        td {
-                            (person.institution) @if !person.person.is_empty() { ", " (person.person) }
+                        td class="t" {
+                            (person.person) @if !person.person.is_empty() { br; }
+                            span class="soft" { (person.institution) }
                             @if !self.facts.is_party(&person.institution) { " " span class="attention-text" { (self.t("(geen partij)", "(no party)")) } }
                         }
                         td class="n" { (self.n(person.logins)) }
@@ -158,6 +164,10 @@ impl Page<'_> {
                         td class="t" { (self.time(person.last)) }
                     } } }
                 }
+            }
+            p class="note" { (self.t(
+                "Opgehaald: volledig afgehaalde resultaten. Verwijderd: resultaten die de ontvanger weghaalde. Bewijzen: ontvangstbewijzen en wat erbij hoort. Afgewezen: verzoeken die niet mochten.",
+                "Fetched: results downloaded whole. Removed: results that their receiver took away. Receipts: receipts and what goes with them. Turned down: requests that were not allowed."))
             }
             (self.refused_logins())
         }
