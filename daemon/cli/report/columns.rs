@@ -220,8 +220,9 @@ pub fn rhythm(rhythm: &Rhythm) -> Words {
         Some(ArrivalKey::Name) => {
             told.push(Words::new("elke bestandsnaam één keer", "each file name once"));
         }
-        Some(ArrivalKey::Column(column)) => {
-            told.push(Words::new(format!("elke {column} één keer"), format!("each {column} once")));
+        Some(ArrivalKey::Columns(columns)) => {
+            let columns = columns.join(" + ");
+            told.push(Words::new(format!("elke {columns} één keer"), format!("each {columns} once")));
         }
     }
     let join = |of: fn(&Words) -> &str| told.iter().map(of).collect::<Vec<_>>().join(", ");

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 
+use super::counter::{Counter, Weighed};
 use super::evidence::{self, Span};
 use super::facts::{Facts, Incident, Level, Listed};
 use super::figures::{Counted, Figures};
 use super::papers::{Collector, Taken};
-use super::tally::{Counter, Weighed};
 use super::{Progress, kept, setup, verdict};
 use crate::cli::secrets;
 use crate::config::Config;

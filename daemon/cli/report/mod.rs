@@ -3,6 +3,7 @@
 
 mod chart;
 pub(super) mod columns;
+mod counter;
 mod evidence;
 pub(super) mod facts;
 mod figures;
