@@ -218,6 +218,11 @@ pub fn receipt_name(arrival: &Arrival) -> Name {
     derived_name(arrival.name.as_str(), arrival.id.stamp(), (".json", super::signature::ENDING.len()))
 }
 
+/// The name of the quality report of an arrival, beside its receipt: `list.csv.age.‹stamp›.quality.csv`.
+pub fn quality_name(arrival: &Arrival) -> Name {
+    derived_name(arrival.name.as_str(), arrival.id.stamp(), (".quality.csv", 0))
+}
+
 /// Cuts the stem where the whole would pass 255 bytes, less what is to be spared.
 fn derived_name(stem: &str, stamp: &str, (ending, spared): (&str, usize)) -> Name {
     Name::parse(&derived(stem, stamp, (ending, spared))).unwrap_or_else(|_| Name::of_stamp(stamp))

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arrival::{Arrival, ArrivalId};
 use super::path::{Name, Slug};
+use super::quality::Quality;
 use super::reason::Reason;
 
 /// Where an arrival stands.
@@ -152,6 +153,9 @@ pub struct Receipt {
     /// What the job did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobReport>,
+    /// The report on what its list holds, where there are rules for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
     /// What was delivered to whom.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deliveries: Vec<Delivery>,
@@ -183,6 +187,7 @@ impl Receipt {
             },
             reason: arrival.refused.as_ref().map(Explanation::from),
             job: None,
+            quality: None,
             deliveries: Vec::new(),
         }
     }

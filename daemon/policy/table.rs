@@ -87,6 +87,11 @@ impl<'a> Rows<'a> {
         Self { rest: text, delimiter, line, width: None }
     }
 
+    /// Bytes of the list from here to its end.
+    pub fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Replaces `fields` with the next row; `false` at the end. Fails with the line on which the row begins where it has
     /// another number of fields than the header, or its quotes do not end as they should.
     pub fn read(&mut self, fields: &mut Vec<Cow<'a, str>>) -> Result<bool, Reason> {

@@ -20,6 +20,7 @@ use crate::policy::arrival::{Arrival, ArrivalId, delivery_name};
 use crate::policy::incident::Incident;
 use crate::policy::job::Failure;
 use crate::policy::path::{Folder, Name, Slug};
+use crate::policy::quality::Quality;
 use crate::policy::reason::Reason;
 use crate::policy::receipt::{Content, Delivery};
 use crate::policy::record::{Event, Outcome, Record};
@@ -38,6 +39,8 @@ pub struct Progress {
     pub rows_in: Option<u64>,
     /// Rows of the result.
     pub rows_out: Option<u64>,
+    /// The report on what the list holds.
+    pub quality: Option<Quality>,
     /// What was delivered.
     pub deliveries: Vec<Delivery>,
 }
@@ -45,8 +48,9 @@ pub struct Progress {
 impl Progress {
     /// Goes on from what earlier tries have delivered.
     pub fn take_up(&mut self, delivered: Vec<Delivered>) {
-        for Delivered { delivery, content, rows_in, rows_out, .. } in delivered {
+        for Delivered { delivery, content, rows_in, rows_out, quality, .. } in delivered {
             (self.content, self.rows_in, self.rows_out) = (content, rows_in, rows_out);
+            self.quality = quality;
             self.deliveries.push(delivery);
         }
     }
@@ -114,6 +118,22 @@ pub enum JobError {
         /// How many.
         tries: u32,
     },
+    /// The list breaks the rules of its flow.
+    #[error(
+        "{findings} findings against the rules of table {table} in {faulty_rows} of {rows} rows; its sender has the report {report}"
+    )]
+    ContentRules {
+        /// Which rules.
+        table: String,
+        /// In all.
+        findings: u64,
+        /// Rows with findings.
+        faulty_rows: u64,
+        /// Rows.
+        rows: u64,
+        /// The name of the quality report.
+        report: Name,
+    },
     /// A defect of this program.
     #[error("the job panicked; the program log holds the place")]
     Panicked,
@@ -126,6 +146,7 @@ impl JobError {
             Self::Refused(reason)
             | Self::Incident { reason, .. }
             | Self::Open(OpenError::Content(reason)) => Failure::Lasting(reason.clone()),
+            Self::ContentRules { .. } => Failure::Lasting(Reason::ContentRules),
             Self::Query(error) => error.failure(),
             Self::Open(OpenError::Io(_)) | Self::Spool(_) | Self::Io(_) | Self::Log(_) => Failure::Passing,
             Self::Exhausted { .. } => Failure::Lasting(Reason::TriesExhausted),
@@ -213,11 +234,13 @@ impl Workshop {
         let found = payload.finish();
         stop.go_on()?;
         self.admit(arrival, &found?)?;
-        let plaintext = opened?;
+        let mut plaintext = opened?;
         progress.content = Content::Verified;
+        self.check_list((claim, stop), arrival, order.flow, &mut plaintext, progress)?;
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
         let list = List::measure(&table, stop)?;
-        progress.rows_in = Some(list.rows());
+        // With those that were left out.
+        progress.rows_in.get_or_insert(list.rows());
         let Some(Database::Sqlite(register)) = config.machine.databases.get(&query.database) else {
             return Err(JobError::Setup(format!("database {} is not in dropzone.yaml", query.database)));
         };
@@ -251,7 +274,9 @@ impl Workshop {
         let delivery =
             Delivery { to: result.to, name: name.clone(), size: result.size, sha256: result.sha256 };
         let (content, rows_in, rows_out) = (progress.content, progress.rows_in, progress.rows_out);
-        let mut delivered = Delivered { arrival: arrival.id.clone(), delivery, content, rows_in, rows_out };
+        let quality = progress.quality.clone();
+        let mut delivered =
+            Delivered { arrival: arrival.id.clone(), delivery, content, rows_in, rows_out, quality };
         // A version of this program that left no notes delivered it, and what lies there is under another file key.
         let there = self.delivered_before((claim, stop), name, &delivered.delivery)?;
         if let Some((size, sha256)) = &there {

@@ -2,7 +2,7 @@
 //! network but the loopback of its metrics, and alone holds age identities and databases.
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
-//! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
+//! job, with `open`, `check`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
 //! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
 //! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
 //! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
@@ -11,6 +11,7 @@
 
 mod aside;
 mod ask;
+mod check;
 mod control;
 pub mod deliver;
 pub mod encrypt;

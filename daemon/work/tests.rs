@@ -1,5 +1,6 @@
 //! The job side as a whole: arrivals published into a real spool, worked on, and looked at from outside.
 
+mod content;
 mod hostile;
 
 use std::collections::BTreeMap;

@@ -76,6 +76,7 @@ impl Workshop {
             content: Content::StructureOnly,
             rows_in: None,
             rows_out: None,
+            quality: None,
             deliveries: Vec::new(),
         };
         let outcome = self.attempt(&claim, &arrival, &mut progress);

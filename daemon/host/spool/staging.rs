@@ -32,6 +32,7 @@ use super::claim::{BEGUN, Claim};
 use super::{Attempt, Directory, PAYLOAD, SpoolError, is_unfinished, read_own_json, temporary_name, to_json};
 use crate::policy::arrival::ArrivalId;
 use crate::policy::path::{Name, Slug};
+use crate::policy::quality::Quality;
 use crate::policy::receipt::{Content, Delivery};
 
 const RESULT: &str = "result-";
@@ -53,6 +54,9 @@ pub struct Delivered {
     pub rows_in: Option<u64>,
     /// Rows of the result.
     pub rows_out: Option<u64>,
+    /// The report on what the list holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
 }
 
 impl Claim<'_> {
@@ -133,6 +137,12 @@ impl Claim<'_> {
         }
         self.hand_over_paper("sig", signature_name)?;
         self.hand_over_paper("json", name)
+    }
+
+    /// Puts a quality report in place of the one that may be there. Its receipt names it, and comes after it.
+    pub fn publish_quality(&self, (name, text): (&Name, &[u8])) -> Result<(), SpoolError> {
+        self.make_whole(&self.staged_paper("quality"), text)?;
+        self.hand_over_paper("quality", name)
     }
 
     fn hand_over_paper(&self, ending: &str, name: &Name) -> Result<(), SpoolError> {

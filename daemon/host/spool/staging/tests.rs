@@ -90,6 +90,7 @@ fn delivered(sha256: &str) -> Delivered {
         content: Content::Verified,
         rows_in: Some(2),
         rows_out: Some(1),
+        quality: None,
     }
 }
 
