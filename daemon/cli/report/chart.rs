@@ -6,7 +6,7 @@ use super::figures::{Figure, Figures, Unit};
 use super::language::Language;
 
 const WIDTH: u64 = 640;
-const HEIGHT: u64 = 84;
+const HEIGHT: u64 = 70;
 const LEFT: u64 = 46;
 const TOP: u64 = 8;
 const FLOOR: u64 = HEIGHT - 18;

@@ -131,7 +131,6 @@ mod tests {
     use jiff::civil::date;
 
     use super::Language::{En, Nl};
-    use super::*;
 
     #[test]
     fn days_times_and_numbers_are_written_as_either_language_writes_them() {
