@@ -81,6 +81,9 @@ enum Command {
     Report(dropzone::cli::report::Report),
     /// A folder to send to an institution: how to connect, encrypt, send, fetch and check. Nothing in it is secret.
     Kit(dropzone::cli::kit::Kit),
+    /// Show the passphrase of a result, once, or list those that wait to be handed out.
+    #[command(arg_required_else_help = true)]
+    Passphrase(dropzone::cli::passphrase::Asked),
     /// Show what lies in the spool, what is held and why.
     Status {
         /// Print JSON, for programs.
@@ -130,6 +133,7 @@ fn main() -> ExitCode {
         Command::Retry(decision) => dropzone::cli::hold::retry(&arguments.config, &decision),
         Command::Report(report) => dropzone::cli::report::run(&arguments.config, &report),
         Command::Kit(kit) => dropzone::cli::kit::run(&arguments.config, &kit),
+        Command::Passphrase(asked) => dropzone::cli::passphrase::run(&arguments.config, asked),
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };
     outcome.unwrap_or_else(|error| {

@@ -12,6 +12,7 @@ pub mod hold;
 pub mod init;
 pub mod kit;
 pub mod log;
+pub mod passphrase;
 pub mod report;
 pub mod restore;
 pub mod run;

@@ -7,24 +7,25 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::deliver::{JobError, Progress};
+use super::outgoing::Plan;
 use super::query::{QueryError, ROWS_BETWEEN_LOOKS};
+use super::shape::Strays;
 use super::stop::Stop;
 use super::{Workshop, record_of};
 use crate::host::spool::{Claim, SpoolError};
-use crate::policy::agreement::{Flow, OnFault};
+use crate::policy::agreement::{Flow, Job, OnFault};
 use crate::policy::arrival::{Arrival, quality_name};
 use crate::policy::digest::hex;
 use crate::policy::path::Folder;
 use crate::policy::quality::{Counts, Quality, QualityReport};
 use crate::policy::record::{Event, Outcome, Record};
-use crate::policy::rules::{Checker, TableRules};
+use crate::policy::rules::{Checker, Fault, Finding, Place, TableRules};
 use crate::policy::table::Table;
 
 /// What was found in a list.
 struct Checked {
-    /// The report, as a file.
-    report: Vec<u8>,
-    counts: Counts,
+    /// What its sender is told.
+    report: QualityReport,
     /// Without the header, no row can be taken.
     is_header_agreed: bool,
     /// Where the rows with findings lie, in order.
@@ -38,12 +39,18 @@ impl Workshop {
         &self,
         (claim, stop): (&Claim<'_>, &Stop),
         arrival: &Arrival,
-        flow: &Flow,
+        (flow, plan): (&Flow, &Plan<'_>),
         list: &mut Zeroizing<Vec<u8>>,
         progress: &mut Progress,
     ) -> Result<(), JobError> {
-        let Some(rules) = &flow.input else { return Ok(()) };
-        let Checked { report, counts, is_header_agreed, faulty } = check(list, rules, stop)?;
+        // Where the list is the result, its own rows show already whose they are.
+        let plan = Some(plan).filter(|plan| flow.job == Job::Shape && plan.is_split());
+        if flow.input.is_none() && plan.is_none() {
+            return Ok(());
+        }
+        let Checked { report, is_header_agreed, faulty } = check(list, (flow.input.as_ref(), plan), stop)?;
+        progress.report = Some(report.clone());
+        let (report, counts) = report.finish();
         progress.rows_in = Some(counts.rows);
         let passes = match flow.on_fault {
             OnFault::Hold => counts.findings == 0,
@@ -59,10 +66,36 @@ impl Workshop {
         progress.quality = Some(quality);
         if !passes {
             let Counts { rows, faulty_rows, findings } = counts;
-            let (table, report) = (rules.name.clone(), quality_name(arrival));
+            let table = flow.input.as_ref().map_or_else(|| "split".to_owned(), |rules| rules.name.clone());
+            let report = quality_name(arrival);
             return Err(JobError::ContentRules { table, findings, faulty_rows, rows, report });
         }
         leave_out(list, &faulty);
+        Ok(())
+    }
+
+    /// Tells the sender of rows of the result that are nobody's, and were left out or hold the job.
+    pub(super) fn report_strays(
+        &self,
+        claim: &Claim<'_>,
+        arrival: &Arrival,
+        strays: &Strays,
+        progress: &mut Progress,
+    ) -> Result<(), JobError> {
+        let mut report = progress.report.take().unwrap_or_default();
+        for at in 0..strays.count {
+            // Behind those that are listed, they are only counted.
+            let known =
+                usize::try_from(at).ok().and_then(|at| strays.listed.get(at)).or(strays.listed.last());
+            let Some((row, column)) = known else { break };
+            let (column, fault) = (Place::Agreed(column.as_str()), Fault::NobodysInResult);
+            report.header(&[Finding { row: row + 1, column, fault }]);
+        }
+        let (report, counts) = report.finish();
+        let (name, sha256) = (quality_name(arrival), hex(&Sha256::digest(&report)));
+        let quality = Quality { report: name, sha256, counts, left_out: true };
+        self.publish_quality(claim, arrival, &quality, &report)?;
+        progress.quality = Some(quality);
         Ok(())
     }
 
@@ -95,11 +128,18 @@ impl Workshop {
 }
 
 /// Reads every row, also of a list whose header is wrong: the report says how many there are.
-fn check(list: &[u8], rules: &TableRules, stop: &Stop) -> Result<Checked, QueryError> {
+fn check(
+    list: &[u8],
+    (rules, plan): (Option<&TableRules>, Option<&Plan<'_>>),
+    stop: &Stop,
+) -> Result<Checked, QueryError> {
     let table = Table::parse(list).map_err(QueryError::List)?;
     let mut report = QualityReport::default();
-    let mut checker =
-        Checker::new(rules, table.columns()).inspect_err(|findings| report.header(findings)).ok();
+    let checker = rules.map(|rules| Checker::new(rules, table.columns()));
+    let checker = checker.transpose().inspect_err(|findings| report.header(findings));
+    let is_header_agreed = checker.is_ok();
+    let mut checker = checker.unwrap_or_default();
+    let owners = plan.map(|plan| plan.owners(table.columns())).unwrap_or_default();
     let (mut rows, mut fields, mut found) = (table.rows(), Vec::new(), Vec::new());
     let mut faulty: Vec<Range<usize>> = Vec::new();
     for number in 0_u64.. {
@@ -113,6 +153,12 @@ fn check(list: &[u8], rules: &TableRules, stop: &Stop) -> Result<Checked, QueryE
         if let Some(checker) = &mut checker {
             checker.row(&fields, &mut found);
         }
+        for (at, by, owners) in &owners {
+            if fields.get(*at).is_none_or(|value| owners.of(value).is_none()) {
+                // The header is row 1.
+                found.push(Finding { row: number + 2, column: Place::Agreed(by), fault: Fault::Nobodys });
+            }
+        }
         report.row(&found);
         if !found.is_empty() {
             found.clear();
@@ -123,8 +169,7 @@ fn check(list: &[u8], rules: &TableRules, stop: &Stop) -> Result<Checked, QueryE
             }
         }
     }
-    let (report, counts) = report.finish();
-    Ok(Checked { report, counts, is_header_agreed: checker.is_some(), faulty })
+    Ok(Checked { report, is_header_agreed, faulty })
 }
 
 /// Takes these parts out of the list where it lies: no second copy of it is made.
@@ -170,9 +215,9 @@ mod tests {
 
     fn left_of(list: &str) -> (String, Counts) {
         let mut bytes = list.as_bytes().to_vec();
-        let checked = check(&bytes, &rules(), &Stop::default()).unwrap();
+        let checked = check(&bytes, (Some(&rules()), None), &Stop::default()).unwrap();
         leave_out(&mut bytes, &checked.faulty);
-        (String::from_utf8(bytes).unwrap(), checked.counts)
+        (String::from_utf8(bytes).unwrap(), checked.report.finish().1)
     }
 
     #[test]
@@ -208,16 +253,18 @@ mod tests {
     #[test]
     fn what_was_left_out_is_gone_from_memory() {
         let mut bytes = b"insz,name\n8507,An\n85073003328,An\n".to_vec();
-        let checked = check(&bytes, &rules(), &Stop::default()).unwrap();
+        let checked = check(&bytes, (Some(&rules()), None), &Stop::default()).unwrap();
         let end = close_up(&mut bytes, &checked.faulty);
         assert_eq!(bytes.split_at(end), (&b"insz,name\n85073003328,An\n"[..], &[0; 8][..]));
     }
 
     #[test]
     fn a_list_with_another_header_is_counted_and_none_of_its_rows_is_taken() {
-        let checked = check(b"85073003328,An\n85073003328,An\n", &rules(), &Stop::default()).unwrap();
+        let checked =
+            check(b"85073003328,An\n85073003328,An\n", (Some(&rules()), None), &Stop::default()).unwrap();
         assert!(!checked.is_header_agreed && checked.faulty.is_empty());
-        assert_eq!(checked.counts, Counts { rows: 1, faulty_rows: 1, findings: 4 });
-        assert!(!String::from_utf8(checked.report).unwrap().contains("85073003328"));
+        let (report, counts) = checked.report.finish();
+        assert_eq!(counts, Counts { rows: 1, faulty_rows: 1, findings: 4 });
+        assert!(!String::from_utf8(report).unwrap().contains("85073003328"));
     }
 }

@@ -2,12 +2,13 @@
 //! network but the loopback of its metrics, and alone holds age identities and databases.
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
-//! job, with `open`, `check`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
+//! job, of which `make` makes the results, with `open`, `check`, `join`, `outgoing`, `shape`, `pseudonym` and `encrypt` as
+//! steps; `query` the database that `join` runs in, of which `split` says whether a
 //! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
 //! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
 //! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
 //! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `tidy` what a
-//! crash left, `seal` signs how far the access log has come, and `memory` shares out what registers may take.
+//! crash left, `passphrase` makes, keeps and shows what opens some results, `messenger` hands it to a program, `seal` signs how far the access log has come, and `memory` shares out what registers may take.
 
 mod aside;
 mod ask;
@@ -17,8 +18,13 @@ pub mod deliver;
 pub mod encrypt;
 mod held;
 pub mod join;
+mod make;
 mod memory;
+mod messenger;
 pub mod open;
+pub mod outgoing;
+pub mod passphrase;
+mod pseudonym;
 pub mod query;
 mod query_error;
 pub mod receipts;
@@ -27,6 +33,7 @@ mod replay;
 mod retention;
 mod scan;
 mod seal;
+pub mod shape;
 pub mod signer;
 mod split;
 mod stop;
@@ -56,7 +63,7 @@ use crate::host::files;
 use crate::host::guard::Guard;
 use crate::host::http;
 use crate::host::log::{AccessLog, LogError};
-use crate::host::metrics::{ReloadMetrics, WorkMetrics};
+use crate::host::metrics::{PassphraseMetrics, ReloadMetrics, WorkMetrics};
 use crate::host::process::Hangup;
 use crate::host::socket::Socket;
 use crate::host::spool::{Spool, SpoolError};
@@ -79,6 +86,7 @@ pub struct Workshop {
     memory: Memory,
     metrics: WorkMetrics,
     reloads: ReloadMetrics,
+    passphrases: PassphraseMetrics,
     upkeep: Upkeep,
     /// Held by the one discard at a time.
     discarding: Mutex<()>,
@@ -133,6 +141,7 @@ pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = 
         () = reload::follow(&workshop, hangup) => {}
         () = retention::keep_up(&workshop) => {}
         () = tidy::go_on(&workshop) => {}
+        () = messenger::go_on(&workshop) => {}
         () = async { monitoring.await; std::future::pending().await } => {}
     }
     systemd::stopping();
@@ -151,6 +160,7 @@ impl Workshop {
         // Before this process writes a record of its own, which would say that it is now.
         let guard = Guard::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         spool.own_seen()?;
+        spool.own_passphrases()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         // After the log was opened: from here on no other process of this node claims.
         let claims = Claims::new(spool.join(&machine.node, machine.work.lease)?);
@@ -158,6 +168,7 @@ impl Workshop {
         metrics.watch_log(&log)?;
         tell_last_deliveries(&spool, &metrics)?;
         let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
+        let passphrases = PassphraseMetrics::new(metrics.registry())?;
         let config = tokio::sync::watch::Sender::new(Arc::new(config));
         let upkeep = Upkeep::new(guard, metrics.registry())?;
         let (seals, memory, is_stuck, room, stop) = Default::default();
@@ -174,6 +185,7 @@ impl Workshop {
             memory,
             metrics,
             reloads,
+            passphrases,
             upkeep,
             discarding,
             reloading,

@@ -102,6 +102,12 @@ impl Workshop {
     pub(super) fn round(&self, leave: Leave, passed_by: usize) -> Round {
         let mut round = Round::default();
         self.expire_log_days(leave, &mut round);
+        match self.expire_passphrases(leave, BATCH) {
+            Ok(removed) => round.has_more = removed >= BATCH,
+            Err(error) => {
+                tracing::error!(%error, "passphrases whose time has passed could not be deleted; trying again");
+            }
+        }
         for kind in Kind::ALL {
             match self.expire_kind(kind, leave, passed_by, &mut round) {
                 // What comes after may rest on this kind being done: a receipt outlives its refusal.

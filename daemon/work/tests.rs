@@ -2,6 +2,7 @@
 
 mod content;
 mod hostile;
+mod shaping;
 
 use std::collections::BTreeMap;
 use std::path::Path;

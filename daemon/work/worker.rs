@@ -77,7 +77,9 @@ impl Workshop {
             rows_in: None,
             rows_out: None,
             quality: None,
+            report: None,
             deliveries: Vec::new(),
+            of: None,
         };
         let outcome = self.attempt(&claim, &arrival, &mut progress);
         let kind = progress.kind.unwrap_or("none");
@@ -105,12 +107,14 @@ impl Workshop {
 
     fn attempt(&self, claim: &Claim<'_>, arrival: &Arrival, progress: &mut Progress) -> Result<(), JobError> {
         let config = self.config();
-        progress.take_up(claim.deliveries()?);
+        let delivered = claim.deliveries()?;
+        delivered.iter().try_for_each(|before| self.passphrase_is_due(claim, &before.delivery))?;
+        progress.take_up(delivered);
         let order = self.order(&config, arrival).map_err(JobError::Refused)?;
         progress.kind = Some(order.flow.job.kind());
         // An earlier try came to its end, and only the end was not noted. That its receipt may be the last one already, and
         // whether the agreement has ended since, does not matter.
-        if order.flow.to.iter().all(|to| progress.has_delivered(to)) {
+        if progress.is_complete(order.flow) {
             return Ok(());
         }
         order.exchange.require_open(self.clock.today()).map_err(JobError::Refused)?;

@@ -60,6 +60,10 @@ pub enum Fault {
     RowNotAgreed,
     /// It holds a national number.
     InszForbidden,
+    /// It says whose the row is, and names nobody who may receive one.
+    Nobodys,
+    /// The same in the result: the list has no such row.
+    NobodysInResult,
 }
 
 impl Fault {
@@ -100,6 +104,8 @@ impl Fault {
             Self::NotYesNo => &wording::NOT_YES_NO,
             Self::RowNotAgreed => &wording::ROW_NOT_AGREED,
             Self::InszForbidden => &wording::INSZ_FORBIDDEN,
+            Self::Nobodys => &wording::NOBODYS,
+            Self::NobodysInResult => &wording::NOBODYS_IN_RESULT,
         }
     }
 }

@@ -87,3 +87,15 @@ pub(super) const INSZ_FORBIDDEN: Wording = Wording {
     dutch: "Hier staat een INSZ, en dat mag in deze uitwisseling nergens staan. Verwijder het.",
     english: "There is a national number here, and this exchange allows none anywhere. Remove it.",
 };
+
+pub(super) const NOBODYS: Wording = Wording {
+    code: "nobodys-row",
+    dutch: "Deze waarde zegt voor wie de rij is, en noemt geen ontvanger. Kijk ze na.",
+    english: "This value says whose the row is, and names no receiver. Look it up.",
+};
+
+pub(super) const NOBODYS_IN_RESULT: Wording = Wording {
+    code: "nobodys-row-in-result",
+    dutch: "Een rij van het resultaat (daarin geteld, niet in uw lijst) is voor geen ontvanger bestemd. Vraag ernaar bij wie deze dienst beheert.",
+    english: "A row of the result (counted there, not in your list) is for no receiver. Ask whoever runs this service about it.",
+};
