@@ -63,6 +63,8 @@ fn lived_in() -> Zone {
     zone.receipt("pillar-3", "plain.csv.age", "refused");
     zone.upload(AN, "/pillar-3/in/no.csv.age", &zone.encrypt("name\nx\n"));
     let held = zone.receipt("pillar-3", "no.csv.age", "held")["arrival"].as_str().unwrap().to_owned();
+    // The receipt is written just before the arrival moves.
+    zone.wait_for("the held arrival", || zone.arrivals("hold").contains(&held).then_some(()));
     let mut discard = Command::new(env!("CARGO_BIN_EXE_dropzone"));
     discard.arg("--config").arg(zone.directory()).args(["hold", "discard", &held, "--reason"]);
     run(discard.arg("<b onclick=x>sent again</b> & \"so\"")).must_succeed();
