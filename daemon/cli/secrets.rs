@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use age::x25519;
-use ssh_key::PrivateKey;
+use ssh_key::{PrivateKey, PublicKey};
 
 use crate::config::{Config, ConfigError, Database, Key, Loaded, Note};
 use crate::host::evidence::read_text;
@@ -80,6 +80,27 @@ pub fn needed(config: &Config) -> Vec<NeededKey> {
     };
     let keys = [key("host-key", &machine.host_key), key("signing-key", &machine.signing_key)];
     keys.into_iter().chain(machine.identities.iter().map(identity)).collect()
+}
+
+/// The public half of the signing key, as far as this user can know it.
+pub fn zone_key(path: &Path) -> Option<ZoneKey> {
+    let of_secret =
+        || Some(ZoneKey::new(PrivateKey::from_openssh(&*read_secret(path).ok()?).ok()?.public_key().clone()));
+    of_secret().or_else(|| ZoneKey::parse(&beside(path)?))
+}
+
+/// The public half of the host key, as far as this user can know it.
+pub fn host_key(path: &Path) -> Option<PublicKey> {
+    let of_secret = || Some(PrivateKey::from_openssh(&*read_secret(path).ok()?).ok()?.public_key().clone());
+    of_secret().or_else(|| PublicKey::from_openssh(beside(path)?.trim()).ok())
+}
+
+/// What senders encrypt to, as far as this user can know it.
+pub fn recipients_of(identities: &[std::path::PathBuf]) -> Vec<String> {
+    let of_file = |path: &std::path::PathBuf| recipients(path).or_else(|| beside(path));
+    let texts: Vec<String> = identities.iter().filter_map(of_file).collect();
+    let words = texts.iter().flat_map(|text| text.split([',', '\n']).map(str::trim));
+    words.filter(|word| word.parse::<x25519::Recipient>().is_ok()).map(str::to_owned).collect()
 }
 
 fn fingerprint(path: &Path) -> Option<String> {

@@ -1,6 +1,7 @@
 //! How the machine does it: spool, access log, receipts, metrics, systemd. The only place that knows `std::fs` and the wall
 //! clock. It performs what `policy` decided and decides nothing itself.
 
+pub mod archive;
 pub mod backup;
 pub mod clock;
 pub mod confine;

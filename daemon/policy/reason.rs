@@ -158,6 +158,11 @@ impl Reason {
         Self::one_of_each().iter().map(Self::code).collect()
     }
 
+    /// A reason that has this code, for its sentences; what else it says is made up.
+    pub fn of_code(code: &str) -> Option<Self> {
+        Self::one_of_each().into_iter().find(|reason| reason.code() == code)
+    }
+
     fn wording(&self) -> &'static Wording {
         match self {
             Self::NoSuchPath => &wording::NO_SUCH_PATH,
