@@ -199,6 +199,15 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     Ok(content)
 }
 
+/// The content of a file that everybody may read and no stranger can write; fails unread beyond `limit` bytes.
+pub fn read_public(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let mut file = opened(path, rustix::fs::open(path, REGULAR, Mode::empty()))?;
+    refuse_writable(path, &metadata(path, &file)?)?;
+    let mut content = Vec::new();
+    read_bounded(path, &mut file, limit, &mut content)?;
+    Ok(content)
+}
+
 /// Fails unless `path` is a folder that not everybody can write.
 pub fn examine_folder(path: &Path) -> Result<(), FileError> {
     let fd = rustix::fs::open(path, FOLDER | OFlags::PATH, Mode::empty())
