@@ -4,14 +4,14 @@
 use std::io::Read;
 
 use super::encrypt::{self, EncryptError};
-use super::join::{List, Source};
+use super::join::{Engine, List};
 use super::memory::Share;
 use super::open::{self, OpenError};
 use super::query::QueryError;
 use super::replay::Digesting;
 use super::stop::{Interrupted, Stop};
 use super::{Workshop, record_of};
-use crate::config::{Config, Database};
+use crate::config::Config;
 use crate::host::files::digest;
 use crate::host::log::LogError;
 use crate::host::spool::{Claim, Delivered, Spool, SpoolError};
@@ -218,11 +218,11 @@ impl Workshop {
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
         let list = List::measure(&table, stop)?;
         progress.rows_in = Some(list.rows());
-        let Some(Database::Sqlite(register)) = config.machine.databases.get(&query.database) else {
+        let Some(database) = config.machine.databases.get(&query.database) else {
             return Err(JobError::Setup(format!("database {} is not in dropzone.yaml", query.database)));
         };
         let memory = self.memory.share();
-        let source = Source { query, register, mapped: memory.bytes(), stop: stop.clone() };
+        let engine = Engine { database, mapped: memory.bytes(), stop };
         let outputs = to.iter().map(|to| {
             let recipients =
                 config.institutions.get(*to).map(|institution| institution.recipients.as_slice());
@@ -230,8 +230,9 @@ impl Workshop {
             Ok((encryptor, claim.stage(to)?))
         });
         let outputs = outputs.collect::<Result<Vec<_>, JobError>>()?;
-        let (rows, sealed) = encrypt::encrypt(outputs, limits.result_size, |pipe| list.join(&source, pipe))
-            .map_err(|error| blame(error, &memory, limits.memory))?;
+        let (rows, sealed) =
+            encrypt::encrypt(outputs, limits.result_size, |pipe| list.query(query, engine, pipe))
+                .map_err(|error| blame(error, &memory, limits.memory))?;
         progress.rows_out = Some(rows);
         let staged = to.iter().zip(sealed).map(|(to, sealed)| {
             sealed.output.sync_all()?;

@@ -3,7 +3,7 @@
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
 //! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
-//! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
+//! list may be cut and `query_error` what went wrong; `postgres` the same on a server; `replay` whether a file was here before; `stop` when a job ends before it
 //! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
 //! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
 //! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `tidy` what a
@@ -18,6 +18,7 @@ mod held;
 pub mod join;
 mod memory;
 pub mod open;
+mod postgres;
 pub mod query;
 mod query_error;
 pub mod receipts;

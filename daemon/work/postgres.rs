@@ -104,14 +104,14 @@ async fn until_stop<T>(stop: &Stop, job: impl Future<Output = T>) -> Result<T, I
 
 /// Refuses a list whose columns the server would call otherwise.
 fn is_loadable(told: Told<'_>, columns: &[String]) -> Result<(), PostgresError> {
-    let is_reserved =
-        |name: &&String| name.as_str() == ROWID || SYSTEM_COLUMNS.contains(&name.as_str());
+    let is_reserved = |name: &&String| name.as_str() == ROWID || SYSTEM_COLUMNS.contains(&name.as_str());
     if let Some(name) = columns.iter().find(is_reserved) {
         let what = format!("the list has a column {name:?}, a name that the table needs itself");
         return Err(told.not_loadable(what, "have it sent under another name", Reason::ColumnsNotAgreed));
     }
     if columns.len() > COLUMNS_MAX || columns.iter().any(|name| name.len() > NAME_MAX) {
-        let what = format!("the list has more than {COLUMNS_MAX} columns, or a name of more than {NAME_MAX} bytes");
+        let what =
+            format!("the list has more than {COLUMNS_MAX} columns, or a name of more than {NAME_MAX} bytes");
         return Err(told.not_loadable(what, "have it sent otherwise", Reason::ColumnsNotAgreed));
     }
     Ok(())
@@ -122,7 +122,10 @@ async fn load(client: &Client, told: Told<'_>, table: &Table<'_>) -> Result<(), 
     let attempt = told.attempt(Step::Begin);
     // Not every server can look whether its client is still there (14 and later, on Linux), and none must.
     let _ = client.batch_execute("SET client_connection_check_interval = '10s'").await;
-    client.batch_execute(&beginning(told.server, table.columns())).await.map_err(|error| attempt.failed(&error))?;
+    client
+        .batch_execute(&beginning(told.server, table.columns()))
+        .await
+        .map_err(|error| attempt.failed(&error))?;
     let attempt = told.attempt(Step::Load);
     let failed = |error| attempt.failed(&error);
     let names: Vec<String> = table.columns().iter().map(|name| quoted(name)).collect();
@@ -172,17 +175,20 @@ struct Examined {
 async fn examine(client: &Client, told: Told<'_>, query: &Query) -> Result<Examined, QueryError> {
     let attempt = told.attempt(Step::Prepare).of(&query.sql);
     let rowid = client.query_one("SELECT 'pg_temp.arrival'::regclass::oid", &[]).await;
-    let arrival: Option<u32> = rowid.and_then(|row| row.try_get(0)).map_err(|error| attempt.failed(&error))?;
-    let statement = client.prepare(&query.sql).await.map_err(|error| {
-        if is_several(&error) { QueryError::NotASelect } else { attempt.failed(&error) }
-    })?;
+    let arrival: Option<u32> =
+        rowid.and_then(|row| row.try_get(0)).map_err(|error| attempt.failed(&error))?;
+    let statement = client
+        .prepare(&query.sql)
+        .await
+        .map_err(|error| if is_several(&error) { QueryError::NotASelect } else { attempt.failed(&error) })?;
     let columns = statement.columns();
     if columns.is_empty() || !statement.params().is_empty() {
         return Err(QueryError::NotASelect);
     }
     // `arrival.*` is what the list has, as in SQLite; `arrival.rowid AS nr` is a column of the result.
-    let is_rowid =
-        |column: &&Column| column.name() == ROWID && column.column_id() == Some(1) && column.table_oid() == arrival;
+    let is_rowid = |column: &&Column| {
+        column.name() == ROWID && column.column_id() == Some(1) && column.table_oid() == arrival
+    };
     let kept: Vec<(usize, &Column)> =
         columns.iter().enumerate().filter(|(_, column)| !is_rowid(column)).collect();
     if let Some(at) = kept.iter().position(|(_, column)| *column.type_() == Type::BYTEA) {

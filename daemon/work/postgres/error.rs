@@ -101,13 +101,7 @@ impl<'a> Told<'a> {
         self.error("make the table arrival", what, remedy.to_owned(), Failure::Lasting(reason))
     }
 
-    fn error(
-        self,
-        attempted: &'static str,
-        what: String,
-        remedy: String,
-        failure: Failure,
-    ) -> PostgresError {
+    fn error(self, attempted: &'static str, what: String, remedy: String, failure: Failure) -> PostgresError {
         let Postgres { host, port, database, .. } = self.server;
         let database = format!("{} ({database} on {host}, port {port})", self.database);
         PostgresError { attempted, database, what, remedy, failure }
@@ -131,18 +125,16 @@ impl<'a> Attempt<'a> {
         if code == "57014" && self.since.elapsed() >= limit {
             return self.too_long(limit).into();
         }
-        let failure = if self.may_pass(code) {
-            Failure::Passing
-        } else {
-            Failure::Lasting(Reason::JobFailed)
-        };
+        let failure =
+            if self.may_pass(code) { Failure::Passing } else { Failure::Lasting(Reason::JobFailed) };
         self.error(self.words(said), self.remedy(code).to_owned(), failure).into()
     }
 
     fn too_long(self, limit: Duration) -> PostgresError {
         let limit = humantime::format_duration(limit);
         let what = format!("it took longer than {limit}, the database's statement-timeout");
-        let remedy = "look at the query and its plan, raise statement-timeout, or have the list sent in parts";
+        let remedy =
+            "look at the query and its plan, raise statement-timeout, or have the list sent in parts";
         self.error(what, remedy.to_owned(), Failure::Lasting(Reason::JobTooLong))
     }
 

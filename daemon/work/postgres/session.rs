@@ -73,7 +73,9 @@ impl Session {
             match timeout(CANCEL_WAIT, cancel).await {
                 Ok(Ok(())) => {}
                 // The server ends the statement when it notices that nobody listens, or by its timeout.
-                Ok(Err(error)) => tracing::debug!(error = chain(&error), "a statement could not be cancelled"),
+                Ok(Err(error)) => {
+                    tracing::debug!(error = chain(&error), "a statement could not be cancelled")
+                }
                 Err(_) => tracing::debug!("a statement could not be cancelled in time"),
             }
         }
@@ -83,7 +85,11 @@ impl Session {
     }
 }
 
-async fn connect<T>(told: Told<'_>, config: &Config, tls: T) -> Result<(Client, JoinHandle<()>), PostgresError>
+async fn connect<T>(
+    told: Told<'_>,
+    config: &Config,
+    tls: T,
+) -> Result<(Client, JoinHandle<()>), PostgresError>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,
