@@ -41,6 +41,10 @@ const NAME_MAX: usize = 63;
 /// Most columns of a table are 1600; `arrival` has one of its own.
 const COLUMNS_MAX: usize = 1599;
 
+/// Whether the role could reach beyond the database, transaction or not. A superuser is a member of all roles.
+const POWERS: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE pg_catalog.pg_has_role(oid, 'MEMBER') AND rolname IN
+    ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files'))";
+
 /// What a list is joined with.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
@@ -120,6 +124,12 @@ fn is_loadable(told: Told<'_>, columns: &[String]) -> Result<(), PostgresError> 
 /// Begins the transaction, puts the list into it, and takes from it the right to change anything else.
 async fn load(client: &Client, told: Told<'_>, table: &Table<'_>) -> Result<(), QueryError> {
     let attempt = told.attempt(Step::Begin);
+    let powers = client.query_one(POWERS, &[]).await;
+    if powers.and_then(|row| row.try_get(0)).map_err(|error| attempt.failed(&error))? {
+        let what = format!("{} is a superuser, or may read or write the server's files", told.server.user);
+        let remedy = "give dropzone a role of its own that may only read what the query names";
+        return Err(told.unreachable(what, remedy).into());
+    }
     // Not every server can look whether its client is still there (14 and later, on Linux), and none must.
     let _ = client.batch_execute("SET client_connection_check_interval = '10s'").await;
     client
@@ -222,10 +232,8 @@ async fn run(
     let mut rows = pin!(client.simple_query_raw(sql).await.map_err(failed)?);
     let mut writer = Writer::begin(out, dialect, &examined.names)?;
     while let Some(message) = rows.try_next().await.map_err(failed)? {
-        match message {
-            SimpleQueryMessage::Row(row) => writer.write(&row, &examined.kept)?,
-            SimpleQueryMessage::RowDescription(_) | SimpleQueryMessage::CommandComplete(_) => {}
-            _ => {}
+        if let SimpleQueryMessage::Row(row) = message {
+            writer.write(&row, &examined.kept)?;
         }
     }
     let count = writer.finish()?;
