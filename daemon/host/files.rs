@@ -18,6 +18,8 @@ use crate::policy::digest::hex;
 
 /// Largest key or identity file, in bytes.
 const SECRET_LIMIT: u64 = 64 << 10;
+/// Largest file of authorities' certificates, in bytes: all that a system trusts has a quarter of that.
+pub const CA_LIMIT: u64 = 1 << 20;
 
 /// Why a file or folder is not used.
 #[derive(Debug, thiserror::Error)]

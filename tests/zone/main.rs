@@ -32,6 +32,7 @@ mod logins;
 mod operations;
 mod paramiko;
 mod paths;
+mod postgres;
 mod receipts;
 mod record;
 mod refusals;

@@ -19,7 +19,7 @@ use crate::policy::reason::Reason;
 
 /// Why a query on a PostgreSQL server came to nothing.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {attempted} in database {database}: {what}; {remedy}")]
+#[error("cannot {attempted} database {database}: {what}; {remedy}")]
 pub struct PostgresError {
     attempted: &'static str,
     /// Its name in the configuration, and where it is.
@@ -75,7 +75,7 @@ impl<'a> Told<'a> {
 
     /// There is no connection. That passes, or an operator mends it, and the lists that wait go on by themselves.
     pub fn unreachable(self, what: impl Into<String>, remedy: impl Into<String>) -> PostgresError {
-        self.error("connect", what.into(), remedy.into(), Failure::Passing)
+        self.error("connect to", what.into(), remedy.into(), Failure::Passing)
     }
 
     /// The same, by what the library says. Nothing of a list is there yet.
@@ -98,7 +98,7 @@ impl<'a> Told<'a> {
 
     /// The list cannot be a table there.
     pub fn not_loadable(self, what: String, remedy: &str, reason: Reason) -> PostgresError {
-        self.error("make the table arrival", what, remedy.to_owned(), Failure::Lasting(reason))
+        self.error("make the table arrival in", what, remedy.to_owned(), Failure::Lasting(reason))
     }
 
     fn error(self, attempted: &'static str, what: String, remedy: String, failure: Failure) -> PostgresError {
@@ -140,10 +140,10 @@ impl<'a> Attempt<'a> {
 
     fn error(self, what: String, remedy: String, failure: Failure) -> PostgresError {
         let attempted = match self.step {
-            Step::Begin => "begin the transaction",
-            Step::Load => "load the list into the table arrival",
-            Step::Prepare => "prepare the query",
-            Step::Run => "run the query",
+            Step::Begin => "begin the transaction in",
+            Step::Load => "load the list into the table arrival of",
+            Step::Prepare => "prepare the query for",
+            Step::Run => "run the query in",
         };
         self.told.error(attempted, what, remedy, failure)
     }

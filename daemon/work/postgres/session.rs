@@ -15,15 +15,13 @@ use tokio_postgres::{Client, Config, Connection, NoTls, Socket};
 use super::error::{PostgresError, Told, chain};
 use super::tls::Tls;
 use crate::config::PostgresTls;
-use crate::host::files::{FileError, read_public, read_secret};
+use crate::host::files::{CA_LIMIT, FileError, read_public, read_secret};
 
 /// How long a server may take to answer at all, and to be asked to cancel.
 const CONNECT_WAIT: Duration = Duration::from_secs(15);
 const CANCEL_WAIT: Duration = Duration::from_secs(5);
 /// How long the end of a connection is waited for.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
-/// Largest file of authorities, in bytes: all that a system trusts has a quarter of that.
-const CA_LIMIT: u64 = 1 << 20;
 /// A server that is gone without a word is noticed after about this.
 const SILENCE: Duration = Duration::from_secs(60);
 
