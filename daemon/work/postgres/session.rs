@@ -19,7 +19,7 @@ use crate::host::files::{CA_LIMIT, FileError, read_public, read_secret};
 
 /// How long a server may take to answer at all, and to be asked to cancel.
 const CONNECT_WAIT: Duration = Duration::from_secs(15);
-const CANCEL_WAIT: Duration = Duration::from_secs(5);
+const CANCEL_WAIT: Duration = Duration::from_secs(3);
 /// How long the end of a connection is waited for.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// A server that is gone without a word is noticed after about this.
