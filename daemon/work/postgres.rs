@@ -159,7 +159,7 @@ fn beginning(server: &Postgres, columns: &[String]) -> String {
     format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
          SET LOCAL statement_timeout = {timeout};
-         SET LOCAL lock_timeout = '30s';
+         SET LOCAL lock_timeout = '10s';
          SET LOCAL idle_in_transaction_session_timeout = '5min';
          SET LOCAL client_min_messages = error;
          SET LOCAL search_path = register, public;

@@ -109,7 +109,7 @@ impl Server {
         ] {
             shell.args(["-c", &format!("{name}={value}")]);
         }
-        let mut shell = unprivileged(shell.current_dir(&self.folder));
+        let shell = unprivileged(shell.current_dir(&self.folder));
         let mut child =
             shell.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let input = child.stdin.take().unwrap();
@@ -152,7 +152,8 @@ impl Server {
         String::from_utf8(ran.stdout).unwrap().trim().to_owned()
     }
 
-    fn psql(&self, database: &str, sql: &str) -> Output {
+    /// The same, whatever comes of it.
+    pub fn psql(&self, database: &str, sql: &str) -> Output {
         let mut psql = Command::new(program("psql"));
         psql.arg("-h").arg(&self.folder).args(["-p", &self.port.to_string(), "-U", OWNER, "-d", database]);
         psql.args(["--no-psqlrc", "-qAt", "-v", "ON_ERROR_STOP=1", "-c", sql]).stdin(Stdio::null());

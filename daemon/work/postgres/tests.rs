@@ -298,7 +298,7 @@ fn wait_until(holds: impl Fn() -> bool) {
 }
 
 #[test]
-fn another_s_lock_or_an_administrator_is_waited_out() {
+fn what_an_administrator_of_the_server_ends_is_tried_again() {
     let server = server();
     for end in ["pg_cancel_backend", "pg_terminate_backend"] {
         let ended = std::thread::scope(|scope| {
@@ -314,4 +314,21 @@ fn another_s_lock_or_an_administrator_is_waited_out() {
         assert_eq!(error.failure(), Failure::Passing, "{error}");
         assert!(error.to_string().contains("57"), "{error}");
     }
+}
+
+#[test]
+fn a_table_that_another_has_locked_is_waited_for_and_then_tried_again() {
+    let server = server();
+    server.sql("register", "CREATE TABLE loaded (insz text)");
+    std::thread::scope(|scope| {
+        let holder = "BEGIN; LOCK TABLE loaded; SELECT pg_sleep(600), 'holds the lock'; COMMIT";
+        let find = "FROM pg_stat_activity WHERE query LIKE '%holds the lock%' AND state = 'active' AND pid <> pg_backend_pid()";
+        let loading = scope.spawn(|| server.psql("register", holder));
+        wait_until(|| server.sql("register", &format!("SELECT count(*) {find}")) == "1");
+        let error = joined(near(&server), "insz\n1\n", "SELECT insz FROM loaded").unwrap_err();
+        server.sql("register", &format!("SELECT pg_terminate_backend(pid) {find}"));
+        loading.join().unwrap();
+        assert_eq!(error.failure(), Failure::Passing, "{error}");
+        assert!(error.to_string().contains("55P03"), "{error}");
+    });
 }
