@@ -1,6 +1,14 @@
 //! What a list may hold, as an agreement says it: which columns, what stands in them, which rows. Reading a list is `table`'s
 //! business; what becomes of one that breaks the rules is decided by its flow.
 
+mod cell;
+mod checker;
+mod finding;
+mod wording;
+
+pub use self::checker::Checker;
+pub use self::finding::{Fault, Finding, Place};
+
 /// The rules for one kind of list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableRules {
@@ -77,7 +85,7 @@ pub enum Alphabet {
 pub struct Condition {
     /// The column.
     pub column: String,
-    /// One of these must stand in it, whatever the case of its letters.
+    /// One of these must stand in it, whatever the case of its letters; of yes and no, another word for it will do.
     pub is: Vec<String>,
 }
 

@@ -2,8 +2,9 @@
 //! network but the loopback of its metrics, and alone holds age identities and databases.
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
-//! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
-//! list may be cut and `query_error` what went wrong; `postgres` the same on a server; `replay` whether a file was here before; `stop` when a job ends before it
+//! job, of which `make` makes the results, with `open`, `check`, `join`, `outgoing`, `shape`, `pseudonym` and `encrypt` as
+//! steps; `query` the database that `join` runs in, of which `split` says whether a
+//! list may be cut, `postgres` the same on a server, and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
 //! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
 //! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
 //! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `tidy` what a
@@ -11,14 +12,18 @@
 
 mod aside;
 mod ask;
+mod check;
 mod control;
 pub mod deliver;
 pub mod encrypt;
 mod held;
 pub mod join;
+mod make;
 mod memory;
 pub mod open;
+pub mod outgoing;
 mod postgres;
+mod pseudonym;
 pub mod query;
 mod query_error;
 pub mod receipts;
@@ -27,6 +32,7 @@ mod replay;
 mod retention;
 mod scan;
 mod seal;
+pub mod shape;
 pub mod signer;
 mod split;
 mod stop;

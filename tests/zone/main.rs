@@ -15,6 +15,7 @@ mod asking;
 mod audit;
 mod backup;
 mod containment;
+mod content;
 mod delivery;
 mod durability;
 mod evenhanded;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::error::Key;
 use super::super::raw;
 use super::super::values::Desk;
+use super::job::columns_make_sense;
 use crate::policy::rhythm::{ArrivalKey, Period, Quota, Rhythm};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -32,8 +33,10 @@ pub fn rhythm(desk: &mut Desk<'_>, key: &Key, raw: &raw::Rhythm) -> Option<Rhyth
     let once_per = match &raw.once_per {
         None => Some(None),
         Some(raw::KeyOf::Name) => Some(Some(ArrivalKey::Name)),
-        Some(raw::KeyOf::Column(column)) => {
-            desk.line(&key.at("once-per").at("column"), column).map(|column| Some(ArrivalKey::Column(column)))
+        Some(raw::KeyOf::Columns(raw)) => {
+            let list = key.at("once-per").at("columns");
+            columns_make_sense(desk, &list, raw);
+            Some(Some(ArrivalKey::Columns(raw.clone())))
         }
     };
     let (quota, once_per) = (quota?, once_per?);

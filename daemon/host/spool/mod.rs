@@ -13,6 +13,7 @@
 //! outbox/‹institution›/‹exchange›/‹name›                  results to collect
 //! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival, and its signature
 //! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
+//! pseudonyms/‹exchange›.key                               what pseudonyms are made with; `work`'s own, never in a backup
 //! nodes/‹node›.‹token›                                    locked, and counting, as long as that process claims
 //! ```
 
@@ -25,6 +26,7 @@ mod index;
 mod nodes;
 mod orphans;
 mod partial;
+mod pseudonyms;
 mod publish;
 mod seen;
 mod space;
