@@ -237,10 +237,10 @@ fn the_files_of_a_register_on_a_server_are_looked_at_and_the_server_is_not() {
         "{postgres: {host: no-such-host.invalid, database: r, user: d, password: keys/password, ca: ca.pem}}";
     let certificate = "-----BEGIN CERTIFICATE-----\n";
     for (password, mode, ca, part) in [
-        ("secret\n", 0o600, certificate, None),
-        ("secret\n", 0o644, certificate, Some("databases.register.postgres.password: the file")),
+        ("hush, hush\n", 0o600, certificate, None),
+        ("hush, hush\n", 0o644, certificate, Some("databases.register.postgres.password: the file")),
         ("one\ntwo\n", 0o600, certificate, Some("is not one line with the password")),
-        ("secret\n", 0o600, "none", Some("holds no certificate in PEM")),
+        ("hush, hush\n", 0o600, "none", Some("holds no certificate in PEM")),
     ] {
         let (_parent, zone) = new_zone();
         replace(&zone.join("dropzone.yaml"), "{sqlite: register.db}", server);
@@ -251,7 +251,7 @@ fn the_files_of_a_register_on_a_server_are_looked_at_and_the_server_is_not() {
         let told = text(&checked.stderr);
         assert_eq!(checked.status.code(), Some(if part.is_some() { 78 } else { 0 }), "{told}");
         assert!(told.contains(part.unwrap_or_default()), "{part:?} in {told}");
-        assert!(!told.contains("secret"), "{told}");
+        assert!(!told.contains("hush"), "{told}");
     }
 }
 
