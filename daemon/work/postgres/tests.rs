@@ -273,6 +273,8 @@ fn a_stop_ends_a_query_here_and_on_the_server() {
             server.sql("register", &format!("ALTER ROLE {TRUSTED} PASSWORD '{PASSWORD}'"));
         }
         asked.store(false, Ordering::Relaxed);
+        // Longer than is waited here: it must not be what ends it.
+        let database = Postgres { statement_timeout: Duration::from_secs(3600), ..database };
         let ended = std::thread::scope(|scope| {
             let database = Database::Postgres(database);
             let job = scope.spawn({
