@@ -33,7 +33,8 @@ word=; read -r word; kill -INT "$server"; wait "$server"
 
 /// A cluster, and its server while it runs.
 pub struct Server {
-    folder: PathBuf,
+    /// Its Unix socket lies there too.
+    pub folder: PathBuf,
     pub port: u16,
     running: Option<(Child, ChildStdin)>,
 }
@@ -160,19 +161,9 @@ impl Server {
         psql.output().unwrap()
     }
 
-    /// The folder of its Unix socket.
-    pub fn socket(&self) -> &Path {
-        &self.folder
-    }
-
-    /// The authority that signed its certificate.
-    pub fn authority(&self) -> PathBuf {
-        self.folder.join("ca.pem")
-    }
-
-    /// One that did not.
-    pub fn stranger(&self) -> PathBuf {
-        self.folder.join("stranger.pem")
+    /// A certificate in PEM: of the authority that signed the server's (`ca`), or of one that did not (`stranger`).
+    pub fn certificate(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.pem"))
     }
 
     /// What it logged.

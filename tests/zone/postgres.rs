@@ -27,7 +27,7 @@ fn moved(zone: &Zone, server: &Server) {
         "{{postgres: {{host: {HOST}, port: {}, database: register, user: {ROLE}, password: {}, ca: {}}}}}",
         server.port,
         password.display(),
-        server.authority().display()
+        server.certificate("ca").display()
     );
     let file = zone.directory().join("dropzone.yaml");
     let text = fs::read_to_string(&file).unwrap();

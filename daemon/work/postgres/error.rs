@@ -19,8 +19,12 @@ use crate::policy::reason::Reason;
 
 /// Why a query on a PostgreSQL server came to nothing.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {attempted} database {database}: {what}; {remedy}")]
-pub struct PostgresError {
+#[error("cannot {} database {}: {}; {}", .0.attempted, .0.database, .0.what, .0.remedy)]
+pub struct PostgresError(Box<Failed>);
+
+/// Boxed, because every function of a job may give it and few do.
+#[derive(Debug)]
+struct Failed {
     attempted: &'static str,
     /// Its name in the configuration, and where it is.
     database: String,
@@ -32,7 +36,7 @@ pub struct PostgresError {
 impl PostgresError {
     /// Whether another try may help.
     pub fn failure(&self) -> Failure {
-        self.failure.clone()
+        self.0.failure.clone()
     }
 }
 
@@ -104,7 +108,7 @@ impl<'a> Told<'a> {
     fn error(self, attempted: &'static str, what: String, remedy: String, failure: Failure) -> PostgresError {
         let Postgres { host, port, database, .. } = self.server;
         let database = format!("{} ({database} on {host}, port {port})", self.database);
-        PostgresError { attempted, database, what, remedy, failure }
+        PostgresError(Box::new(Failed { attempted, database, what, remedy, failure }))
     }
 }
 

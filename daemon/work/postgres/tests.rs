@@ -38,7 +38,7 @@ two', 3), ('8', 'a;b	c', 4);";
 /// Over the socket, without a password.
 fn near(server: &Server) -> Postgres {
     Postgres {
-        host: server.socket().to_str().unwrap().to_owned(),
+        host: server.folder.to_str().unwrap().to_owned(),
         port: server.port,
         database: "register".to_owned(),
         user: TRUSTED.to_owned(),
@@ -54,7 +54,7 @@ fn far(server: &Server) -> Postgres {
         host: HOST.to_owned(),
         user: ROLE.to_owned(),
         password: Some(server.secret("password", &format!("{PASSWORD}\n"))),
-        tls: PostgresTls::Require { ca: server.authority() },
+        tls: PostgresTls::Require { ca: server.certificate("ca") },
         ..near(server)
     }
 }
@@ -227,7 +227,10 @@ fn a_server_that_cannot_be_reached_or_does_not_prove_itself_gets_no_list() {
     std::fs::set_permissions(&lax, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     let cases = [
         (Postgres { port: 1, ..base.clone() }, "refused"),
-        (Postgres { tls: PostgresTls::Require { ca: server.stranger() }, ..base.clone() }, "certificate"),
+        (
+            Postgres { tls: PostgresTls::Require { ca: server.certificate("stranger") }, ..base.clone() },
+            "certificate",
+        ),
         (Postgres { host: "127.0.0.1".to_owned(), ..base.clone() }, "certificate"),
         (Postgres { tls: PostgresTls::Require { ca: nowhere }, ..base.clone() }, "holds no certificate"),
         (Postgres { tls: PostgresTls::Require { ca: "/nowhere".into() }, ..base.clone() }, "/nowhere"),
