@@ -2,13 +2,17 @@
 //! network but the loopback of its metrics, and alone holds age identities and databases.
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
-//! job, of which `make` makes the results, with `open`, `check`, `join`, `outgoing`, `shape`, `pseudonym` and `encrypt` as
-//! steps; `command` runs a program instead; `query` the database that `join` runs in, of which `split` says whether a
-//! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
-//! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
-//! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
-//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `handoff` takes in what tools of this machine hand in, `tidy` what a
-//! crash left, `passphrase` makes, keeps and shows what opens some results, `messenger` hands it to a program, `seal` signs how far the access log has come, and `memory` shares out what registers may take.
+//! job, of which `make` makes the results, with `open`, `sheet`, `check`, `join`, `outgoing`, `shape`, `pseudonym` and `encrypt` as
+//! steps; `query` the database that `join` runs in, of which `split` says whether a list may be cut, `postgres` the same on a
+//! server, `query_error` what went wrong with either; `command` runs a program instead; `replay` whether a file was here before;
+//! `stop` when a job ends before it is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the
+//! arrivals of a process that is gone.
+//!
+//! Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
+//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `handoff`
+//! takes in what tools of this machine hand in, `tidy` what a crash left, `passphrase` makes, keeps and shows what opens some
+//! results, `messenger` hands it to a program, `seal` signs how far the access log has come, and `memory` shares out what
+//! registers may take.
 
 mod aside;
 mod ask;
@@ -26,6 +30,7 @@ mod messenger;
 pub mod open;
 pub mod outgoing;
 pub mod passphrase;
+mod postgres;
 mod pseudonym;
 pub mod query;
 mod query_error;

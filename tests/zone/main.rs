@@ -37,6 +37,7 @@ mod operations;
 mod paramiko;
 mod passphrase;
 mod paths;
+mod postgres;
 mod receipts;
 mod record;
 mod refusals;

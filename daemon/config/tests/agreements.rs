@@ -154,6 +154,7 @@ fn a_database_is_a_file_or_a_server_that_is_known_for_sure() {
         ("{postgres: {host: db.vdab.example, database: r, user: d}}", Some("has no ca")),
         ("{postgres: {host: db.vdab.example, database: r, user: d, tls: local}}", Some("another machine")),
         ("{postgres: {host: 127.0.0.1, database: r, user: d, tls: maybe}}", Some("not a choice")),
+        ("{postgres: {host: /run/postgresql, database: r, user: d, ca: c.pem}}", Some("has no TLS")),
     ] {
         let zone = Zone::new();
         zone.replace("dropzone.yaml", "{sqlite: register.db}", database);
