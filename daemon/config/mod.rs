@@ -10,6 +10,7 @@ mod limits;
 mod load;
 mod locate;
 mod machine;
+mod people;
 mod raw;
 mod reload;
 mod retention;
@@ -258,9 +259,23 @@ impl Config {
         self.exchanges.values().filter(move |exchange| exchange.parties.contains_key(institution))
     }
 
-    /// Whether any agreement of an institution is in force today (Europe/Brussels).
-    pub fn has_open_exchange(&self, institution: &Slug, today: jiff::civil::Date) -> bool {
-        self.exchanges_of(institution).any(|exchange| exchange.agreement.standing(today) == Standing::Open)
+    /// The exchanges that a person takes part in.
+    pub fn exchanges_for<'a>(&'a self, who: &'a Who) -> impl Iterator<Item = &'a Exchange> {
+        let function = self.function_of(who);
+        self.exchanges.values().filter(move |exchange| exchange.admits(&who.institution, &who.label, function))
+    }
+
+    /// Why a person has access, as far as it is said.
+    pub fn function_of(&self, who: &Who) -> Option<&str> {
+        self.institutions.get(&who.institution)?.person(&who.label)?.function.as_deref()
+    }
+
+    /// Whether any agreement that a person of an institution takes part in is in force today (Europe/Brussels).
+    pub fn has_open_exchange(&self, institution: &Slug, person: &Person, today: jiff::civil::Date) -> bool {
+        self.exchanges
+            .values()
+            .filter(|exchange| exchange.admits_person(institution, person))
+            .any(|exchange| exchange.agreement.standing(today) == Standing::Open)
     }
 
     /// Every institution with every exchange it takes part in: the folders the spool must have.

@@ -78,7 +78,18 @@ impl Clock {
 
     /// The calendar day in Europe/Brussels, for agreements and keys.
     pub fn today(&self) -> Date {
-        self.now().to_zoned(self.agreements.clone()).date()
+        self.day_of(self.now())
+    }
+
+    /// The calendar day of a time, in Europe/Brussels.
+    pub fn day_of(&self, at: Timestamp) -> Date {
+        at.to_zoned(self.agreements.clone()).date()
+    }
+
+    /// When a calendar day ends in Europe/Brussels.
+    pub fn end_of(&self, day: Date) -> Timestamp {
+        let next = day.tomorrow().and_then(|next| next.to_zoned(self.agreements.clone()));
+        next.map_or(Timestamp::MAX, |next| next.timestamp())
     }
 
     /// The calendar day in UTC, for the files of the access log.

@@ -15,6 +15,7 @@ mod admission;
 mod ends;
 mod reload;
 mod retention;
+mod rhythm;
 mod serve;
 mod work;
 

@@ -14,6 +14,7 @@ mod ask;
 mod control;
 pub mod deliver;
 pub mod encrypt;
+mod end;
 mod held;
 pub mod join;
 mod memory;
@@ -24,6 +25,7 @@ pub mod receipts;
 mod reload;
 mod replay;
 mod retention;
+mod rhythm;
 mod scan;
 mod seal;
 pub mod signer;
@@ -150,6 +152,7 @@ impl Workshop {
         // Before this process writes a record of its own, which would say that it is now.
         let guard = Guard::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         spool.own_seen()?;
+        spool.own_rhythm()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         // After the log was opened: from here on no other process of this node claims.
         let claims = Claims::new(spool.join(&machine.node, machine.work.lease)?);

@@ -51,6 +51,11 @@ impl Identities {
         }
         Ok(Self(identities))
     }
+
+    /// What these open is encrypted to.
+    pub fn recipients(&self) -> Vec<String> {
+        self.0.iter().map(|identity| identity.to_public().to_string()).collect()
+    }
 }
 
 /// Says of a whole header in its binary form whether one of the identities opens it. The file key is dropped where it was

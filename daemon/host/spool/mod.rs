@@ -2,6 +2,7 @@
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
 //! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `held` what an operator does,
 //! `folders` what an institution sees of the results, `index` what it still has in progress, `seen` what was here before,
+//! `ledger` which arrivals have a place in the rhythm of their flow,
 //! `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
 //!
 //! ```text
@@ -13,6 +14,7 @@
 //! outbox/‹institution›/‹exchange›/‹name›                  results to collect
 //! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival, and its signature
 //! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
+//! rhythm/‹exchange›/‹flow›/‹number›                       which arrivals took a place in its rhythm; `work`'s own
 //! nodes/‹node›.‹token›                                    locked, and counting, as long as that process claims
 //! ```
 
@@ -22,6 +24,7 @@ mod expire;
 mod folders;
 mod held;
 mod index;
+mod ledger;
 mod nodes;
 mod orphans;
 mod partial;
@@ -46,6 +49,7 @@ pub use self::expire::{Resting, Weight};
 pub use self::folders::{FileFacts, Stage};
 pub use self::held::{DiscardNote, Discarding};
 pub use self::index::Standing;
+pub use self::ledger::{Entered, Kept, Ledger, Noticed};
 pub use self::nodes::Heartbeat;
 pub use self::orphans::{Orphans, Swept};
 pub use self::partial::Partial;
@@ -142,8 +146,9 @@ impl Spool {
         let mount = mount_of(&self.top)?;
         // Not there before `work` ran once.
         let seen = self.top.directory(seen::SEEN).ok();
+        let rhythm = self.top.directory(ledger::RHYTHM).ok();
         let folders = [&self.partial, &self.outbox, &self.receipts, &self.nodes];
-        for folder in self.states.iter().chain(folders).chain(&seen) {
+        for folder in self.states.iter().chain(folders).chain(&seen).chain(&rhythm) {
             if mount_of(folder)? != mount {
                 return Err(SpoolError::Unfit(format!(
                     "the spool {} spans several mounts: mount the whole folder as one volume, because arrivals move by rename",
