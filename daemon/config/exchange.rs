@@ -1,25 +1,34 @@
-//! Checks one `exchanges/*.yaml` against the institutions and databases there are.
+//! Checks one `exchanges/*.yaml` against the institutions and databases there are. Each part of the file has a module.
+
+mod accept;
+mod agreement;
+mod job;
+mod outgoing;
+mod parties;
+mod rhythm;
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use globset::{GlobBuilder, GlobMatcher};
-
+use self::accept::accept;
+use self::agreement::{agreement, collected};
+use self::job::job;
+use self::outgoing::{Context, deliveries};
+use self::parties::parties;
+use self::rhythm::rhythm;
+use self::table::tables;
 use super::error::Key;
 use super::load::Document;
 use super::raw;
-use super::sql::is_one_query;
 use super::values::Desk;
-use crate::policy::agreement::{Accept, Agreement, Collision, Exchange, Flow, Job, Party, Query};
+use crate::policy::agreement::{Exchange, Flow, Job, OnFault, Party};
+use crate::policy::outgoing::{Lock, Outgoing, Receivers};
 use crate::policy::path::Slug;
-use crate::policy::question::Unasked;
+use crate::policy::rules::TableRules;
 
 const PARTIES_MAX: usize = 200;
 const FLOWS_MAX: usize = 100;
-const PATTERNS_MAX: usize = 100;
-const PATTERN_BYTES_MAX: usize = 255;
 const COLUMNS_MAX: usize = 500;
-const SQL_BYTES_MAX: usize = 64 << 10;
-const SIZE_MAX: u64 = 1 << 44;
 
 /// What an exchange may name.
 #[derive(Debug)]
@@ -44,122 +53,166 @@ pub fn exchange(desk: &mut Desk<'_>, known: &Known, document: &Document<raw::Exc
         );
     }
     let agreement = agreement(desk, &raw.agreement);
+    let collected = collected(desk, &raw.collected);
     let parties = parties(desk, known, &raw.parties)?;
+    let tables = tables(desk, &raw.tables);
     let list = Key::root().at("flows");
     if !desk.at_most(&list, raw.flows.len(), FLOWS_MAX) {
         return None;
     }
-    let flows: Vec<_> = raw
-        .flows
-        .iter()
-        .enumerate()
-        .map(|(index, raw)| flow(desk, known, &parties, &list.item(index), raw))
-        .collect();
+    let around = Around { known, parties: &parties.parts, tables: &tables, raw_tables: &raw.tables };
+    let flows: Vec<_> =
+        raw.flows.iter().enumerate().map(|(index, raw)| flow(desk, around, &list.item(index), raw)).collect();
     repeated_flows(desk, &raw.flows);
     unreachable_flows(desk, &raw.flows);
-    idle_parties(desk, &parties, &raw.flows);
+    let flows = flows.into_iter().collect::<Option<Vec<_>>>();
+    idle_parties(desk, &parties.parts, flows.as_deref());
     Some(Exchange {
         name: document.stem.clone(),
         agreement: agreement?,
-        parties,
-        flows: flows.into_iter().collect::<Option<_>>()?,
+        parties: parties.parts,
+        circles: parties.circles,
+        handoff: parties.handoff,
+        collected: collected?,
+        flows: flows?,
     })
 }
 
-fn agreement(desk: &mut Desk<'_>, raw: &raw::Agreement) -> Option<Agreement> {
-    let key = Key::root().at("agreement");
-    let reference = desk.line(&key.at("reference"), &raw.reference);
-    let title = desk.line(&key.at("title"), &raw.title);
-    let legal_basis = desk.line(&key.at("legal-basis"), &raw.legal_basis);
-    let from = desk.day(&key.at("from"), &raw.from);
-    let until = match &raw.until {
-        Some(text) => desk.day(&key.at("until"), text).map(Some),
+/// What a flow is checked against.
+#[derive(Debug, Clone, Copy)]
+struct Around<'a> {
+    known: &'a Known,
+    parties: &'a BTreeMap<Slug, Party>,
+    tables: &'a BTreeMap<String, TableRules>,
+    raw_tables: &'a raw::Mapping<raw::Table>,
+}
+
+fn flow(desk: &mut Desk<'_>, around: Around<'_>, key: &Key, raw: &raw::Flow) -> Option<Flow> {
+    let name = desk.slug(&key.at("flow"), &raw.flow);
+    let may_drop: (&str, fn(&Party) -> bool) = ("drop", |party| party.may_drop);
+    let from = members(desk, around.parties, &key.at("from"), &raw.from, may_drop);
+    let accept = accept(desk, &key.at("accept"), &raw.accept);
+    let rhythm = match &raw.rhythm {
+        Some(raw) => rhythm(desk, &key.at("rhythm"), raw).map(Some),
         None => Some(None),
     };
-    if let (Some(from), Some(Some(until))) = (from, until)
-        && until < from
-    {
-        desk.wrong(
-            &key.at("until"),
-            format!("{until} lies before from, {from}"),
-            "correct one of the two days",
-        );
+    let job = job(desk, around.known, &key.at("job"), &raw.job);
+    let input = rules(desk, around, &key.at("table"), raw.table.as_deref());
+    let output = rules(desk, around, &key.at("result"), raw.result.as_deref());
+    if matches!(raw.job, raw::Job::Relay) {
+        refuse_reading(desk, key, raw);
     }
-    Some(Agreement {
-        reference: reference?,
-        title: title?,
-        legal_basis: legal_basis?,
+    let on_fault = on_fault(desk, &key.at("faults"), raw);
+    let columns = result_columns(job.as_ref(), input.as_ref(), output.as_ref());
+    let context = Context { parties: around.parties, job: job.as_ref(), columns: columns.as_deref() };
+    let deliveries = deliveries(desk, context, key, raw);
+    let (name, job, deliveries) = (name?, job?, deliveries?);
+    let unready = match job {
+        Job::Relay => Vec::new(),
+        Job::Shape | Job::Query(_) | Job::Command(_) => unready(desk, around.known, &name, &deliveries),
+    };
+    let to = deliveries.iter().flat_map(Outgoing::institutions).cloned().collect();
+    Some(Flow {
+        name,
         from: from?,
-        until: until?,
+        accept: accept?,
+        rhythm: rhythm?,
+        input: input?,
+        on_fault: on_fault?,
+        job,
+        output: output?,
+        deliveries,
+        to,
+        unready,
     })
 }
 
-fn parties(
+/// The rules of a table that a flow names.
+fn rules(
     desk: &mut Desk<'_>,
-    known: &Known,
-    raw: &raw::Mapping<Vec<String>>,
-) -> Option<BTreeMap<Slug, Party>> {
-    let list = Key::root().at("parties");
-    if !desk.at_most(&list, raw.0.len(), PARTIES_MAX) {
-        return None;
-    }
-    if raw.0.is_empty() {
-        desk.wrong(&list, "is empty: nobody takes part", "name the institutions that take part");
-    }
-    let mut parties = BTreeMap::new();
-    for (name, parts) in &raw.0 {
-        let key = list.at(name);
-        let Some(slug) = desk.slug(&key, name) else { continue };
-        if known.institutions.as_ref().is_some_and(|known| !known.contains_key(&slug)) {
-            unknown_institution(desk, &key, name);
-        }
-        if parts.is_empty() {
-            desk.wrong(&key, "may do nothing", "write [drop], [collect] or both, or remove the party");
-        }
-        let mut party = Party::default();
-        for (index, part) in parts.iter().enumerate() {
-            match part.as_str() {
-                "drop" => party.may_drop = true,
-                "collect" => party.may_collect = true,
-                _ => desk.wrong(
-                    &key.item(index),
-                    format!("{part:?} is not a part"),
-                    "write drop (may put files in) or collect (may fetch results)",
-                ),
-            }
-        }
-        parties.insert(slug, party);
-    }
-    Some(parties)
-}
-
-fn unknown_institution(desk: &mut Desk<'_>, key: &Key, name: &str) {
-    desk.wrong(
-        key,
-        format!("unknown institution {name:?}"),
-        format!("correct the name, or describe it in institutions/{name}.yaml"),
-    );
-}
-
-fn flow(
-    desk: &mut Desk<'_>,
-    known: &Known,
-    parties: &BTreeMap<Slug, Party>,
+    around: Around<'_>,
     key: &Key,
-    raw: &raw::Flow,
-) -> Option<Flow> {
-    let name = desk.slug(&key.at("flow"), &raw.flow);
-    let from = members(desk, parties, &key.at("from"), &raw.from, ("drop", |party| party.may_drop));
-    let to = members(desk, parties, &key.at("to"), &raw.to, ("collect", |party| party.may_collect));
-    let accept = accept(desk, &key.at("accept"), &raw.accept);
-    let job = match &raw.job {
-        raw::Job::Relay => Some(Job::Relay),
-        raw::Job::Query(raw) => {
-            refuse_unencryptable(desk, known, key, to.as_deref().unwrap_or_default());
-            query(desk, known, &key.at("job").at("query"), raw).map(Job::Query)
+    name: Option<&str>,
+) -> Option<Option<TableRules>> {
+    let Some(name) = name else { return Some(None) };
+    let found = around.tables.get(name);
+    if found.is_none() && !around.raw_tables.0.iter().any(|(known, _)| known == name) {
+        let problem = format!("unknown table {name:?}");
+        desk.wrong(key, problem, format!("correct the name, or describe it in tables.{name}"));
+    }
+    found.cloned().map(Some)
+}
+
+fn refuse_reading(desk: &mut Desk<'_>, key: &Key, raw: &raw::Flow) {
+    for (name, is_there) in [
+        ("table", raw.table.is_some()),
+        ("result", raw.result.is_some()),
+        ("faults", raw.faults.is_some()),
+        ("rhythm", matches!(&raw.rhythm, Some(raw::Rhythm { once_per: Some(raw::KeyOf::Column(_)), .. }))),
+    ] {
+        if is_there {
+            let remedy = "remove it, or use job: shape and have the list encrypted to the zone";
+            desk.wrong(&key.at(name), "needs to read the list, and a relayed file stays closed", remedy);
         }
+    }
+}
+
+fn on_fault(desk: &mut Desk<'_>, key: &Key, raw: &raw::Flow) -> Option<OnFault> {
+    match raw.faults.as_deref() {
+        None | Some("hold") => Some(OnFault::Hold),
+        Some("report") if raw.table.is_some() => Some(OnFault::Report),
+        Some("report") => {
+            desk.wrong(
+                key,
+                "says what becomes of faulty rows, and nothing says which are",
+                "add table: with its rules",
+            );
+            None
+        }
+        Some(text) => {
+            let remedy = "write hold (one faulty row holds the list) or report (faulty rows are left out and reported)";
+            desk.wrong(key, format!("{text:?} is not a choice"), remedy);
+            None
+        }
+    }
+}
+
+/// What the job gives, where that is known before it runs.
+fn result_columns(
+    job: Option<&Job>,
+    input: Option<&Option<TableRules>>,
+    output: Option<&Option<TableRules>>,
+) -> Option<Vec<String>> {
+    let names = |rules: &TableRules| rules.names().map(str::to_owned).collect();
+    if let Some(Some(rules)) = output {
+        return Some(names(rules));
+    }
+    match job? {
+        Job::Relay => None,
+        Job::Shape => input?.as_ref().map(names),
+        Job::Query(query) => query.columns.clone(),
+        Job::Command(command) => command.columns.clone(),
+    }
+}
+
+/// A result is encrypted to its receivers' recipients; until all of them have one, the flow takes nothing.
+fn unready(desk: &mut Desk<'_>, known: &Known, flow: &Slug, deliveries: &[Outgoing]) -> Vec<Slug> {
+    let to_recipients = |delivery: &&Outgoing| {
+        delivery.lock == Lock::Recipients && !matches!(delivery.receivers, Receivers::People { .. })
     };
-    Some(Flow { name: name?, from: from?, accept: accept?, job: job?, to: to? })
+    let institutions = deliveries.iter().filter(to_recipients).flat_map(Outgoing::institutions);
+    let mut unready = Vec::new();
+    for receiver in institutions {
+        let can_receive =
+            known.institutions.as_ref().and_then(|known| known.get(receiver).copied().flatten());
+        if can_receive == Some(false) {
+            desk.note(format!(
+                "flow {flow} takes nothing until {receiver} has a recipient: add its age1... line to institutions/{receiver}.yaml"
+            ));
+            unready.push(receiver.clone());
+        }
+    }
+    unready
 }
 
 /// The parties that a flow names, each of which must be allowed its part in it.
@@ -201,126 +254,6 @@ fn members(
     Some(members)
 }
 
-fn accept(desk: &mut Desk<'_>, key: &Key, raw: &raw::Accept) -> Option<Accept> {
-    let list = key.at("names");
-    if !desk.at_most(&list, raw.names.len(), PATTERNS_MAX) {
-        return None;
-    }
-    let mut names = Vec::new();
-    for (index, text) in raw.names.iter().enumerate() {
-        match pattern(text) {
-            Ok(matcher) => names.push(matcher),
-            Err(problem) => {
-                let problem = format!("{text:?} is not a pattern for names: {problem}");
-                desk.wrong(&list.item(index), problem, "write it as in \"*.csv.age\", with * and ?");
-            }
-        }
-    }
-    let max_size = desk.size(&key.at("max-size"), &raw.max_size, 1..=SIZE_MAX);
-    let collision = collision(desk, &key.at("collision"), raw.collision.as_deref());
-    let unasked = unasked(desk, &key.at("unasked"), raw.unasked.as_deref());
-    Some(Accept {
-        names,
-        max_size: max_size?,
-        armored: raw.armored,
-        collision: collision?,
-        unasked: unasked?,
-    })
-}
-
-fn collision(desk: &mut Desk<'_>, key: &Key, raw: Option<&str>) -> Option<Collision> {
-    match raw {
-        None => Some(Collision::default()),
-        Some("reject") => Some(Collision::Reject),
-        Some("version") => Some(Collision::Version),
-        Some(text) => {
-            let remedy = "write reject (the second file is refused) or version (it gets a name of its own)";
-            desk.wrong(key, format!("{text:?} is no rule for names that are in use"), remedy);
-            None
-        }
-    }
-}
-
-fn unasked(desk: &mut Desk<'_>, key: &Key, raw: Option<&str>) -> Option<Unasked> {
-    match raw {
-        None | Some("accept") => Some(Unasked::Accept),
-        Some("refuse") => Some(Unasked::Refuse),
-        Some(text) => {
-            let remedy = "write accept (the form decides, the job side finds out) or refuse (the sender tries again later)";
-            desk.wrong(key, format!("{text:?} is not a choice"), remedy);
-            None
-        }
-    }
-}
-
-fn pattern(text: &str) -> Result<GlobMatcher, String> {
-    if text.is_empty() || text.len() > PATTERN_BYTES_MAX || text.contains('/') {
-        return Err("1 to 255 bytes without / are expected".to_owned());
-    }
-    // An alternative of alternatives multiplies into an automaton of any size.
-    if text.matches('{').count() > 4 {
-        return Err("at most four alternatives in braces are expected".to_owned());
-    }
-    let glob = GlobBuilder::new(text).literal_separator(true).build();
-    glob.map(|glob| glob.compile_matcher()).map_err(|error| error.kind().to_string())
-}
-
-fn query(desk: &mut Desk<'_>, known: &Known, key: &Key, raw: &raw::Query) -> Option<Query> {
-    let database = desk.slug(&key.at("database"), &raw.database);
-    if known.databases.as_ref().is_some_and(|databases| !databases.contains(&raw.database)) {
-        let problem = format!("unknown database {:?}", raw.database);
-        desk.wrong(&key.at("database"), problem, "correct the name, or add it to databases in dropzone.yaml");
-    }
-    if !known.has_identity {
-        let remedy = "name the zone's identity under identities in dropzone.yaml";
-        desk.wrong(key, "needs to decrypt, and the zone has no age identity", remedy);
-    }
-    if raw.sql.len() > SQL_BYTES_MAX {
-        desk.wrong(
-            &key.at("sql"),
-            "is longer than 64 KiB",
-            "put a view into the database and select from it",
-        );
-    } else if let Err(problem) = is_one_query(&raw.sql) {
-        desk.wrong(&key.at("sql"), problem, "write one SELECT, or one WITH … SELECT");
-    }
-    if let Some(columns) = &raw.columns {
-        columns_make_sense(desk, &key.at("columns"), columns);
-    }
-    Some(Query { database: database?, sql: raw.sql.trim().to_owned(), columns: raw.columns.clone() })
-}
-
-fn columns_make_sense(desk: &mut Desk<'_>, list: &Key, columns: &[String]) {
-    if !desk.at_most(list, columns.len(), COLUMNS_MAX) {
-        return;
-    }
-    if columns.is_empty() {
-        let remedy = "name the agreed columns, or remove the key to leave them to the query";
-        desk.wrong(list, "is empty: no result could have no columns", remedy);
-    }
-    let mut seen = BTreeSet::new();
-    for (index, column) in columns.iter().enumerate() {
-        if desk.line(&list.item(index), column).is_some() && !seen.insert(column) {
-            desk.wrong(&list.item(index), format!("{column:?} is there twice"), "keep one of them");
-        }
-    }
-}
-
-/// A result is encrypted to its receiver; a relayed file is encrypted already.
-fn refuse_unencryptable(desk: &mut Desk<'_>, known: &Known, key: &Key, to: &[Slug]) {
-    for (index, receiver) in to.iter().enumerate() {
-        let can_receive =
-            known.institutions.as_ref().and_then(|known| known.get(receiver).copied().flatten());
-        if can_receive == Some(false) {
-            desk.wrong(
-                &key.at("to").item(index),
-                format!("{receiver} has no recipients, so no result can be encrypted to it"),
-                format!("add its age recipient to institutions/{receiver}.yaml"),
-            );
-        }
-    }
-}
-
 fn repeated_flows(desk: &mut Desk<'_>, flows: &[raw::Flow]) {
     let mut names = BTreeSet::new();
     for (index, flow) in flows.iter().enumerate() {
@@ -357,15 +290,13 @@ fn unreachable_flows(desk: &mut Desk<'_>, flows: &[raw::Flow]) {
     }
 }
 
-fn idle_parties(desk: &mut Desk<'_>, parties: &BTreeMap<Slug, Party>, flows: &[raw::Flow]) {
-    let named = |list: fn(&raw::Flow) -> &Vec<String>, party: &Slug| {
-        flows.iter().any(|flow| list(flow).iter().any(|name| name == party.as_str()))
-    };
+fn idle_parties(desk: &mut Desk<'_>, parties: &BTreeMap<Slug, Party>, flows: Option<&[Flow]>) {
+    let Some(flows) = flows else { return };
     for (name, party) in parties {
-        if party.may_drop && !named(|flow| &flow.from, name) {
+        if party.may_drop && !flows.iter().any(|flow| flow.from.contains(name)) {
             desk.note(format!("{name} may drop, but no flow takes what it drops: every upload is refused"));
         }
-        if party.may_collect && !named(|flow| &flow.to, name) {
+        if party.may_collect && !flows.iter().any(|flow| flow.to.contains(name)) {
             desk.note(format!("{name} may collect, but no flow delivers to it"));
         }
     }

@@ -31,8 +31,9 @@ pub fn institution(desk: &mut Desk<'_>, document: &Document<raw::Institution>) -
         Some(text) => desk.line(&root.at("contact"), text).map(Some),
         None => Some(None),
     };
+    let phone = desk.optional(raw.phone.as_deref(), |desk, text| phone(desk, &root.at("phone"), text));
     let people = people(desk, &raw.people);
-    let recipients = recipients(desk, &raw.recipients);
+    let recipients = recipients(desk, &root.at("recipients"), &raw.recipients);
     let networks = networks(desk, &root.at("networks"), &raw.networks);
     if raw.people.is_empty() {
         desk.note("has no people: nobody can log in for it");
@@ -41,10 +42,20 @@ pub fn institution(desk: &mut Desk<'_>, document: &Document<raw::Institution>) -
         name: document.stem.clone(),
         title: title?,
         contact: contact?,
+        phone: phone?,
         people: people?,
         recipients: recipients?,
         networks: networks?,
     })
+}
+
+fn phone(desk: &mut Desk<'_>, key: &Key, text: &str) -> Option<String> {
+    let digits = text.strip_prefix('+').unwrap_or_default();
+    if (8..=15).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(text.to_owned());
+    }
+    desk.wrong(key, format!("{text:?} is not a telephone number"), "write it as in +32470123456 (E.164)");
+    None
 }
 
 fn people(desk: &mut Desk<'_>, raw: &[raw::Person]) -> Option<Vec<Person>> {
@@ -86,7 +97,9 @@ fn person(desk: &mut Desk<'_>, key: &Key, raw: &raw::Person) -> Option<Person> {
     }
     let keys: Vec<_> =
         raw.keys.iter().enumerate().map(|(index, raw)| person_key(desk, &list.item(index), raw)).collect();
-    Some(Person { label: label?, function: function?, keys: keys.into_iter().collect::<Option<_>>()? })
+    let recipients = recipients(desk, &key.at("recipients"), &raw.recipients);
+    let keys = keys.into_iter().collect::<Option<_>>();
+    Some(Person { label: label?, function: function?, keys: keys?, recipients: recipients? })
 }
 
 fn person_key(desk: &mut Desk<'_>, key: &Key, raw: &raw::PersonKey) -> Option<PersonKey> {
@@ -119,9 +132,8 @@ fn optional_day(desk: &mut Desk<'_>, key: &Key, text: Option<&str>) -> Option<Op
     }
 }
 
-fn recipients(desk: &mut Desk<'_>, raw: &[String]) -> Option<Vec<String>> {
-    let list = Key::root().at("recipients");
-    if !desk.at_most(&list, raw.len(), RECIPIENTS_MAX) {
+fn recipients(desk: &mut Desk<'_>, list: &Key, raw: &[String]) -> Option<Vec<String>> {
+    if !desk.at_most(list, raw.len(), RECIPIENTS_MAX) {
         return None;
     }
     let mut recipients: Vec<String> = Vec::new();

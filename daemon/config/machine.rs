@@ -1,16 +1,16 @@
 //! Checks `dropzone.yaml`. Whether keys, identities and databases are what they should be is left to those who open them,
 //! and to `dropzone check`: this process may not be the one that can read them.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::databases::databases;
 use super::error::Key;
 use super::limits::{limits, penalties, proxies};
 use super::raw;
 use super::values::Desk;
-use super::{Algorithms, Database, HeadsTo, Log, Machine, MetricsListen, Sockets, Work};
+use super::{Algorithms, HeadsTo, Log, Machine, MetricsListen, Sockets, Work};
 use crate::host::files::examine_folder;
 use crate::policy::job::JobLimits;
 use crate::policy::path::Slug;
@@ -38,6 +38,8 @@ pub fn machine(desk: &mut Desk<'_>, directory: &Path, host: &str, raw: &raw::Mac
     let limits = limits(desk, &raw.limits);
     let penalties = penalties(desk, &raw.penalties);
     let proxies = proxies(desk, &raw.proxy_protocol);
+    let passphrase_program = program(desk, &root.at("passphrases").at("program"), &raw.passphrases.program);
+    let incident_program = program(desk, &root.at("incidents").at("program"), &raw.incidents.program);
     Some(Machine {
         node: node?,
         listen: listen?,
@@ -57,6 +59,8 @@ pub fn machine(desk: &mut Desk<'_>, directory: &Path, host: &str, raw: &raw::Mac
         },
         penalties: penalties?,
         proxies: proxies?,
+        passphrase_program: passphrase_program?,
+        incident_program: incident_program?,
     })
 }
 
@@ -92,8 +96,18 @@ fn listen(desk: &mut Desk<'_>, raw: &[String]) -> Option<Vec<SocketAddr>> {
     Some(addresses)
 }
 
+/// A program and its arguments: no shell stands between.
+fn program(desk: &mut Desk<'_>, list: &Key, raw: &[String]) -> Option<Vec<String>> {
+    if raw.first().is_some_and(|program| !program.starts_with('/')) {
+        let remedy = "begin with the program's absolute path";
+        desk.wrong(list, "does not begin with an absolute path", remedy);
+        return None;
+    }
+    raw.iter().enumerate().map(|(index, word)| desk.line(&list.item(index), word)).collect()
+}
+
 /// Relative paths are meant from the folder of `dropzone.yaml`.
-fn path(desk: &mut Desk<'_>, directory: &Path, key: &Key, text: &str) -> Option<PathBuf> {
+pub(super) fn path(desk: &mut Desk<'_>, directory: &Path, key: &Key, text: &str) -> Option<PathBuf> {
     desk.line(key, text).map(|text| directory.join(text))
 }
 
@@ -182,21 +196,6 @@ fn sockets(desk: &mut Desk<'_>, directory: &Path, raw: &raw::Sockets) -> Option<
         desk.wrong(&key.at("work-control"), "is also another socket", "choose another name");
     }
     Some(Sockets { serve, work, work_control })
-}
-
-fn databases(
-    desk: &mut Desk<'_>,
-    directory: &Path,
-    raw: &raw::Mapping<raw::Database>,
-) -> Option<BTreeMap<Slug, Database>> {
-    let key = Key::root().at("databases");
-    let database = |(name, raw): &(String, raw::Database)| {
-        let key = key.at(name);
-        let slug = desk.slug(&key, name);
-        let file = path(desk, directory, &key.at("sqlite"), &raw.sqlite);
-        Some((slug?, Database::Sqlite(file?)))
-    };
-    raw.0.iter().map(database).collect()
 }
 
 fn work(desk: &mut Desk<'_>, raw: &raw::Work) -> Option<Work> {

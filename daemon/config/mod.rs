@@ -2,6 +2,7 @@
 //! here, `error` says what is wrong, where, and what to do. Nobody else knows serde_yaml.
 
 mod check;
+mod databases;
 mod error;
 mod exchange;
 mod institution;
@@ -89,6 +90,10 @@ pub struct Machine {
     pub penalties: PenaltyRules,
     /// Peers whose connections begin with a PROXY header, which is believed.
     pub proxies: Vec<IpNet>,
+    /// The program that passphrases are handed to, with its arguments; empty: an operator asks for them.
+    pub passphrase_program: Vec<String>,
+    /// The program that is told of incidents, with its arguments; empty: none.
+    pub incident_program: Vec<String>,
 }
 
 /// A profile of SSH algorithms. The lists themselves are `serve::algorithms`'s.
@@ -148,6 +153,39 @@ pub struct Sockets {
 pub enum Database {
     /// A SQLite file, opened read-only.
     Sqlite(PathBuf),
+    /// A PostgreSQL server.
+    Postgres(Postgres),
+}
+
+/// How a PostgreSQL server is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Postgres {
+    /// Name or address, or the folder of a Unix socket.
+    pub host: String,
+    /// TCP port, and part of the socket's name.
+    pub port: u16,
+    /// The database.
+    pub database: String,
+    /// The role.
+    pub user: String,
+    /// The file of its password (mode 0600); none where the server asks for none.
+    pub password: Option<PathBuf>,
+    /// How the way to it is protected.
+    pub tls: PostgresTls,
+    /// How long one statement may take.
+    pub statement_timeout: Duration,
+}
+
+/// How the way to a PostgreSQL server is protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PostgresTls {
+    /// TLS; the server proves its name by a certificate under one of these authorities (PEM).
+    Require {
+        /// The file of the authorities' certificates.
+        ca: PathBuf,
+    },
+    /// A Unix socket or loopback, without TLS.
+    Local,
 }
 
 /// How `work` works.

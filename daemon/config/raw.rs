@@ -1,12 +1,19 @@
 //! The YAML's shape: which keys there are, and what kind of value each holds. Unknown keys and repeated keys are refused
 //! here; whether a value makes sense is `check`'s question.
 
+mod exchange;
+
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
+
+pub use self::exchange::{
+    Accept, Agreement, Circle, Collected, Column, Command, Condition, Deliver, Exchange, Flow, Job, Kept,
+    KeyOf, OutColumn, Party, Query, ReportBy, Rhythm, Split, Table,
+};
 
 /// `dropzone.yaml`.
 #[derive(Debug, Deserialize)]
@@ -36,6 +43,18 @@ pub struct Machine {
     pub proxy_protocol: ProxyProtocol,
     #[serde(default)]
     pub retention: Retention,
+    #[serde(default)]
+    pub passphrases: Program,
+    #[serde(default)]
+    pub incidents: Program,
+}
+
+/// A program that is told something.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Program {
+    #[serde(default)]
+    pub program: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -81,7 +100,21 @@ pub struct Sockets {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Database {
-    pub sqlite: String,
+    pub sqlite: Option<String>,
+    pub postgres: Option<Postgres>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Postgres {
+    pub host: String,
+    pub port: Option<u16>,
+    pub database: String,
+    pub user: String,
+    pub password: Option<String>,
+    pub tls: Option<String>,
+    pub ca: Option<String>,
+    pub statement_timeout: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -150,6 +183,7 @@ pub struct Institution {
     pub institution: String,
     pub title: String,
     pub contact: Option<String>,
+    pub phone: Option<String>,
     pub people: Vec<Person>,
     #[serde(default)]
     pub recipients: Vec<String>,
@@ -163,6 +197,8 @@ pub struct Person {
     pub label: String,
     pub function: Option<String>,
     pub keys: Vec<PersonKey>,
+    #[serde(default)]
+    pub recipients: Vec<String>,
 }
 
 /// A public key line, alone or with dates.
@@ -171,31 +207,6 @@ pub struct PersonKey {
     pub key: String,
     pub not_before: Option<String>,
     pub not_after: Option<String>,
-}
-
-/// `exchanges/*.yaml`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Exchange {
-    pub exchange: String,
-    pub agreement: Agreement,
-    pub parties: Mapping<Vec<String>>,
-    pub flows: Vec<Flow>,
-    #[serde(default)]
-    pub retention: Kept,
-    #[serde(default)]
-    pub legal_hold: bool,
-}
-
-/// `retention` of an exchange.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub struct Kept {
-    pub partials: Option<String>,
-    pub done: Option<String>,
-    pub refused: Option<String>,
-    pub results: Option<String>,
-    pub receipts: Option<String>,
 }
 
 /// `retention` of the machine.
@@ -208,53 +219,6 @@ pub struct Retention {
     pub results: Option<String>,
     pub receipts: Option<String>,
     pub digests: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Agreement {
-    pub reference: String,
-    pub title: String,
-    pub legal_basis: String,
-    pub from: String,
-    pub until: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Flow {
-    pub flow: String,
-    pub from: Vec<String>,
-    pub accept: Accept,
-    pub job: Job,
-    pub to: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Accept {
-    #[serde(default)]
-    pub names: Vec<String>,
-    pub max_size: String,
-    #[serde(default)]
-    pub armored: bool,
-    pub collision: Option<String>,
-    pub unasked: Option<String>,
-}
-
-/// `relay`, or a mapping with the one key `query`.
-#[derive(Debug)]
-pub enum Job {
-    Relay,
-    Query(Query),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Query {
-    pub database: String,
-    pub sql: String,
-    pub columns: Option<Vec<String>>,
 }
 
 /// A mapping whose keys the operator chooses, in the order of the file. A repeated key is an error, where a map type would
@@ -330,38 +294,5 @@ impl<'de> Visitor<'de> for PersonKeyVisitor {
         }
         let Dated { key, not_before, not_after } = Dated::deserialize(MapAccessDeserializer::new(map))?;
         Ok(PersonKey { key, not_before, not_after })
-    }
-}
-
-impl<'de> Deserialize<'de> for Job {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(JobVisitor)
-    }
-}
-
-struct JobVisitor;
-
-impl<'de> Visitor<'de> for JobVisitor {
-    type Value = Job;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("`relay`, or a mapping with `query`")
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<Job, E> {
-        match text {
-            "relay" => Ok(Job::Relay),
-            _ => Err(E::custom("unknown job, expected `relay` or a mapping with `query`")),
-        }
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Job, A::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-        struct Jobs {
-            query: Query,
-        }
-        let Jobs { query } = Jobs::deserialize(MapAccessDeserializer::new(map))?;
-        Ok(Job::Query(query))
     }
 }

@@ -82,6 +82,34 @@ impl Desk<'_> {
         self.within(key, duration, &allowed, shown)
     }
 
+    /// What may be left out: none if it is wrong, `Some(None)` if it is not there.
+    pub fn optional<T>(
+        &mut self,
+        raw: Option<&str>,
+        read: impl FnOnce(&mut Self, &str) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match raw {
+            Some(text) => read(self, text).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// A number of months, as in `6 months` or `1 year`: calendar months, which are not of equal length.
+    pub fn months(&mut self, key: &Key, text: &str, allowed: RangeInclusive<u16>) -> Option<u16> {
+        let (number, unit) = text.trim().split_once(' ').unwrap_or_default();
+        let months = match unit.trim() {
+            "month" | "months" => number.parse().ok(),
+            "year" | "years" => number.parse::<u16>().ok().and_then(|years| years.checked_mul(12)),
+            _ => None,
+        };
+        let Some(months) = months else {
+            let problem = format!("{text:?} is not a number of months");
+            self.wrong(key, problem, "write it as in 1 month, 6 months or 1 year");
+            return None;
+        };
+        self.within(key, months, &allowed, |months| format!("{months} months"))
+    }
+
     /// A size in bytes. `KiB`, `MiB`, `GiB` count in 1,024; `kB`, `MB`, `GB` in 1,000; bare letters are refused, because
     /// readers disagree on what they mean.
     pub fn size(&mut self, key: &Key, text: &str, allowed: RangeInclusive<u64>) -> Option<u64> {

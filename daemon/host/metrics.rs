@@ -113,32 +113,16 @@ pub(super) mod tests {
     }
 
     fn exchange() -> Exchange {
-        let day = jiff::civil::date(2026, 1, 1);
-        let text = String::new;
-        Exchange {
-            name: slug("pillar-3"),
-            agreement: Agreement {
-                reference: text(),
-                title: text(),
-                legal_basis: text(),
-                from: day,
-                until: None,
-            },
-            parties: [].into(),
-            flows: vec![Flow {
-                name: slug("hand-on"),
-                from: vec![],
-                accept: Accept {
-                    names: vec![],
-                    max_size: 1,
-                    armored: false,
-                    collision: Collision::Reject,
-                    unasked: Unasked::Accept,
-                },
-                job: Job::Relay,
-                to: vec![slug("agency")],
-            }],
-        }
+        let agreement = Agreement { from: jiff::civil::date(2026, 1, 1), ..Agreement::default() };
+        let accept = Accept {
+            names: vec![],
+            max_size: 1,
+            armored: false,
+            collision: Collision::Reject,
+            unasked: Unasked::Accept,
+        };
+        let flow = Flow::plain(slug("hand-on"), vec![], accept, Job::Relay, vec![slug("agency")]);
+        Exchange::plain(slug("pillar-3"), agreement, [].into(), vec![flow])
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub struct Institution {
     pub title: String,
     /// Whom the operators write to.
     pub contact: Option<String>,
+    /// Where a passphrase can be sent, as in +32…
+    pub phone: Option<String>,
     /// The people who may log in.
     pub people: Vec<Person>,
     /// age recipients (`age1…`) that results are encrypted to; may be empty for one that only drops.
@@ -36,6 +38,8 @@ pub struct Person {
     pub function: Option<String>,
     /// This person's keys.
     pub keys: Vec<PersonKey>,
+    /// age recipients of what only this person is to read.
+    pub recipients: Vec<String>,
 }
 
 /// One public key of a person.
@@ -188,6 +192,7 @@ mod tests {
             name: Slug::parse("agency").unwrap(),
             title: "Agency".into(),
             contact: None,
+            phone: None,
             people: vec![Person {
                 label: "an".into(),
                 function: None,
@@ -197,6 +202,7 @@ mod tests {
                     not_before: Some(date(2026, 2, 1)),
                     not_after: Some(date(2026, 12, 31)),
                 }],
+                recipients: vec![],
             }],
             recipients: vec![],
             networks: vec!["10.0.0.0/8".parse().unwrap()],

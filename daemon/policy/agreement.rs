@@ -1,14 +1,24 @@
 //! An exchange and the agreement it rests on: who takes part, from when until when, what may be dropped, and what
 //! happens to it. Calendar days are those of Europe/Brussels.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use globset::GlobMatcher;
 use jiff::civil::Date;
 
+use super::outgoing::Outgoing;
 use super::path::{Name, Slug};
 use super::question::Unasked;
 use super::reason::Reason;
+use super::rhythm::Rhythm;
+use super::rules::TableRules;
+
+/// How long after its end an agreement's results and pseudonym key are kept, where it does not say.
+const AFTER_END: Duration = Duration::from_secs(14 * 86_400);
+/// How long a collected result is kept, where the exchange does not say.
+const COLLECTED_GRACE: Duration = Duration::from_secs(3_600);
 
 /// One data exchange between institutions, as `exchanges/‹name›.yaml` describes it.
 #[derive(Debug, Clone)]
@@ -19,8 +29,50 @@ pub struct Exchange {
     pub agreement: Agreement,
     /// The institutions that take part.
     pub parties: BTreeMap<Slug, Party>,
+    /// Which of their people take part; an institution that is not here takes part with everybody.
+    pub circles: BTreeMap<Slug, Circle>,
+    /// The party that files put into `handoff` on this machine count as dropped by.
+    pub handoff: Option<Slug>,
+    /// When a result counts as collected.
+    pub collected: Collected,
     /// What happens to an arrival, in order of precedence.
     pub flows: Vec<Flow>,
+}
+
+/// Which people of an institution take part in an exchange.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Circle {
+    /// No more than so many.
+    pub at_most: Option<usize>,
+    /// These only, by label.
+    pub only: Option<BTreeSet<String>>,
+    /// People with one of these functions only.
+    pub functions: Option<BTreeSet<String>>,
+}
+
+/// When a result counts as collected, and goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Collected {
+    /// By what.
+    pub by: Collecting,
+    /// How long it stays after a complete download.
+    pub grace: Duration,
+}
+
+/// What counts as having collected a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Collecting {
+    /// Its receiver removed it.
+    #[default]
+    Removal,
+    /// Its receiver downloaded it to the end, or removed it.
+    Download,
+}
+
+impl Default for Collected {
+    fn default() -> Self {
+        Self { by: Collecting::Removal, grace: COLLECTED_GRACE }
+    }
 }
 
 /// The published protocol (decree of 18 July 2008, article 8 §1) behind an exchange.
@@ -36,6 +88,42 @@ pub struct Agreement {
     pub from: Date,
     /// Last day in force; none for an agreement without end date.
     pub until: Option<Date>,
+    /// Months of notice.
+    pub notice: Option<u16>,
+    /// Who answers for it where the zone is hosted.
+    pub contact: Option<String>,
+    /// Within which time whom incidents are reported to.
+    pub incidents: Option<ReportBy>,
+    /// How long after `until` results that nobody collected and the pseudonym key are kept.
+    pub after_end: Duration,
+    /// How long the parties may keep the data, in words.
+    pub parties_keep: Option<String>,
+}
+
+/// The duty to report incidents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportBy {
+    /// From the incident.
+    pub within: Duration,
+    /// To whom.
+    pub to: String,
+}
+
+impl Default for Agreement {
+    fn default() -> Self {
+        Self {
+            reference: String::new(),
+            title: String::new(),
+            legal_basis: String::new(),
+            from: Date::MIN,
+            until: None,
+            notice: None,
+            contact: None,
+            incidents: None,
+            after_end: AFTER_END,
+            parties_keep: None,
+        }
+    }
 }
 
 /// What an institution may do in an exchange.
@@ -56,10 +144,51 @@ pub struct Flow {
     pub from: Vec<Slug>,
     /// Which arrivals.
     pub accept: Accept,
+    /// How often.
+    pub rhythm: Option<Rhythm>,
+    /// What the list must be.
+    pub input: Option<TableRules>,
+    /// What becomes of a list some rows of which are not so.
+    pub on_fault: OnFault,
     /// What is done with them.
     pub job: Job,
-    /// Who receives the result.
+    /// What the result must be.
+    pub output: Option<TableRules>,
+    /// What leaves for whom.
+    pub deliveries: Vec<Outgoing>,
+    /// Every institution that receives something, in the order of `deliveries`.
     pub to: Vec<Slug>,
+    /// Receivers that nothing can be encrypted to yet: until there are none, nothing may be dropped.
+    pub unready: Vec<Slug>,
+}
+
+/// What becomes of a list with rows that break its rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFault {
+    /// All of it is held.
+    #[default]
+    Hold,
+    /// Those rows are left out, and reported.
+    Report,
+}
+
+impl Flow {
+    /// A flow without rules on content or rhythm, all of whose result goes to each of `to`.
+    pub fn plain(name: Slug, from: Vec<Slug>, accept: Accept, job: Job, to: Vec<Slug>) -> Self {
+        Self {
+            name,
+            from,
+            accept,
+            rhythm: None,
+            input: None,
+            on_fault: OnFault::Hold,
+            job,
+            output: None,
+            deliveries: vec![Outgoing::plain(to.clone())],
+            to,
+            unready: Vec::new(),
+        }
+    }
 }
 
 /// What may be dropped.
@@ -92,8 +221,12 @@ pub enum Collision {
 pub enum Job {
     /// Handed on unchanged, end to end: this zone cannot read it.
     Relay,
+    /// The list itself is the result.
+    Shape,
     /// Joined with a database.
     Query(Query),
+    /// Given to a program.
+    Command(Command),
 }
 
 impl Job {
@@ -101,7 +234,9 @@ impl Job {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Relay => "relay",
+            Self::Shape => "shape",
             Self::Query(_) => "query",
+            Self::Command(_) => "command",
         }
     }
 }
@@ -114,6 +249,19 @@ pub struct Query {
     /// One SELECT; end it with `ORDER BY arrival.rowid` where the planner could choose another order.
     pub sql: String,
     /// The agreed result columns, in order; any other set holds the arrival. None leaves them to the query.
+    pub columns: Option<Vec<String>>,
+}
+
+/// A program that reads rows and writes rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// The program's absolute path and its arguments.
+    pub argv: Vec<String>,
+    /// Whether it may use the network.
+    pub network: bool,
+    /// What it may read beside itself and the system's libraries; absolute.
+    pub reads: Vec<PathBuf>,
+    /// The agreed result columns, in order; any other set holds the arrival.
     pub columns: Option<Vec<String>>,
 }
 
@@ -147,6 +295,12 @@ impl Agreement {
 }
 
 impl Exchange {
+    /// An exchange in which everybody of each party takes part and results count as collected when they are removed.
+    pub fn plain(name: Slug, agreement: Agreement, parties: BTreeMap<Slug, Party>, flows: Vec<Flow>) -> Self {
+        let (circles, handoff, collected) = Default::default();
+        Self { name, agreement, parties, circles, handoff, collected, flows }
+    }
+
     /// Fails with the reason why nothing may move today.
     pub fn require_open(&self, today: Date) -> Result<(), Reason> {
         match self.agreement.standing(today) {
@@ -159,6 +313,15 @@ impl Exchange {
     /// The flow that an arrival of this institution under this final name belongs to.
     pub fn flow_for<'a>(&'a self, institution: &'a Slug, name: &Name) -> Option<&'a Flow> {
         self.flows_from(institution).find(|flow| flow.accept.takes(name))
+    }
+
+    /// The flow that takes an arrival of this institution under this final name, or why none does.
+    pub fn flow_taking<'a>(&'a self, institution: &'a Slug, name: &Name) -> Result<&'a Flow, Reason> {
+        match self.flow_for(institution, name) {
+            None => Err(Reason::NameNotAccepted),
+            Some(flow) if !flow.unready.is_empty() => Err(Reason::FlowNotReady),
+            Some(flow) => Ok(flow),
+        }
     }
 
     /// The flows that this institution feeds.
@@ -193,6 +356,7 @@ mod tests {
             legal_basis: "decree".into(),
             from: date(2021, 7, 1),
             until: Some(date(2022, 6, 30)),
+            ..Agreement::default()
         };
         for (day, standing) in [
             (date(2021, 6, 30), Standing::Ahead { from: date(2021, 7, 1) }),

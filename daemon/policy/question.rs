@@ -86,7 +86,7 @@ pub fn early(exchange: &Exchange, institution: &Slug, name: &Name) -> Option<Una
 pub fn when_published(flow: &Flow) -> Option<Unasked> {
     match flow.job {
         Job::Relay => None,
-        Job::Query(_) => Some(flow.accept.unasked),
+        Job::Shape | Job::Query(_) | Job::Command(_) => Some(flow.accept.unasked),
     }
 }
 
@@ -116,20 +116,14 @@ mod tests {
     fn flow(pattern: &str, relay: bool, unasked: Unasked) -> Flow {
         let query = Query { database: slug("register"), sql: String::new(), columns: None };
         let names = vec![Glob::new(pattern).unwrap().compile_matcher()];
-        Flow {
-            name: slug("flow"),
-            from: vec![slug("agency")],
-            accept: Accept { names, max_size: 1, armored: false, collision: Collision::Reject, unasked },
-            job: if relay { Job::Relay } else { Job::Query(query) },
-            to: vec![],
-        }
+        let accept = Accept { names, max_size: 1, armored: false, collision: Collision::Reject, unasked };
+        let job = if relay { Job::Relay } else { Job::Query(query) };
+        Flow::plain(slug("flow"), vec![slug("agency")], accept, job, vec![])
     }
 
     fn exchange(flows: Vec<Flow>) -> Exchange {
-        let (text, from) = (String::new, date(2026, 1, 1));
-        let agreement =
-            Agreement { reference: text(), title: text(), legal_basis: text(), from, until: None };
-        Exchange { name: slug("pillar-3"), agreement, parties: [].into(), flows }
+        let agreement = Agreement { from: date(2026, 1, 1), ..Agreement::default() };
+        Exchange::plain(slug("pillar-3"), agreement, [].into(), flows)
     }
 
     #[test]

@@ -71,6 +71,23 @@ pub enum Reason {
     },
     /// The result has columns other than those agreed.
     ColumnsNotAgreed,
+    /// Rows or columns break the rules that the agreement sets; the quality report says which.
+    ContentRules,
+    /// The list is a workbook that cannot be read as one table.
+    SheetUnreadable,
+    /// As many lists have come in this period as the agreement allows.
+    Surplus {
+        /// First day of the next period.
+        again: Date,
+    },
+    /// What comes once only has come before.
+    SurplusKey,
+    /// The institution takes part, and this person of it does not.
+    PersonNotAdmitted,
+    /// The exchange is not set up to its end: a receiver has no recipient yet.
+    FlowNotReady,
+    /// The program that makes the result failed.
+    CommandFailed,
     /// The job failed in a way that another try will not mend.
     JobFailed,
     /// The job failed for a passing cause and will be tried again.
@@ -163,6 +180,13 @@ impl Reason {
             Self::HeaderRewritten => &wording::HEADER_REWRITTEN,
             Self::NotATable { .. } => &wording::NOT_A_TABLE,
             Self::ColumnsNotAgreed => &wording::COLUMNS_NOT_AGREED,
+            Self::ContentRules => &wording::CONTENT_RULES,
+            Self::SheetUnreadable => &wording::SHEET_UNREADABLE,
+            Self::Surplus { .. } => &wording::SURPLUS,
+            Self::SurplusKey => &wording::SURPLUS_KEY,
+            Self::PersonNotAdmitted => &wording::PERSON_NOT_ADMITTED,
+            Self::FlowNotReady => &wording::FLOW_NOT_READY,
+            Self::CommandFailed => &wording::COMMAND_FAILED,
             Self::JobFailed => &wording::JOB_FAILED,
             Self::JobDeferred => &wording::JOB_DEFERRED,
             Self::TriesExhausted => &wording::TRIES_EXHAUSTED,
@@ -209,6 +233,13 @@ impl Reason {
             Self::HeaderRewritten,
             Self::NotATable { row: 0 },
             Self::ColumnsNotAgreed,
+            Self::ContentRules,
+            Self::SheetUnreadable,
+            Self::Surplus { again: Date::MIN },
+            Self::SurplusKey,
+            Self::PersonNotAdmitted,
+            Self::FlowNotReady,
+            Self::CommandFailed,
             Self::JobFailed,
             Self::JobDeferred,
             Self::TriesExhausted,

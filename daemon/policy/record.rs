@@ -75,6 +75,14 @@ pub enum Event {
     Probes,
     /// The zone was copied into a backup, or came back from one.
     Backup,
+    /// A result was collected: downloaded to its end, or removed by its receiver.
+    Collect,
+    /// The passphrase of a result was handed out.
+    Passphrase,
+    /// The pseudonym key of an exchange was destroyed.
+    Destroy,
+    /// An operator closed an incident.
+    IncidentClose,
 }
 
 /// How it ended.

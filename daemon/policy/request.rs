@@ -107,21 +107,13 @@ mod tests {
 
     fn exchanges() -> BTreeMap<Slug, Exchange> {
         let slug = |text| Slug::parse(text).unwrap();
-        let exchange = Exchange {
-            name: slug("x"),
-            agreement: Agreement {
-                reference: String::new(),
-                title: String::new(),
-                legal_basis: String::new(),
-                from: date(2026, 1, 1),
-                until: Some(date(2026, 12, 31)),
-            },
-            parties: BTreeMap::from([
-                (slug("dropper"), Party { may_drop: true, may_collect: false }),
-                (slug("collector"), Party { may_drop: false, may_collect: true }),
-            ]),
-            flows: vec![],
-        };
+        let (from, until) = (date(2026, 1, 1), Some(date(2026, 12, 31)));
+        let agreement = Agreement { from, until, ..Agreement::default() };
+        let parties = BTreeMap::from([
+            (slug("dropper"), Party { may_drop: true, may_collect: false }),
+            (slug("collector"), Party { may_drop: false, may_collect: true }),
+        ]);
+        let exchange = Exchange::plain(slug("x"), agreement, parties, vec![]);
         BTreeMap::from([(slug("x"), exchange)])
     }
 

@@ -133,15 +133,9 @@ mod tests {
     }
 
     fn exchange(name: &str, until: Date) -> (Slug, Exchange) {
-        let agreement = Agreement {
-            reference: String::new(),
-            title: String::new(),
-            legal_basis: String::new(),
-            from: date(2026, 1, 1),
-            until: Some(until),
-        };
+        let agreement = Agreement { from: date(2026, 1, 1), until: Some(until), ..Agreement::default() };
         let parties = BTreeMap::from([(slug("agency"), BOTH)]);
-        (slug(name), Exchange { name: slug(name), agreement, parties, flows: vec![] })
+        (slug(name), Exchange::plain(slug(name), agreement, parties, vec![]))
     }
 
     fn zone() -> Zone {
@@ -155,7 +149,8 @@ mod tests {
             name: slug("agency"),
             title: "Agency".into(),
             contact: None,
-            people: vec![Person { label: "an".into(), function: None, keys: vec![key] }],
+            phone: None,
+            people: vec![Person { label: "an".into(), function: None, keys: vec![key], recipients: vec![] }],
             recipients: vec![],
             networks: vec![],
         };

@@ -31,7 +31,10 @@ pub fn needs(config: &Config) -> Needs {
 /// What `work` alone may read. Where these lie beside dropzone.yaml, that folder as a whole is not opened to `serve`.
 fn secrets(config: &Config) -> impl Iterator<Item = &Path> {
     let machine = &config.machine;
-    let databases = machine.databases.values().map(|Database::Sqlite(file)| file.as_path());
+    let databases = machine.databases.values().filter_map(|database| match database {
+        Database::Sqlite(file) => Some(file.as_path()),
+        Database::Postgres(postgres) => postgres.password.as_deref(),
+    });
     machine
         .identities
         .iter()

@@ -158,6 +158,9 @@ impl Workshop {
         let to: Vec<&Slug> = order.flow.to.iter().filter(|to| !progress.has_delivered(to)).collect();
         let staged = match &order.flow.job {
             Job::Relay => self.relay((claim, &stop), arrival, &to)?,
+            Job::Shape | Job::Command(_) => {
+                return Err(JobError::Setup("this kind of job cannot be run yet".to_owned()));
+            }
             Job::Query(query) => self.query((claim, &stop), arrival, order, (query, &to), progress)?,
         };
         let name = delivery_name(arrival);

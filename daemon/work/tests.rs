@@ -51,13 +51,8 @@ fn flow(name: &str, job: Job, to: &[&str]) -> Flow {
         collision: Collision::default(),
         unasked: Unasked::Accept,
     };
-    Flow {
-        name: slug(name),
-        from: vec![slug("agii"), slug("atlas")],
-        accept,
-        job,
-        to: to.iter().map(|name| slug(name)).collect(),
-    }
+    let to = to.iter().map(|name| slug(name)).collect();
+    Flow::plain(slug(name), vec![slug("agii"), slug("atlas")], accept, job, to)
 }
 
 fn quick_work() -> Work {
@@ -87,6 +82,8 @@ fn machine(folder: &Path) -> Machine {
         algorithms: crate::config::Algorithms::Compat,
         penalties: PenaltyRules::default(),
         proxies: Vec::new(),
+        passphrase_program: Vec::new(),
+        incident_program: Vec::new(),
     }
 }
 
@@ -95,6 +92,7 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
         name: slug(name),
         title: name.to_owned(),
         contact: None,
+        phone: None,
         people: Vec::new(),
         recipients: vec![receiver.to_public().to_string()],
         networks: Vec::new(),
@@ -104,20 +102,15 @@ fn config(folder: &Path, receiver: &Identity) -> Config {
         sql: JOIN.to_owned(),
         columns: Some(vec!["insz".into(), "category".into()]),
     };
-    let exchange = |name: &str, until| Exchange {
-        name: slug(name),
-        agreement: Agreement {
-            reference: "P-3".into(),
-            title: String::new(),
-            legal_basis: String::new(),
-            from: date(2023, 3, 3),
-            until: Some(until),
-        },
-        parties: BTreeMap::from([(slug("agii"), Party::default()), (slug("atlas"), Party::default())]),
-        flows: vec![
+    let exchange = |name: &str, until| {
+        let (reference, from) = ("P-3".into(), date(2023, 3, 3));
+        let agreement = Agreement { reference, from, until: Some(until), ..Agreement::default() };
+        let parties = BTreeMap::from([(slug("agii"), Party::default()), (slug("atlas"), Party::default())]);
+        let flows = vec![
             flow("enrich", Job::Query(query.clone()), &["agii", "atlas"]),
             flow("hand-on", Job::Relay, &["atlas"]),
-        ],
+        ];
+        Exchange::plain(slug(name), agreement, parties, flows)
     };
     Config {
         main: String::new(),

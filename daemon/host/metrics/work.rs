@@ -34,7 +34,7 @@ use crate::policy::path::Slug;
 use crate::policy::reason::Reason;
 
 /// The kinds of jobs, as `policy::agreement::Job::kind` calls them.
-const KINDS: [&str; 2] = ["relay", "query"];
+const KINDS: [&str; 4] = ["relay", "shape", "query", "command"];
 
 /// How one try of a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -149,6 +149,48 @@ pub(super) const COLUMNS_NOT_AGREED: Wording = Wording {
     english: "The result has columns other than those agreed and was held back. The operator sees it.",
 };
 
+pub(super) const CONTENT_RULES: Wording = Wording {
+    code: "content-rules",
+    dutch: "De inhoud voldoet niet aan de afspraken. Het kwaliteitsverslag in receipts zegt welke rijen en kolommen; verbeter ze en stuur de lijst opnieuw.",
+    english: "The content does not meet what was agreed. The quality report in receipts says which rows and columns; correct them and send the list again.",
+};
+
+pub(super) const SHEET_UNREADABLE: Wording = Wording {
+    code: "sheet-unreadable",
+    dutch: "Dit werkboek kan niet als een tabel gelezen worden. Bewaar het als .xlsx met een enkel werkblad, kolomnamen op de eerste rij en zonder formules, of als CSV in UTF-8.",
+    english: "This workbook cannot be read as a table. Save it as .xlsx with a single sheet, column names in the first row and no formulas, or as CSV in UTF-8.",
+};
+
+pub(super) const SURPLUS: Wording = Wording {
+    code: "surplus",
+    dutch: "Voor deze periode is al geleverd wat het protocol toelaat. Neem contact op met de beheerder als dit een verbetering is.",
+    english: "What the agreement allows in this period has been delivered already. Contact the operator if this is a correction.",
+};
+
+pub(super) const SURPLUS_KEY: Wording = Wording {
+    code: "surplus-key",
+    dutch: "Dit werd al eens geleverd, en het protocol laat het een keer toe. Neem contact op met de beheerder als dit een verbetering is.",
+    english: "This was delivered before, and the agreement allows it once. Contact the operator if this is a correction.",
+};
+
+pub(super) const PERSON_NOT_ADMITTED: Wording = Wording {
+    code: "person-not-admitted",
+    dutch: "U bent voor deze uitwisseling niet aangewezen. Vraag uw organisatie wie het is, of neem contact op met de beheerder.",
+    english: "You are not designated for this exchange. Ask your organisation who is, or contact the operator.",
+};
+
+pub(super) const FLOW_NOT_READY: Wording = Wording {
+    code: "flow-not-ready",
+    dutch: "Deze uitwisseling is nog niet klaar: een ontvanger heeft nog geen sleutel gegeven. Neem contact op met de beheerder.",
+    english: "This exchange is not ready yet: a receiver has not given a key. Contact the operator.",
+};
+
+pub(super) const COMMAND_FAILED: Wording = Wording {
+    code: "command-failed",
+    dutch: "De verwerking is mislukt. De beheerder bekijkt uw bestand; u hoeft niets opnieuw te sturen.",
+    english: "Processing failed. The operator looks at your file; you need not send anything again.",
+};
+
 pub(super) const JOB_FAILED: Wording = Wording {
     code: "job-failed",
     dutch: "De verwerking van deze lijst is mislukt. Vergelijk de kopregel met de afspraak; de beheerder ziet het en neemt contact op.",

@@ -175,7 +175,7 @@ impl Sftp {
         let exchange = config.exchanges.get(exchange).ok_or(Reason::NoSuchPath)?;
         let bounds = |accept: &Accept| Bounds::of(accept, config.machine.limits.unwritten_bytes);
         if !is_temporary(name) {
-            let flow = exchange.flow_for(institution, name).ok_or(Reason::NameNotAccepted)?;
+            let flow = exchange.flow_taking(institution, name)?;
             return Ok(bounds(&flow.accept));
         }
         if let Some(flow) = meant_for(name).iter().find_map(|meant| exchange.flow_for(institution, meant)) {

@@ -201,7 +201,7 @@ impl Sftp {
     pub(super) fn require_taken_by_a_flow(&self, exchange: &Slug, name: &Name) -> Result<(), Reason> {
         let config = self.server.config();
         let exchange = config.exchanges.get(exchange).ok_or(Reason::NoSuchPath)?;
-        exchange.flow_for(self.session.institution(), name).map(|_| ()).ok_or(Reason::NameNotAccepted)
+        exchange.flow_taking(self.session.institution(), name).map(|_| ())
     }
 
     /// The flow that takes a file under its final name; a temporary one was judged by the widest flow only.
@@ -214,7 +214,7 @@ impl Sftp {
     ) -> Result<(&'a Exchange, &'a Flow), Reason> {
         let exchange = config.exchanges.get(exchange).ok_or(Reason::NoSuchPath)?;
         exchange.require_open(self.server.clock.today())?;
-        let flow = exchange.flow_for(institution, name).ok_or(Reason::NameNotAccepted)?;
+        let flow = exchange.flow_taking(institution, name)?;
         if envelope.length() > flow.accept.max_size {
             return Err(Reason::TooLarge { limit: flow.accept.max_size });
         }

@@ -167,6 +167,13 @@ fn status_code(reason: &Reason) -> StatusCode {
         | Reason::HeaderRewritten
         | Reason::NotATable { .. }
         | Reason::ColumnsNotAgreed
+        | Reason::ContentRules
+        | Reason::SheetUnreadable
+        | Reason::Surplus { .. }
+        | Reason::SurplusKey
+        | Reason::PersonNotAdmitted
+        | Reason::FlowNotReady
+        | Reason::CommandFailed
         | Reason::JobFailed
         | Reason::JobDeferred
         | Reason::TriesExhausted

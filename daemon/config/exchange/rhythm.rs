@@ -1,0 +1,61 @@
+//! Checks `rhythm` of a flow.
+
+use std::time::Duration;
+
+use super::super::error::Key;
+use super::super::raw;
+use super::super::values::Desk;
+use crate::policy::rhythm::{ArrivalKey, Period, Quota, Rhythm};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const MONTHS_MAX: u16 = 120;
+const GRACE: &str = "31d";
+
+/// How often a list may come.
+pub fn rhythm(desk: &mut Desk<'_>, key: &Key, raw: &raw::Rhythm) -> Option<Rhythm> {
+    let quota = match raw.period.as_deref() {
+        Some(period) => quota(desk, key, raw, period).map(Some),
+        None => {
+            for (name, is_there) in [
+                ("at-most", raw.at_most.is_some()),
+                ("expected", raw.expected),
+                ("grace", raw.grace.is_some()),
+            ] {
+                if is_there {
+                    let remedy = "add period: 6 months, or period: calendar-year";
+                    desk.wrong(&key.at(name), "needs a period", remedy);
+                }
+            }
+            Some(None)
+        }
+    };
+    let once_per = match &raw.once_per {
+        None => Some(None),
+        Some(raw::KeyOf::Name) => Some(Some(ArrivalKey::Name)),
+        Some(raw::KeyOf::Column(column)) => {
+            desk.line(&key.at("once-per").at("column"), column).map(|column| Some(ArrivalKey::Column(column)))
+        }
+    };
+    let (quota, once_per) = (quota?, once_per?);
+    if quota.is_none() && once_per.is_none() {
+        desk.wrong(key, "says nothing", "write a period, once-per, or both; or remove the key");
+        return None;
+    }
+    Some(Rhythm { quota, once_per })
+}
+
+fn quota(desk: &mut Desk<'_>, key: &Key, raw: &raw::Rhythm, period: &str) -> Option<Quota> {
+    let period = match period {
+        "calendar-year" => Some(Period::CalendarYear),
+        text => desk.months(&key.at("period"), text, 1..=MONTHS_MAX).map(Period::Months),
+    };
+    let at_most = desk.count(&key.at("at-most"), raw.at_most.unwrap_or(1), 1..=1_000);
+    let grace = raw.grace.as_deref().unwrap_or(GRACE);
+    let grace = desk.duration(&key.at("grace"), grace, Duration::ZERO..=366 * DAY);
+    Some(Quota {
+        period: period?,
+        at_most: u16::try_from(at_most?).ok()?,
+        is_expected: raw.expected,
+        grace: grace?,
+    })
+}
