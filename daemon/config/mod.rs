@@ -30,7 +30,7 @@ use ipnet::IpNet;
 pub use self::error::{Cause, ConfigError, Key, Note};
 pub use self::load::{FILE_LIMIT, FILES_LIMIT, Loaded, check_texts, load, load_with_notes, worst};
 pub use self::reload::{Files, Successor, digest, successor, taken_over, turned_down};
-use crate::policy::account::Institution;
+use crate::policy::account::{Institution, Person, Who};
 use crate::policy::admission::{Bounds, EarlyDrop};
 use crate::policy::agreement::{Exchange, Standing};
 use crate::policy::job::JobLimits;
@@ -292,15 +292,12 @@ impl Limits {
 }
 
 impl Config {
-    /// The exchanges an institution takes part in.
-    pub fn exchanges_of<'a>(&'a self, institution: &'a Slug) -> impl Iterator<Item = &'a Exchange> {
-        self.exchanges.values().filter(move |exchange| exchange.parties.contains_key(institution))
-    }
-
     /// The exchanges that a person takes part in.
     pub fn exchanges_for<'a>(&'a self, who: &'a Who) -> impl Iterator<Item = &'a Exchange> {
         let function = self.function_of(who);
-        self.exchanges.values().filter(move |exchange| exchange.admits(&who.institution, &who.label, function))
+        self.exchanges
+            .values()
+            .filter(move |exchange| exchange.admits(&who.institution, &who.label, function))
     }
 
     /// Why a person has access, as far as it is said.

@@ -18,8 +18,11 @@ pub fn too_many(
     exchanges: &BTreeMap<Slug, Exchange>,
     findings: &mut Findings,
 ) {
-    for (exchange, name) in exchanges.values().flat_map(|one| one.circles.keys().map(move |name| (one, name))) {
-        let (Some(circle), Some(institution)) = (exchange.circles.get(name), institutions.get(name)) else { continue };
+    for (exchange, name) in exchanges.values().flat_map(|one| one.circles.keys().map(move |name| (one, name)))
+    {
+        let (Some(circle), Some(institution)) = (exchange.circles.get(name), institutions.get(name)) else {
+            continue;
+        };
         let people = exchange.people_of(institution);
         let Some(at_most) = circle.at_most.filter(|at_most| people.len() > *at_most) else { continue };
         let mut labels: Vec<&str> = people.iter().map(|person| person.label.as_str()).collect();

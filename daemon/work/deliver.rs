@@ -157,7 +157,7 @@ impl Workshop {
         // Who has a result gets no second one, also where it has been collected since.
         let to: Vec<&Slug> = order.flow.to.iter().filter(|to| !progress.has_delivered(to)).collect();
         let staged = match &order.flow.job {
-            Job::Relay => self.relay((claim, &stop), arrival, &to)?,
+            Job::Relay => self.relay((claim, &stop), arrival, order, &to)?,
             Job::Shape | Job::Command(_) => {
                 return Err(JobError::Setup("this kind of job cannot be run yet".to_owned()));
             }
@@ -177,6 +177,7 @@ impl Workshop {
         &self,
         (claim, stop): (&Claim<'_>, &Stop),
         arrival: &Arrival,
+        order: Order<'_>,
         to: &[&Slug],
     ) -> Result<Vec<Staged>, JobError> {
         // Nobody here can open it, so its digest is the only proof that it is still what was dropped.
@@ -185,6 +186,7 @@ impl Workshop {
         stop.go_on()?;
         let found = found?;
         self.admit(arrival, &found)?;
+        self.take_place(arrival, order, None, stop)?;
         let stage = |to: &&Slug| {
             claim.stage_payload(to)?;
             Ok(Staged { to: (*to).clone(), size: found.size, sha256: found.sha256.clone() })
@@ -221,6 +223,7 @@ impl Workshop {
         let Some(Database::Sqlite(register)) = config.machine.databases.get(&query.database) else {
             return Err(JobError::Setup(format!("database {} is not in dropzone.yaml", query.database)));
         };
+        self.take_place(arrival, order, Some(&table), stop)?;
         let memory = self.memory.share();
         let source = Source { query, register, mapped: memory.bytes(), stop: stop.clone() };
         let outputs = to.iter().map(|to| {

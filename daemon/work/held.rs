@@ -316,7 +316,7 @@ mod tests {
         let arrival = held(&zone);
         let at = "2026-11-20T12:00:00Z".parse().unwrap();
         let (arrival_id, reason) = (arrival.id.clone(), "x".into());
-        let note = DiscardNote { arrival: arrival_id, operator: "uid 0".into(), reason, at };
+        let note = DiscardNote { arrival: arrival_id, operator: "uid 0".into(), reason, at, because: None };
         let discarding = zone.workshop.spool.begin_discard(&arrival.id, &note).unwrap().unwrap();
         zone.workshop.write_discarded(&arrival, &discarding).unwrap();
         let before = zone.receipt(&arrival);

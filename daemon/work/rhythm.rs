@@ -86,7 +86,12 @@ impl Workshop {
                 match self.pace(exchange, flow, quota, today) {
                     Ok(Some(pace)) => {
                         let due = pace.due.map(|day| self.clock.end_of(day));
-                        self.metrics.rhythm.tell(&exchange.name, &flow.name, due, pace.missing_since.is_some());
+                        self.metrics.rhythm.tell(
+                            &exchange.name,
+                            &flow.name,
+                            due,
+                            pace.missing_since.is_some(),
+                        );
                     }
                     Ok(None) => self.metrics.rhythm.tell(&exchange.name, &flow.name, None, false),
                     Err(error) => {

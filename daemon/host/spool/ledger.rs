@@ -270,7 +270,9 @@ impl Ledger {
             let uses: Vec<Use> = known.iter().map(|(_, one)| one.clone()).collect();
             let refused = admit(&uses).err();
             let met = || Ok::<bool, SpoolError>(!marks.is_empty() && self.meets(&known, marks)?);
-            if let Some(reason) = refused.map_or_else(|| Ok(met()?.then_some(Reason::SurplusKey)), |r| Ok(Some(r)))? {
+            if let Some(reason) =
+                refused.map_or_else(|| Ok(met()?.then_some(Reason::SurplusKey)), |r| Ok(Some(r)))?
+            {
                 self.discard(temporary);
                 return Ok(Entered::Out(reason));
             }
@@ -386,7 +388,9 @@ fn write_temporary(folder: &Directory, bytes: &[u8]) -> std::io::Result<String> 
         file.write_all(bytes)?;
         file.sync_all()
     };
-    write().inspect_err(|_| drop(folder.remove_if_there(&temporary)))?;
+    write().inspect_err(|_| {
+        let _ = folder.remove_if_there(&temporary);
+    })?;
     Ok(temporary)
 }
 
@@ -423,4 +427,177 @@ fn name_of(number: u32) -> String {
 fn number_of(name: &str) -> Option<u32> {
     let number = name.parse().ok()?;
     (name_of(number) == name).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::{Barrier, Mutex};
+
+    use jiff::civil::date;
+
+    use super::*;
+    use crate::policy::arrival::tests::arrival_named;
+
+    const DAY: Date = date(2026, 11, 22);
+
+    fn spool() -> (tempfile::TempDir, Spool) {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path(), &[]).unwrap();
+        (folder, spool)
+    }
+
+    fn ledger(spool: &Spool) -> Ledger {
+        spool.ledger(&slug("pillar-3"), &slug("enrich"), DAY).unwrap()
+    }
+
+    fn slug(text: &str) -> Slug {
+        Slug::parse(text).unwrap()
+    }
+
+    fn place(name: &str) -> Use {
+        let (arrival, taken) = (arrival_named(name).id, Timestamp::UNIX_EPOCH);
+        Use { arrival, day: DAY, taken, name: None, is_allowed: false, is_freed: false }
+    }
+
+    /// Room for so many.
+    fn at_most(most: usize) -> impl Fn(&[Use]) -> Result<(), Reason> {
+        move |uses| {
+            let used = uses.iter().filter(|one| !one.is_freed).count();
+            if used < most { Ok(()) } else { Err(Reason::Surplus { again: DAY }) }
+        }
+    }
+
+    fn uses(spool: &Spool) -> Vec<Use> {
+        spool.kept(&slug("pillar-3"), &slug("enrich")).unwrap().unwrap().uses
+    }
+
+    #[test]
+    fn an_arrival_meets_its_own_place_again_and_another_finds_none() {
+        let (_folder, spool) = spool();
+        assert_eq!(spool.kept(&slug("pillar-3"), &slug("enrich")).unwrap(), None);
+        for _ in 0..2 {
+            assert_eq!(ledger(&spool).enter(&place("a.age"), &[], &at_most(1)).unwrap(), Entered::In);
+        }
+        let out = Entered::Out(Reason::Surplus { again: DAY });
+        assert_eq!(ledger(&spool).enter(&place("b.age"), &[], &at_most(1)).unwrap(), out);
+        assert_eq!(uses(&spool), [place("a.age")]);
+        assert!(spool.free_place(&place("a.age").arrival).unwrap());
+        assert!(!spool.free_place(&place("a.age").arrival).unwrap());
+        assert_eq!(ledger(&spool).enter(&place("b.age"), &[], &at_most(1)).unwrap(), Entered::In);
+        assert_eq!(ledger(&spool).enter(&place("a.age"), &[], &at_most(1)).unwrap(), out, "it was freed");
+    }
+
+    #[test]
+    fn a_key_that_came_before_leaves_no_place_for_the_list_until_that_one_is_discarded() {
+        let (_folder, spool) = spool();
+        let marks = |marks: &[u8]| marks.iter().map(|mark| Mark([*mark; Mark::LENGTH])).collect::<Vec<_>>();
+        let enter =
+            |name: &str, keys: &[u8]| ledger(&spool).enter(&place(name), &marks(keys), &|_| Ok(())).unwrap();
+        assert_eq!(enter("a.age", &[1, 2, 3]), Entered::In);
+        assert_eq!(enter("b.age", &[4, 5]), Entered::In);
+        assert_eq!(enter("c.age", &[3, 9]), Entered::Out(Reason::SurplusKey));
+        assert_eq!(enter("c.age", &[5]), Entered::Out(Reason::SurplusKey));
+        spool.free_place(&place("a.age").arrival).unwrap();
+        assert_eq!(enter("c.age", &[3, 9]), Entered::In);
+        // An operator let it through before anybody knew its keys; from then on they are known.
+        ledger(&spool).allow(&place("d.age")).unwrap();
+        assert_eq!(enter("d.age", &[3, 7]), Entered::In);
+        assert_eq!(enter("e.age", &[7]), Entered::Out(Reason::SurplusKey));
+        assert!(uses(&spool).iter().any(|one| one.is_allowed && one.arrival == place("d.age").arrival));
+    }
+
+    #[test]
+    fn of_many_that_ask_at_the_same_time_as_many_come_in_as_there_are_places() {
+        let (folder, spool) = spool();
+        ledger(&spool);
+        let (barrier, entered) = (Barrier::new(8), Mutex::new(0));
+        std::thread::scope(|scope| {
+            for worker in 0..8 {
+                // Each of them a node of its own.
+                let node = Spool::open(folder.path(), &[]).unwrap();
+                let (barrier, entered) = (&barrier, &entered);
+                scope.spawn(move || {
+                    let (ledger, own) = (ledger(&node), place(&format!("{worker}.age")));
+                    barrier.wait();
+                    // Half of them by number, half by key.
+                    let marks = if worker % 2 == 0 { vec![Mark([7; Mark::LENGTH])] } else { Vec::new() };
+                    if ledger.enter(&own, &marks, &at_most(3)).unwrap() == Entered::In {
+                        *entered.lock().unwrap() += 1;
+                    }
+                });
+            }
+        });
+        let taken = uses(&spool);
+        assert_eq!(*entered.lock().unwrap(), taken.len());
+        assert_eq!(taken.len(), 3);
+        let distinct: BTreeSet<_> = taken.iter().map(|one| &one.arrival).collect();
+        assert_eq!(distinct.len(), 3);
+        let even = |one: &&Use| {
+            (0..8).step_by(2).any(|worker| place(&format!("{worker}.age")).arrival == one.arrival)
+        };
+        assert!(taken.iter().filter(even).count() <= 1, "one for each key: {taken:?}");
+        let left = std::fs::read_dir(folder.path().join("rhythm/pillar-3/enrich")).unwrap();
+        assert!(
+            left.map(|entry| entry.unwrap().file_name())
+                .all(|name| !name.to_string_lossy().ends_with(".new"))
+        );
+    }
+
+    #[test]
+    fn an_entry_that_somebody_else_can_write_stops_the_count() {
+        let (folder, spool) = spool();
+        ledger(&spool).enter(&place("a.age"), &[], &at_most(1)).unwrap();
+        let entry = folder.path().join("rhythm/pillar-3/enrich/00000001");
+        let mode = |mode| std::fs::set_permissions(&entry, std::fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o664);
+        assert!(ledger(&spool).enter(&place("b.age"), &[], &at_most(9)).is_err());
+        mode(0o640);
+        std::fs::write(&entry, "{}").unwrap();
+        assert!(ledger(&spool).enter(&place("b.age"), &[], &at_most(9)).is_err());
+    }
+
+    #[test]
+    fn a_secret_is_made_once_and_destroyed_after_its_record() {
+        let (_folder, spool) = spool();
+        let secret = |bytes: &[u8]| {
+            spool.rhythm_secret::<SpoolError>(&slug("pillar-3"), || Ok(bytes.to_vec())).unwrap()
+        };
+        assert_eq!((secret(b"one"), secret(b"other")), (b"one".to_vec(), b"one".to_vec()));
+        let destroy = |may| spool.destroy_rhythm_secret(&slug("pillar-3"), |_, _, _| may).unwrap();
+        assert!(!destroy(false) && secret(b"x") == b"one", "no record, no destruction");
+        assert!(destroy(true) && !destroy(true));
+    }
+
+    #[test]
+    fn the_end_of_an_agreement_is_noticed_once_and_another_end_anew() {
+        let (_folder, spool) = spool();
+        let at = |until, at: &str| Noticed { until, at: at.parse().unwrap() };
+        let first = at(DAY, "2026-11-23T00:00:00Z");
+        let exchange = slug("pillar-3");
+        assert_eq!(spool.notice_end(&exchange, first).unwrap(), first);
+        assert_eq!(spool.notice_end(&exchange, at(DAY, "2026-12-01T00:00:00Z")).unwrap(), first);
+        let other = at(date(2026, 11, 1), "2026-12-01T00:00:00Z");
+        assert_eq!(spool.notice_end(&exchange, other).unwrap(), other);
+        spool.forget_end(&exchange).unwrap();
+        assert_eq!(spool.end_noticed(&exchange).unwrap(), None);
+    }
+
+    #[test]
+    fn dropped_ledgers_are_gone_entry_by_entry_after_a_record() {
+        let (folder, spool) = spool();
+        for name in ["a.age", "b.age"] {
+            ledger(&spool).enter(&place(name), &[], &at_most(9)).unwrap();
+        }
+        let recorded = Mutex::new(Vec::new());
+        let record = |path: &str, _, _| {
+            recorded.lock().unwrap().push(path.to_owned());
+            recorded.lock().unwrap().len() < 3
+        };
+        assert_eq!(spool.drop_ledgers(&slug("pillar-3"), record).unwrap(), 2, "what is not recorded stays");
+        assert!(folder.path().join("rhythm/pillar-3/enrich").exists());
+        assert_eq!(spool.drop_ledgers(&slug("pillar-3"), |_, _, _| true).unwrap(), 1);
+        assert!(!folder.path().join("rhythm/pillar-3/enrich").exists());
+    }
 }
