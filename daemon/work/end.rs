@@ -150,3 +150,6 @@ impl Workshop {
 pub(super) fn ended(on: Date) -> String {
     format!("the agreement ended on {on}")
 }
+
+#[cfg(test)]
+mod tests;

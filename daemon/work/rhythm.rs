@@ -191,3 +191,6 @@ fn marks_of(marker: &Marker, table: &Table<'_>, column: &str, stop: &Stop) -> Re
 fn unreadable(column: &str) -> String {
     format!("the rhythm counts by the column {column}, which this list does not have")
 }
+
+#[cfg(test)]
+mod tests;
