@@ -14,12 +14,27 @@ use zeroize::Zeroizing;
 use super::exit::EX_CANTCREAT;
 use crate::host::files::{self, FileError, Folder};
 
-/// The files of the sample zone: path below the zone's folder, and text.
-pub const SAMPLE: [(&str, &str); 4] = [
+/// The files of a new zone, with five published agreements: path below the zone's folder, and text.
+pub const SAMPLE: [(&str, &str); 19] = [
     ("dropzone.yaml", include_str!("../../config/dropzone.yaml")),
     ("institutions/agii.yaml", include_str!("../../config/institutions/agii.yaml")),
+    ("institutions/amal.yaml", include_str!("../../config/institutions/amal.yaml")),
     ("institutions/atlas.yaml", include_str!("../../config/institutions/atlas.yaml")),
+    ("institutions/lommel.yaml", include_str!("../../config/institutions/lommel.yaml")),
+    ("institutions/mechelen.yaml", include_str!("../../config/institutions/mechelen.yaml")),
+    ("institutions/vdab.yaml", include_str!("../../config/institutions/vdab.yaml")),
+    ("institutions/vsb.yaml", include_str!("../../config/institutions/vsb.yaml")),
+    ("institutions/zorgkas-cm.yaml", include_str!("../../config/institutions/zorgkas-cm.yaml")),
+    ("institutions/zorgkas-helan.yaml", include_str!("../../config/institutions/zorgkas-helan.yaml")),
+    ("institutions/zorgkas-lm.yaml", include_str!("../../config/institutions/zorgkas-lm.yaml")),
+    ("institutions/zorgkas-neutraal.yaml", include_str!("../../config/institutions/zorgkas-neutraal.yaml")),
+    ("institutions/zorgkas-solidaris.yaml", include_str!("../../config/institutions/zorgkas-solidaris.yaml")),
+    ("institutions/zorgkas-vlaams.yaml", include_str!("../../config/institutions/zorgkas-vlaams.yaml")),
+    ("exchanges/client-feedback.yaml", include_str!("../../config/exchanges/client-feedback.yaml")),
+    ("exchanges/lists-lommel.yaml", include_str!("../../config/exchanges/lists-lommel.yaml")),
     ("exchanges/pillar-3.yaml", include_str!("../../config/exchanges/pillar-3.yaml")),
+    ("exchanges/pilot-mechelen.yaml", include_str!("../../config/exchanges/pilot-mechelen.yaml")),
+    ("exchanges/social-protection.yaml", include_str!("../../config/exchanges/social-protection.yaml")),
 ];
 
 /// The host key, below the zone's folder.
@@ -155,11 +170,12 @@ fn write_sample_register(path: &Path) -> anyhow::Result<()> {
     files::write_new(path, b"", 0o640)?;
     let register = rusqlite::Connection::open(path)?;
     register.execute_batch(
-        "CREATE TABLE jobseekers (insz TEXT PRIMARY KEY, category TEXT, registered TEXT) STRICT;
+        "CREATE TABLE jobseekers (insz TEXT PRIMARY KEY, eerste_inschrijving TEXT, laatste_inschrijving TEXT, categorie TEXT,
+           status_dienstverlening TEXT, acties TEXT, uitstroom_naar_werk TEXT) STRICT;
          INSERT INTO jobseekers VALUES
-           ('85073003328', 'werkzoekend met uitkering', '2024-02-01'),
-           ('90010100123', 'vrij ingeschreven', '2025-09-15'),
-           ('99123199742', NULL, NULL);",
+           ('85073003328', '2021-02-01', '2024-02-01', 'werkzoekend met uitkering', 'begeleiding', 'solliciteren', 'nee'),
+           ('90010100123', '2025-09-15', '2025-09-15', 'vrij ingeschreven', 'inschatting', 'oriëntatie', 'nee'),
+           ('99123199742', NULL, NULL, NULL, NULL, NULL, NULL);",
     )?;
     Ok(())
 }

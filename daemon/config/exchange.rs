@@ -152,7 +152,7 @@ fn refuse_reading(desk: &mut Desk<'_>, key: &Key, raw: &raw::Flow) {
         ("table", raw.table.is_some()),
         ("result", raw.result.is_some()),
         ("faults", raw.faults.is_some()),
-        ("rhythm", matches!(&raw.rhythm, Some(raw::Rhythm { once_per: Some(raw::KeyOf::Column(_)), .. }))),
+        ("rhythm", matches!(&raw.rhythm, Some(raw::Rhythm { once_per: Some(raw::KeyOf::Columns(_)), .. }))),
     ] {
         if is_there {
             let remedy = "remove it, or use job: shape and have the list encrypted to the zone";

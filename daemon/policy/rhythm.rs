@@ -53,8 +53,8 @@ pub enum Period {
 pub enum ArrivalKey {
     /// The file's name.
     Name,
-    /// What stands in a column: each value once, in whichever arrival.
-    Column(String),
+    /// What stands in these columns together: each combination once, in whichever arrival.
+    Columns(Vec<String>),
 }
 
 /// The days of one period, both included.

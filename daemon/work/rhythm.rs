@@ -40,13 +40,13 @@ impl Workshop {
         match &rhythm.once_per {
             None => {}
             Some(ArrivalKey::Name) => {
-                let marker = self.marker(order.exchange, order.flow, "name")?;
-                own.name = Some(marker.mark(&name_key(&arrival.name)));
+                let marker = self.marker(order.exchange, order.flow, &[])?;
+                own.name = Some(marker.mark([name_key(&arrival.name).as_str()]));
             }
-            Some(ArrivalKey::Column(column)) => {
-                let marker = self.marker(order.exchange, order.flow, column)?;
-                let table = table.ok_or_else(|| JobError::Setup(unreadable(column)))?;
-                marks = marks_of(&marker, table, column, stop)?;
+            Some(ArrivalKey::Columns(columns)) => {
+                let marker = self.marker(order.exchange, order.flow, columns)?;
+                let table = table.ok_or_else(|| JobError::Setup(unreadable(columns)))?;
+                marks = marks_of(&marker, table, columns, stop)?;
             }
         }
         let ledger = self.spool.ledger(&order.exchange.name, &order.flow.name, self.clock.today())?;
@@ -118,7 +118,7 @@ impl Workshop {
         Ok(kept.map(|kept| quota.pace(&exchange.agreement, kept.since, today, &kept.uses)))
     }
 
-    fn marker(&self, exchange: &Exchange, flow: &Flow, of: &str) -> Result<Marker, JobError> {
+    fn marker(&self, exchange: &Exchange, flow: &Flow, columns: &[String]) -> Result<Marker, JobError> {
         let sealed = self.spool.rhythm_secret(&exchange.name, || self.new_secret())?;
         let secret = open::open(sealed.as_slice(), sealed.len() as u64, false, &self.identities);
         let secret = secret.map_err(|error| match error {
@@ -130,7 +130,7 @@ impl Workshop {
             )),
             other => other.into(),
         })?;
-        Ok(Marker::new(&secret, &exchange.name, &flow.name, of))
+        Ok(Marker::new(&secret, &exchange.name, &flow.name, columns))
     }
 
     fn new_secret(&self) -> Result<Vec<u8>, JobError> {
@@ -151,18 +151,24 @@ struct Marker {
 }
 
 impl Marker {
-    fn new(secret: &[u8], exchange: &Slug, flow: &Slug, of: &str) -> Self {
+    /// Of file names where there are no columns.
+    fn new(secret: &[u8], exchange: &Slug, flow: &Slug, columns: &[String]) -> Self {
         let mut begun = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, secret));
-        for part in [DOMAIN, exchange.as_str(), flow.as_str(), of] {
+        let columns = columns.iter().map(String::as_str);
+        for part in [DOMAIN, exchange.as_str(), flow.as_str()].into_iter().chain(columns).chain([""]) {
             begun.update(part.as_bytes());
             begun.update(&[0]);
         }
         Self { begun }
     }
 
-    fn mark(&self, key: &str) -> Mark {
+    /// Of the parts of a key, none of which holds a NUL.
+    fn mark<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> Mark {
         let mut code = self.begun.clone();
-        code.update(key.as_bytes());
+        for part in parts {
+            code.update(key(part).as_bytes());
+            code.update(&[0]);
+        }
         let mut mark = [0; Mark::LENGTH];
         // Both are of fixed length, the code of twice the mark's.
         mark.iter_mut().zip(code.sign().as_ref()).for_each(|(to, from)| *to = *from);
@@ -171,9 +177,15 @@ impl Marker {
 }
 
 /// Those of all rows, sorted, each once: the rows of one list are one delivery.
-fn marks_of(marker: &Marker, table: &Table<'_>, column: &str, stop: &Stop) -> Result<Vec<Mark>, JobError> {
-    let at = table.columns().iter().position(|name| name.eq_ignore_ascii_case(column));
-    let at = at.ok_or_else(|| JobError::Setup(unreadable(column)))?;
+fn marks_of(
+    marker: &Marker,
+    table: &Table<'_>,
+    columns: &[String],
+    stop: &Stop,
+) -> Result<Vec<Mark>, JobError> {
+    let at = |column: &String| table.columns().iter().position(|name| name.eq_ignore_ascii_case(column));
+    let places = columns.iter().map(at).collect::<Option<Vec<usize>>>();
+    let places = places.ok_or_else(|| JobError::Setup(unreadable(columns)))?;
     let (mut rows, mut fields, mut marks) = (table.rows(), Vec::new(), Vec::new());
     let mut count = 0_u64;
     while rows.read(&mut fields).map_err(JobError::Refused)? {
@@ -181,15 +193,15 @@ fn marks_of(marker: &Marker, table: &Table<'_>, column: &str, stop: &Stop) -> Re
             stop.go_on()?;
         }
         count += 1;
-        marks.push(marker.mark(&key(fields.get(at).map_or("", |field| field))));
+        marks.push(marker.mark(places.iter().map(|at| fields.get(*at).map_or("", |field| field.as_ref()))));
     }
     marks.sort_unstable();
     marks.dedup();
     Ok(marks)
 }
 
-fn unreadable(column: &str) -> String {
-    format!("the rhythm counts by the column {column}, which this list does not have")
+fn unreadable(columns: &[String]) -> String {
+    format!("the rhythm counts by {}, which this list does not have", columns.join(", "))
 }
 
 #[cfg(test)]

@@ -153,7 +153,7 @@ fn flow_row(exchange: &Exchange, flow: &Flow, kept: Option<Kept>, today: Date) -
         }),
         once_per: flow.rhythm.as_ref().and_then(|rhythm| rhythm.once_per.as_ref()).map(|key| match key {
             ArrivalKey::Name => "name".to_owned(),
-            ArrivalKey::Column(column) => format!("column {column}"),
+            ArrivalKey::Columns(columns) => columns.join(" and "),
         }),
         due: pace.as_ref().and_then(|(_, pace)| pace.due),
         missing_since: pace.and_then(|(_, pace)| pace.missing_since),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::super::error::Key;
 use super::super::raw;
 use super::super::values::Desk;
+use super::job::columns_make_sense;
 use crate::policy::agreement::{Accept, Collision};
 use crate::policy::rhythm::{ArrivalKey, Period, Quota, Rhythm};
 use crate::policy::rules::{Column, TableRules};
@@ -34,8 +35,10 @@ pub fn rhythm(desk: &mut Desk<'_>, key: &Key, raw: &raw::Rhythm) -> Option<Rhyth
     let once_per = match &raw.once_per {
         None => Some(None),
         Some(raw::KeyOf::Name) => Some(Some(ArrivalKey::Name)),
-        Some(raw::KeyOf::Column(column)) => {
-            desk.line(&key.at("once-per").at("column"), column).map(|column| Some(ArrivalKey::Column(column)))
+        Some(raw::KeyOf::Columns(raw)) => {
+            let list = key.at("once-per").at("columns");
+            columns_make_sense(desk, &list, raw);
+            Some(Some(ArrivalKey::Columns(raw.clone())))
         }
     };
     let (quota, once_per) = (quota?, once_per?);
@@ -56,18 +59,22 @@ pub fn countable(
     let key = key.at("rhythm").at("once-per");
     match (&rhythm.once_per, input) {
         // That nobody reads a relayed file was told already.
-        (None, _) | (Some(ArrivalKey::Column(_)), None) => {}
+        (None, _) | (Some(ArrivalKey::Columns(_)), None) => {}
         (Some(ArrivalKey::Name), _) => {
             if accept.is_some_and(|accept| accept.collision == Collision::Version) {
                 let remedy = "remove `version`, which gives a second file another name";
                 desk.wrong(&key, "is the name, and another file under a name in use gets a new one", remedy);
             }
         }
-        (Some(ArrivalKey::Column(name)), Some(input)) => {
-            let is_it = |column: &Column| column.name == *name && column.is_required;
-            if !input.is_some_and(|rules| rules.columns.iter().any(is_it)) {
-                let remedy = "name a column that the flow's table has with required: true";
-                desk.wrong(&key.at("column"), format!("{name:?} need not be in the list"), remedy);
+        (Some(ArrivalKey::Columns(names)), Some(input)) => {
+            let is_certain = |name: &String| {
+                let is_it = |column: &Column| column.name == *name && column.is_required;
+                input.is_some_and(|rules| rules.columns.iter().any(is_it))
+            };
+            for (index, name) in names.iter().enumerate().filter(|(_, name)| !is_certain(name)) {
+                let remedy = "name columns that the flow's table has with required: true";
+                let key = key.at("columns").item(index);
+                desk.wrong(&key, format!("{name:?} need not be in the list"), remedy);
             }
         }
     }

@@ -127,11 +127,11 @@ pub struct Rhythm {
     pub once_per: Option<KeyOf>,
 }
 
-/// `name`, or a mapping with `column`.
+/// `name`, or a mapping with `columns`.
 #[derive(Debug)]
 pub enum KeyOf {
     Name,
-    Column(String),
+    Columns(Vec<String>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -301,13 +301,13 @@ impl<'de> Visitor<'de> for KeyOfVisitor {
     type Value = KeyOf;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("`name`, or a mapping with `column`")
+        f.write_str("`name`, or a mapping with `columns`")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<KeyOf, E> {
         match text {
             "name" => Ok(KeyOf::Name),
-            _ => Err(E::custom("unknown key, expected `name` or a mapping with `column`")),
+            _ => Err(E::custom("unknown key, expected `name` or a mapping with `columns`")),
         }
     }
 
@@ -315,9 +315,9 @@ impl<'de> Visitor<'de> for KeyOfVisitor {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields, rename_all = "kebab-case")]
         struct Of {
-            column: String,
+            columns: Vec<String>,
         }
-        Of::deserialize(MapAccessDeserializer::new(map)).map(|Of { column }| KeyOf::Column(column))
+        Of::deserialize(MapAccessDeserializer::new(map)).map(|Of { columns }| KeyOf::Columns(columns))
     }
 }
 

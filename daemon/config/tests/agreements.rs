@@ -39,7 +39,7 @@ flows:
   - flow: first
     from: [agii]
     accept: {names: [\"a*.age\"], max-size: 1 MiB}
-    rhythm: {period: 6 months, at-most: 2, expected: true, grace: 14d, once-per: {column: insz}}
+    rhythm: {period: 6 months, at-most: 2, expected: true, grace: 14d, once-per: {columns: [insz, born]}}
     table: list
     faults: report
     job: shape
@@ -86,7 +86,7 @@ fn everything_that_an_agreement_can_say_becomes_checked_values() {
     assert_eq!((first.on_fault, &first.job), (OnFault::Report, &Job::Shape));
     let rhythm = first.rhythm.as_ref().unwrap();
     assert_eq!(rhythm.quota.unwrap().period, Period::Months(6));
-    assert_eq!(rhythm.once_per, Some(ArrivalKey::Column("insz".into())));
+    assert_eq!(rhythm.once_per, Some(ArrivalKey::Columns(vec!["insz".into(), "born".into()])));
     let (to_agii, to_atlas) = (&first.deliveries[0], &first.deliveries[1]);
     assert_eq!((to_agii.lock, to_agii.format), (Lock::Passphrase, Some(Format::Xlsx)));
     let pseudonym = &to_agii.columns.as_ref().unwrap()[0];

@@ -132,7 +132,7 @@ fn each_name_and_each_key_of_a_column_comes_once_and_no_value_lies_in_the_spool(
     assert_eq!(again.1, End::Held(Reason::SurplusKey));
     assert_eq!(zone.drop_at("2027-03-01T12:00:00Z", "client-18.csv.age", "insz\n2\n").1, End::Done);
 
-    let zone = Zone::with_rhythm(&once_per(ArrivalKey::Column("insz".into())));
+    let zone = Zone::with_rhythm(&once_per(ArrivalKey::Columns(vec!["insz".into()])));
     let list = "insz\n85.07.30-033.28\n2\n2\n";
     assert_eq!(zone.drop_at("2026-03-01T12:00:00Z", "a.csv.age", list).1, End::Done);
     let again = zone.drop_at("2027-03-01T12:00:00Z", "b.csv.age", "insz\n9\n85073003328\n");
