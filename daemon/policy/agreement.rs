@@ -9,6 +9,7 @@ use globset::GlobMatcher;
 use jiff::civil::Date;
 
 use super::account::{Institution, Person};
+use super::insz;
 use super::outgoing::Outgoing;
 use super::path::{Name, Slug};
 use super::question::Unasked;
@@ -190,6 +191,13 @@ impl Flow {
             unready: Vec::new(),
         }
     }
+
+    /// Names are in listings and records that nobody encrypts, and go on to results: where no cell may hold a national
+    /// number, no name may.
+    fn forbids(&self, name: &Name) -> bool {
+        let mut rules = self.input.iter().chain(&self.output);
+        rules.any(|rules| rules.forbids_insz) && insz::is_held_by(name.as_str())
+    }
 }
 
 /// What may be dropped.
@@ -313,7 +321,7 @@ impl Exchange {
 
     /// The flow that an arrival of this institution under this final name belongs to.
     pub fn flow_for<'a>(&'a self, institution: &'a Slug, name: &Name) -> Option<&'a Flow> {
-        self.flows_from(institution).find(|flow| flow.accept.takes(name))
+        self.flows_from(institution).find(|flow| flow.accept.takes(name)).filter(|flow| !flow.forbids(name))
     }
 
     /// The flow that takes an arrival of this institution under this final name, or why none does.

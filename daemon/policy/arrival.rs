@@ -20,6 +20,11 @@ pub const EXPIRED: &str = ".expired";
 /// The same of a held one that is being discarded.
 pub const DISCARDING: &str = ".discard";
 
+/// Most characters of a person's label in the name of a file.
+const LABEL_ROOM: usize = 64;
+/// The endings that a result in another form does not keep.
+const FORMS: [&str; 3] = ["csv", "txt", "xlsx"];
+
 /// The states an arrival can be in, each a folder of the spool. Named after Postfix's queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -191,13 +196,39 @@ pub struct Arrival {
 /// The name of the result of an arrival: `list.csv.age` becomes `list.‹stamp›.csv.age`. It derives from the arrival alone,
 /// so that a second delivery of the same arrival meets the first.
 pub fn delivery_name(arrival: &Arrival) -> Name {
-    let name = arrival.name.as_str();
+    let (stem, ending) = parts(&arrival.name);
+    derived_name(stem, arrival.id.stamp(), (&ending, 0))
+}
+
+/// What stands before the stamp in the name of a result, and behind it.
+fn parts(name: &Name) -> (&str, String) {
+    let name = name.as_str();
     let stem = name.strip_suffix(".age").unwrap_or(name);
-    let (stem, ending) = match stem.rsplit_once('.') {
+    match stem.rsplit_once('.') {
         Some((stem, ending)) if !stem.is_empty() && ending.len() <= 8 => (stem, format!(".{ending}.age")),
         _ => (stem, ".age".to_owned()),
-    };
-    derived_name(stem, arrival.id.stamp(), (&ending, 0))
+    }
+}
+
+/// The name of one person's share of it: the label stands behind the stamp. Two people never share a name: characters that a
+/// file's name cannot well have are replaced, and then some of the label's digest tells the labels apart.
+pub fn personal_name(arrival: &Arrival, label: &str) -> Name {
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let mut fit: String = label.chars().map(|c| if is_fit(c) { c } else { '_' }).take(LABEL_ROOM).collect();
+    if fit != label {
+        let digest = Sha256::digest(label.as_bytes());
+        fit = format!("{fit}-{}", hex(digest.first_chunk::<4>().map_or(&[], <[u8; 4]>::as_slice)));
+    }
+    let (stem, ending) = parts(&arrival.name);
+    derived_name(stem, &format!("{}.{fit}", arrival.id.stamp()), (&ending, 0))
+}
+
+/// The same name for a result in another form: `list.‹stamp›.csv.age` becomes `list.‹stamp›.xlsx.age`.
+pub fn with_form(name: &Name, form: &str) -> Name {
+    let text = name.as_str();
+    let stem = text.strip_suffix(".age").unwrap_or(text);
+    let known = FORMS.iter().find_map(|known| stem.strip_suffix(known)?.strip_suffix('.'));
+    Name::parse(&format!("{}.{form}.age", known.unwrap_or(stem))).unwrap_or_else(|_| name.clone())
 }
 
 /// The name of another upload under a name that is in use: the second `list.csv.age` becomes `list.2.csv.age`. Cut where the
@@ -216,6 +247,11 @@ pub fn versioned_name(name: &Name, number: u32) -> Option<Name> {
 /// The name of the receipt of an arrival: `list.csv.age.‹stamp›.json`. It leaves room for the ending of its signature.
 pub fn receipt_name(arrival: &Arrival) -> Name {
     derived_name(arrival.name.as_str(), arrival.id.stamp(), (".json", super::signature::ENDING.len()))
+}
+
+/// The name of the quality report of an arrival, beside its receipt: `list.csv.age.‹stamp›.quality.csv`.
+pub fn quality_name(arrival: &Arrival) -> Name {
+    derived_name(arrival.name.as_str(), arrival.id.stamp(), (".quality.csv", 0))
 }
 
 /// Cuts the stem where the whole would pass 255 bytes, less what is to be spared.
@@ -291,6 +327,38 @@ pub(crate) mod tests {
             assert!(receipt.as_str().len() <= 255 && receipt.as_str().ends_with(".json"), "{receipt}");
             let signature = crate::policy::published::signature_name(&receipt).unwrap();
             assert_eq!(signature.as_str(), format!("{receipt}.sig"));
+        }
+    }
+
+    #[test]
+    fn no_two_people_share_the_name_of_a_file_and_every_name_fits() {
+        let arrival = arrival_named(&format!("{}.csv.age", "x".repeat(247)));
+        let labels =
+            ["an", "An", "an.peeters", "an peeters", "an/peeters", "an_peeters", "é", "è", "..", "/"];
+        let long = ["l".repeat(64), "l".repeat(65), "l".repeat(66)];
+        let labels: Vec<&str> = labels.into_iter().chain(long.iter().map(String::as_str)).collect();
+        let mut names: Vec<String> =
+            labels.iter().map(|label| personal_name(&arrival, label).to_string()).collect();
+        assert!(names.iter().all(|name| name.len() <= 255 && name.ends_with(".csv.age")), "{names:?}");
+        assert!(!names.contains(&delivery_name(&arrival).to_string()));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), labels.len());
+        let plain = personal_name(&arrival_named("list.csv.age"), "an.peeters");
+        let stamp = arrival.id.stamp().split('-').next().unwrap().to_owned();
+        assert!(plain.as_str().starts_with(&format!("list.{stamp}")), "{plain}");
+        assert!(plain.as_str().ends_with(".an.peeters.csv.age"), "{plain}");
+    }
+
+    #[test]
+    fn a_result_in_another_form_has_its_ending() {
+        for (name, form, expected) in [
+            ("list.S.csv.age", "xlsx", "list.S.xlsx.age"),
+            ("list.S.xlsx.age", "csv", "list.S.csv.age"),
+            ("list.S.an.peeters.age", "csv", "list.S.an.peeters.csv.age"),
+            ("list.S.age", "xlsx", "list.S.xlsx.age"),
+        ] {
+            assert_eq!(with_form(&Name::parse(name).unwrap(), form).as_str(), expected);
         }
     }
 

@@ -21,8 +21,9 @@ pub const SPOOL: &str = "spool";
 /// The folder of the access log in a backup.
 pub const LOG: &str = "log";
 
-/// Top folders of the spool that no backup holds: uploads that nobody was told are safe, and the heartbeats of processes.
-pub const LEFT_OUT: [&str; 3] = ["partial", "nodes", "lost+found"];
+/// Top folders of the spool that no backup holds: uploads that nobody was told are safe, the heartbeats of processes, and the
+/// keys of pseudonyms, whose destruction is to be for good.
+pub const LEFT_OUT: [&str; 4] = ["partial", "nodes", "pseudonyms", "lost+found"];
 /// Top folders of the spool that follow from what was done with arrivals, so that they are copied after them: where an arrival
 /// stands as delivered, its results are there, or have been collected.
 pub const AFTER_ARRIVALS: [&str; 2] = ["outbox", "receipts"];

@@ -1,10 +1,13 @@
 //! The receipt: what an institution and its auditor read about one arrival. It never holds a value from the list.
 
+use std::fmt;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::arrival::{Arrival, ArrivalId};
 use super::path::{Name, Slug};
+use super::quality::Quality;
 use super::reason::Reason;
 
 /// Where an arrival stands.
@@ -102,12 +105,49 @@ pub struct JobReport {
 pub struct Delivery {
     /// The receiver.
     pub to: Slug,
+    /// The one person of it who can open it; none where the institution can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<String>,
     /// The file's name in the receiver's `out`.
     pub name: Name,
     /// Bytes of the encrypted result.
     pub size: u64,
     /// Lower-case hex of its SHA-256.
     pub sha256: String,
+    /// Its rows, without its header; none where they were not counted one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+}
+
+impl Delivery {
+    /// Whose it is.
+    pub fn receiver(&self) -> Receiver {
+        Receiver { institution: self.to.clone(), person: self.person.clone() }
+    }
+}
+
+/// Whoever gets a result of its own: an institution, or one of its people.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Receiver {
+    /// Whose outbox it goes to.
+    pub institution: Slug,
+    /// The label of the one person who can open it.
+    pub person: Option<String>,
+}
+
+impl From<Slug> for Receiver {
+    fn from(institution: Slug) -> Self {
+        Self { institution, person: None }
+    }
+}
+
+impl fmt::Display for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.person {
+            Some(person) => write!(f, "{}, {person}", self.institution),
+            None => write!(f, "{}", self.institution),
+        }
+    }
 }
 
 /// One JSON per arrival, in the sender's `receipts` folder of the exchange.
@@ -152,6 +192,9 @@ pub struct Receipt {
     /// What the job did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<JobReport>,
+    /// The report on what its list holds, where there are rules for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
     /// What was delivered to whom.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deliveries: Vec<Delivery>,
@@ -183,6 +226,7 @@ impl Receipt {
             },
             reason: arrival.refused.as_ref().map(Explanation::from),
             job: None,
+            quality: None,
             deliveries: Vec::new(),
         }
     }

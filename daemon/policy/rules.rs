@@ -1,6 +1,13 @@
 //! What a list may hold, as an agreement says it: which columns, what stands in them, which rows. Reading a list is `table`'s
 //! business; what becomes of one that breaks the rules is decided by its flow.
 
+mod cell;
+mod checker;
+mod finding;
+
+pub use self::checker::Checker;
+pub use self::finding::{Fault, Finding, Place};
+
 /// The rules for one kind of list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableRules {

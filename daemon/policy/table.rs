@@ -39,6 +39,18 @@ impl<'a> Table<'a> {
     /// Reads the header line. Fails with `NotATable` and the line: not UTF-8, NUL, no header, a column without a name or
     /// with the name of another (SQL does not tell case apart), more than `COLUMNS_MAX`.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Reason> {
+        Self::parse_by(bytes, read_header)
+    }
+
+    /// The same of what this program wrote: its delimiter is known, and a header line of one column does not tell it.
+    pub fn parse_in(dialect: Dialect, bytes: &'a [u8]) -> Result<Self, Reason> {
+        Self::parse_by(bytes, |text| read_header_by(text, dialect.delimiter))
+    }
+
+    fn parse_by(
+        bytes: &'a [u8],
+        read_header: impl Fn(&'a str) -> Result<(Vec<Cow<'a, str>>, Rows<'a>), Reason>,
+    ) -> Result<Self, Reason> {
         let text = std::str::from_utf8(bytes).map_err(|error| stopped_at(bytes, error.valid_up_to()))?;
         if let Some(at) = memchr(0, bytes) {
             return Err(stopped_at(bytes, at));
@@ -85,6 +97,16 @@ pub struct Rows<'a> {
 impl<'a> Rows<'a> {
     fn new(text: &'a str, delimiter: u8, line: u64) -> Self {
         Self { rest: text, delimiter, line, width: None }
+    }
+
+    /// What is still to be read.
+    pub fn rest(&self) -> &'a str {
+        self.rest
+    }
+
+    /// Bytes of the list from here to its end.
+    pub fn left(&self) -> usize {
+        self.rest.len()
     }
 
     /// Replaces `fields` with the next row; `false` at the end. Fails with the line on which the row begins where it has
@@ -163,6 +185,11 @@ impl<'a> Rows<'a> {
 }
 
 impl Dialect {
+    /// The rows of a text written in it, without a header line.
+    pub fn rows<'a>(&self, text: &'a str, width: usize) -> Rows<'a> {
+        Rows { width: Some(width), ..Rows::new(text, self.delimiter, 1) }
+    }
+
     /// Appends the header line: as a row, or with quotes around every name where whoever finds out the delimiter from this
     /// line, as we do, would otherwise find another one.
     pub fn write_header<'f>(&self, out: &mut Vec<u8>, names: impl IntoIterator<Item = &'f [u8]> + Clone) {
@@ -247,18 +274,19 @@ fn split_line(text: &str) -> (&str, &str) {
 /// The columns of the header line, and what lies behind it. The delimiter is the one of the two that the line holds more of
 /// outside quotes, or the comma where that makes one column only.
 fn read_header(text: &str) -> Result<(Vec<Cow<'_, str>>, Rows<'_>), Reason> {
-    let by = |delimiter| {
-        let (mut rows, mut fields) = (Rows::new(text, delimiter, 1), Vec::new());
-        let is_there = rows.read(&mut fields)?;
-        if is_there { Ok((fields, rows)) } else { Err(Reason::NotATable { row: 1 }) }
-    };
     if has_more_semicolons(text) {
-        let by_semicolon = by(b';')?;
+        let by_semicolon = read_header_by(text, b';')?;
         if by_semicolon.0.len() > 1 {
             return Ok(by_semicolon);
         }
     }
-    by(b',')
+    read_header_by(text, b',')
+}
+
+fn read_header_by(text: &str, delimiter: u8) -> Result<(Vec<Cow<'_, str>>, Rows<'_>), Reason> {
+    let (mut rows, mut fields) = (Rows::new(text, delimiter, 1), Vec::new());
+    let is_there = rows.read(&mut fields)?;
+    if is_there { Ok((fields, rows)) } else { Err(Reason::NotATable { row: 1 }) }
 }
 
 /// Looks at the header line before its delimiter is known, so quotes count behind either of them. Anywhere else in a field,

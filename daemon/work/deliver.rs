@@ -1,29 +1,28 @@
-//! Makes the results of one arrival and delivers them: all of them lie complete beside the arrival before the first goes
-//! out. What happens when a step fails is `worker`'s question.
+//! The job of one arrival, as a whole: `make` makes the results, and this delivers them; all of them lie complete beside the
+//! arrival before the first goes out. What happens when a step fails is `worker`'s question.
 
 use std::io::Read;
 
-use super::encrypt::{self, EncryptError};
-use super::join::{List, Source};
-use super::memory::Share;
-use super::open::{self, OpenError};
+use super::encrypt::EncryptError;
+use super::open::OpenError;
 use super::query::QueryError;
-use super::replay::Digesting;
 use super::stop::{Interrupted, Stop};
 use super::{Workshop, record_of};
-use crate::config::{Config, Database};
+use crate::config::Config;
 use crate::host::files::digest;
 use crate::host::log::LogError;
 use crate::host::spool::{Claim, Delivered, Spool, SpoolError};
-use crate::policy::agreement::{Exchange, Flow, Job, Query};
-use crate::policy::arrival::{Arrival, ArrivalId, delivery_name};
+use crate::policy::agreement::{Exchange, Flow, Job};
+use crate::policy::arrival::{Arrival, ArrivalId};
 use crate::policy::incident::Incident;
 use crate::policy::job::Failure;
-use crate::policy::path::{Folder, Name, Slug};
+use crate::policy::outgoing::Outgoing;
+use crate::policy::path::{Folder, Name};
+use crate::policy::quality::{Quality, QualityReport};
 use crate::policy::reason::Reason;
-use crate::policy::receipt::{Content, Delivery};
+use crate::policy::receipt::{Content, Delivery, Receiver};
 use crate::policy::record::{Event, Outcome, Record};
-use crate::policy::table::Table;
+use crate::policy::shape::Misfit;
 
 /// What is known of a job so far; receipts tell it, also of one that failed.
 #[derive(Debug, Clone)]
@@ -38,22 +37,41 @@ pub struct Progress {
     pub rows_in: Option<u64>,
     /// Rows of the result.
     pub rows_out: Option<u64>,
+    /// The report on what the list holds.
+    pub quality: Option<Quality>,
+    /// The same, while it may be gone on with.
+    pub report: Option<QualityReport>,
     /// What was delivered.
     pub deliveries: Vec<Delivery>,
+    /// How many results there are in all, where that shows only when the job has run.
+    pub of: Option<usize>,
 }
 
 impl Progress {
     /// Goes on from what earlier tries have delivered.
     pub fn take_up(&mut self, delivered: Vec<Delivered>) {
-        for Delivered { delivery, content, rows_in, rows_out, .. } in delivered {
+        for Delivered { delivery, content, rows_in, rows_out, quality, of, .. } in delivered {
             (self.content, self.rows_in, self.rows_out) = (content, rows_in, rows_out);
+            // A later try may have found more.
+            self.of = self.of.max(of);
+            self.quality = quality;
             self.deliveries.push(delivery);
         }
     }
 
     /// Whether a receiver has its result.
-    pub fn has_delivered(&self, to: &Slug) -> bool {
-        self.deliveries.iter().any(|delivery| &delivery.to == to)
+    pub fn has_delivered(&self, to: &Receiver) -> bool {
+        self.deliveries
+            .iter()
+            .any(|delivery| (&delivery.to, &delivery.person) == (&to.institution, &to.person))
+    }
+
+    /// Whether all receivers of a flow have theirs. Which people have one shows only when the job has run.
+    pub fn is_complete(&self, flow: &Flow) -> bool {
+        let is_fixed = |outgoing: &&Outgoing| !outgoing.receivers.are_people();
+        let mut fixed = flow.deliveries.iter().filter(is_fixed).flat_map(Outgoing::institutions);
+        let people = !flow.has_personal() || self.of.is_some_and(|of| self.deliveries.len() >= of);
+        people && fixed.all(|to| self.has_delivered(&Receiver::from(to.clone())))
     }
 }
 
@@ -93,6 +111,35 @@ pub enum JobError {
     /// The query failed.
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// The result lacks what a delivery is made of.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+    /// The result is no table.
+    #[error("the result is no table of UTF-8 text, and its deliveries cannot be made of it: correct the job")]
+    Unwritable,
+    /// The result is not what the agreement lets out.
+    #[error(
+        "the result breaks the rules of its flow's `result`, and none of it was delivered: {first}; correct the job, or the rules"
+    )]
+    Breach {
+        /// The first place, without its value.
+        first: String,
+        /// What its sender hears.
+        reason: Reason,
+    },
+    /// Rows of the result are nobody's.
+    #[error(
+        "{count} rows of the result are nobody's, the first is row {row} by its column {column:?}: correct the list or the \
+         `split` of the flow; with `faults: report` such rows are left out and reported"
+    )]
+    Strays {
+        /// How many.
+        count: u64,
+        /// The first, from 1 below the header line.
+        row: u64,
+        /// The column that should have said whose it is.
+        column: String,
+    },
     /// The spool failed.
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -114,6 +161,22 @@ pub enum JobError {
         /// How many.
         tries: u32,
     },
+    /// The list breaks the rules of its flow.
+    #[error(
+        "{findings} findings against the rules of table {table} in {faulty_rows} of {rows} rows; its sender has the report {report}"
+    )]
+    ContentRules {
+        /// Which rules.
+        table: String,
+        /// In all.
+        findings: u64,
+        /// Rows with findings.
+        faulty_rows: u64,
+        /// Rows.
+        rows: u64,
+        /// The name of the quality report.
+        report: Name,
+    },
     /// A defect of this program.
     #[error("the job panicked; the program log holds the place")]
     Panicked,
@@ -126,22 +189,29 @@ impl JobError {
             Self::Refused(reason)
             | Self::Incident { reason, .. }
             | Self::Open(OpenError::Content(reason)) => Failure::Lasting(reason.clone()),
+            Self::ContentRules { .. } => Failure::Lasting(Reason::ContentRules),
             Self::Query(error) => error.failure(),
             Self::Open(OpenError::Io(_)) | Self::Spool(_) | Self::Io(_) | Self::Log(_) => Failure::Passing,
             Self::Exhausted { .. } => Failure::Lasting(Reason::TriesExhausted),
             Self::Open(OpenError::Memory { .. } | OpenError::TooLarge { .. }) => {
                 Failure::Lasting(Reason::JobMemory)
             }
+            Self::Breach { reason, .. } => Failure::Lasting(reason.clone()),
+            Self::Misfit(_) => Failure::Lasting(Reason::ColumnsNotAgreed),
+            Self::Strays { .. } => Failure::Lasting(Reason::ContentRules),
+            Self::Unwritable => Failure::Lasting(Reason::JobFailed),
             Self::Setup(_) | Self::Panicked | Self::Repeated(_) => Failure::Lasting(Reason::JobFailed),
         }
     }
 }
 
 /// A result that lies beside the arrival.
-struct Staged {
-    to: Slug,
-    size: u64,
-    sha256: String,
+pub(super) struct Staged {
+    pub(super) receiver: Receiver,
+    pub(super) name: Name,
+    pub(super) rows: Option<u64>,
+    pub(super) size: u64,
+    pub(super) sha256: String,
 }
 
 impl Workshop {
@@ -154,111 +224,57 @@ impl Workshop {
         progress: &mut Progress,
     ) -> Result<(), JobError> {
         let stop = Stop::after(&self.stop, order.config.machine.work.job.time);
-        // Who has a result gets no second one, also where it has been collected since.
-        let to: Vec<&Slug> = order.flow.to.iter().filter(|to| !progress.has_delivered(to)).collect();
         let staged = match &order.flow.job {
-            Job::Relay => self.relay((claim, &stop), arrival, order, &to)?,
-            Job::Shape | Job::Command(_) => {
-                return Err(JobError::Setup("this kind of job cannot be run yet".to_owned()));
+            Job::Relay => self.relay((claim, &stop), arrival, order, progress)?,
+            Job::Shape | Job::Query(_) | Job::Command(_) => {
+                self.make((claim, &stop), arrival, order, progress)?
             }
-            Job::Query(query) => self.query((claim, &stop), arrival, order, (query, &to), progress)?,
         };
-        let name = delivery_name(arrival);
+        // Behind a crash, only this says whether all of them have left.
+        let all = progress.deliveries.len() + staged.len();
+        progress.of = order.flow.has_personal().then_some(all);
         for result in staged {
-            let delivery = self.deliver((claim, &stop), arrival, (&name, result), progress)?;
+            let delivery = self.deliver((claim, &stop), arrival, result, progress)?;
             progress.deliveries.push(delivery);
         }
         // In the order of the flow, whichever try delivered them.
-        progress.deliveries.sort_by_key(|delivery| order.flow.to.iter().position(|to| *to == delivery.to));
+        progress.deliveries.sort_by(|one, other| {
+            let place = |delivery: &Delivery| order.flow.to.iter().position(|to| *to == delivery.to);
+            (place(one), &one.person).cmp(&(place(other), &other.person))
+        });
         Ok(())
-    }
-
-    fn relay(
-        &self,
-        (claim, stop): (&Claim<'_>, &Stop),
-        arrival: &Arrival,
-        order: Order<'_>,
-        to: &[&Slug],
-    ) -> Result<Vec<Staged>, JobError> {
-        // Nobody here can open it, so its digest is the only proof that it is still what was dropped.
-        let found = Digesting::new(stop.reading(claim.payload()?), arrival.size).finish();
-        // A file that was not read to its end because the job is over is not damaged.
-        stop.go_on()?;
-        let found = found?;
-        self.admit(arrival, &found)?;
-        self.take_place(arrival, order, None, stop)?;
-        let stage = |to: &&Slug| {
-            claim.stage_payload(to)?;
-            Ok(Staged { to: (*to).clone(), size: found.size, sha256: found.sha256.clone() })
-        };
-        to.iter().map(stage).collect()
-    }
-
-    fn query(
-        &self,
-        (claim, stop): (&Claim<'_>, &Stop),
-        arrival: &Arrival,
-        order: Order<'_>,
-        (query, to): (&Query, &[&Slug]),
-        progress: &mut Progress,
-    ) -> Result<Vec<Staged>, JobError> {
-        let config = order.config;
-        let payload = claim.payload()?;
-        let size = payload.metadata()?.len().min(arrival.size);
-        let limits = config.machine.work.job;
-        open::fits(size, arrival.armored, limits.memory)?;
-        // Read once: what is decrypted is what was digested, whatever `serve` writes into the file meanwhile.
-        let mut payload = Digesting::new(stop.reading(payload), arrival.size);
-        let opened = open::open(&mut payload, size, arrival.armored, &self.identities);
-        // A file that was not read to its end because the job is over is not damaged.
-        stop.go_on()?;
-        let found = payload.finish();
-        stop.go_on()?;
-        self.admit(arrival, &found?)?;
-        let plaintext = opened?;
-        progress.content = Content::Verified;
-        let table = Table::parse(&plaintext).map_err(QueryError::List)?;
-        let list = List::measure(&table, stop)?;
-        progress.rows_in = Some(list.rows());
-        let Some(Database::Sqlite(register)) = config.machine.databases.get(&query.database) else {
-            return Err(JobError::Setup(format!("database {} is not in dropzone.yaml", query.database)));
-        };
-        self.take_place(arrival, order, Some(&table), stop)?;
-        let memory = self.memory.share();
-        let source = Source { query, register, mapped: memory.bytes(), stop: stop.clone() };
-        let outputs = to.iter().map(|to| {
-            let recipients =
-                config.institutions.get(*to).map(|institution| institution.recipients.as_slice());
-            let encryptor = encrypt::begin(recipients.unwrap_or_default()).map_err(QueryError::Encrypt)?;
-            Ok((encryptor, claim.stage(to)?))
-        });
-        let outputs = outputs.collect::<Result<Vec<_>, JobError>>()?;
-        let (rows, sealed) = encrypt::encrypt(outputs, limits.result_size, |pipe| list.join(&source, pipe))
-            .map_err(|error| blame(error, &memory, limits.memory))?;
-        progress.rows_out = Some(rows);
-        let staged = to.iter().zip(sealed).map(|(to, sealed)| {
-            sealed.output.sync_all()?;
-            Ok(Staged { to: (*to).clone(), size: sealed.size, sha256: sealed.sha256 })
-        });
-        staged.collect()
     }
 
     fn deliver(
         &self,
         (claim, stop): (&Claim<'_>, &Stop),
         arrival: &Arrival,
-        (name, result): (&Name, Staged),
+        Staged { receiver, name, rows, size, sha256 }: Staged,
         progress: &Progress,
     ) -> Result<Delivery, JobError> {
-        let exchange = arrival.id.exchange();
-        let delivery =
-            Delivery { to: result.to, name: name.clone(), size: result.size, sha256: result.sha256 };
-        let (content, rows_in, rows_out) = (progress.content, progress.rows_in, progress.rows_out);
-        let mut delivered = Delivered { arrival: arrival.id.clone(), delivery, content, rows_in, rows_out };
+        let (exchange, name) = (arrival.id.exchange(), &name);
+        let delivery = Delivery {
+            to: receiver.institution.clone(),
+            person: receiver.person.clone(),
+            name: name.clone(),
+            size,
+            sha256,
+            rows,
+        };
+        let mut delivered = Delivered {
+            arrival: arrival.id.clone(),
+            delivery,
+            content: progress.content,
+            rows_in: progress.rows_in,
+            rows_out: progress.rows_out,
+            quality: progress.quality.clone(),
+            of: progress.of,
+        };
         // A version of this program that left no notes delivered it, and what lies there is under another file key.
         let there = self.delivered_before((claim, stop), name, &delivered.delivery)?;
         if let Some((size, sha256)) = &there {
             (delivered.delivery.size, delivered.delivery.sha256) = (*size, sha256.clone());
+            delivered.delivery.rows = None;
         }
         // Only the move itself is safe from a claim that is lost now; this spares the log a record of what will not be.
         if claim.is_lost() {
@@ -268,7 +284,7 @@ impl Workshop {
             path: Some(format!("/{exchange}/{}/{name}", Folder::Out.as_str())),
             bytes: Some(delivered.delivery.size),
             sha256: Some(delivered.delivery.sha256.clone()),
-            detail: Some(format!("to {}", delivered.delivery.to)),
+            detail: Some(format!("to {receiver}")),
             ..record_of(Event::Deliver, Outcome::Ok, arrival)
         })?;
         if there.is_some() {
@@ -306,11 +322,6 @@ impl Workshop {
         tracing::error!(arrival = %claim.id(), to = %delivery.to, "another's file lies in the outbox under the name of the result");
         Err(SpoolError::Exists(format!("outbox/{}/{exchange}/{name}", delivery.to)).into())
     }
-}
-
-/// The bound on memory is the process's. Who meets it while other jobs ran may have met what they took, and is tried again.
-fn blame(error: QueryError, memory: &Share<'_>, limit: u64) -> QueryError {
-    if error.is_out_of_memory() && memory.was_alone() { QueryError::Memory { limit } } else { error }
 }
 
 impl From<Interrupted> for JobError {

@@ -1,10 +1,12 @@
 //! Encrypts a result to its receivers while it is still being made: the maker fills buffers, a second thread encrypts and
-//! writes them. Where the results lie and when they become visible is `host::spool`'s business.
+//! writes them, or takes them through another stage first (`shape`). Where the results lie and when they become visible is `host::spool`'s business.
 
 use std::cell::Cell;
 use std::io::{self, Write};
+use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use age::stream::StreamWriter;
 use age::{Encryptor, Recipient};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -58,7 +60,7 @@ pub enum EncryptError {
 
 /// Where the maker of a result puts its bytes.
 pub struct Pipe {
-    full: SyncSender<Buffer>,
+    full: SyncSender<Option<Buffer>>,
     empty: Receiver<Buffer>,
     made: usize,
 }
@@ -75,7 +77,7 @@ impl Sink for Pipe {
 
     /// Fails once encryption or writing has failed.
     fn send(&mut self, buffer: Buffer) -> io::Result<()> {
-        self.full.send(buffer).map_err(|_| closed())
+        self.full.send(Some(buffer)).map_err(|_| closed())
     }
 }
 
@@ -99,66 +101,134 @@ pub fn begin(recipients: &[String]) -> Result<Encryptor, EncryptError> {
         .map_err(|_| EncryptError::NoRecipient)
 }
 
+/// What is done with a result on its way out, in a thread of its own.
+pub trait Stage {
+    /// What it leaves.
+    type Made: Send;
+    /// What can go wrong.
+    type Error: From<EncryptError> + Send;
+
+    /// Takes the next buffer; rows end where buffers end.
+    fn take(&mut self, buffer: &Buffer) -> Result<(), Self::Error>;
+
+    /// The result is complete. Not called where its maker failed.
+    fn finish(self) -> Result<Self::Made, Self::Error>;
+}
+
+/// Runs `make`, and what it puts into the pipe through the stage that `begin` gives. A failure of the stage comes before what
+/// `make` says about it.
+pub fn through<S: Stage, T, E: From<S::Error>>(
+    begin: impl FnOnce() -> Result<S, S::Error> + Send,
+    make: impl FnOnce(&mut Pipe) -> Result<T, E>,
+) -> Result<(T, S::Made), E> {
+    let (full, to_take) = sync_channel(BUFFERS);
+    let (taken, empty) = sync_channel(BUFFERS);
+    std::thread::scope(|scope| {
+        let taker = scope.spawn(move || take_all(begin()?, &to_take, &taken));
+        let mut pipe = Pipe { full, empty, made: 0 };
+        let made = make(&mut pipe);
+        if made.is_ok() {
+            // The stage has failed where this does, and says why.
+            let _ = pipe.full.send(None);
+        }
+        drop(pipe);
+        let left = taker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        match (made?, left) {
+            (made, Some(left)) => Ok((made, left)),
+            (_, None) => Err(S::Error::from(EncryptError::Io(closed())).into()),
+        }
+    })
+}
+
+/// Nothing where the maker ended before the result was complete.
+fn take_all<S: Stage>(
+    mut stage: S,
+    full: &Receiver<Option<Buffer>>,
+    empty: &SyncSender<Buffer>,
+) -> Result<Option<S::Made>, S::Error> {
+    while let Ok(next) = full.recv() {
+        let Some(mut buffer) = next else { return stage.finish().map(Some) };
+        stage.take(&buffer)?;
+        buffer.clear();
+        // The maker may have ended already.
+        let _ = empty.try_send(buffer);
+    }
+    Ok(None)
+}
+
 /// Runs `make` and writes what it puts into the pipe to every output, each in its own encryption, `most` bytes to all of them
-/// together. A failure to write comes before what `make` says about it.
+/// together.
 pub fn encrypt<W: Write + Send, T, E: From<EncryptError>>(
     outputs: Vec<(Encryptor, W)>,
     most: u64,
     make: impl FnOnce(&mut Pipe) -> Result<T, E>,
 ) -> Result<(T, Vec<Sealed<W>>), E> {
-    let (full, to_write) = sync_channel(BUFFERS);
-    let (written, empty) = sync_channel(BUFFERS);
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(move || write_all(outputs, &Quota::of(most), &to_write, &written));
-        let mut pipe = Pipe { full, empty, made: 0 };
-        let made = make(&mut pipe);
-        drop(pipe);
-        let sealed = writer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        let sealed = sealed?;
-        Ok((made?, sealed))
-    })
+    let begin = move || {
+        let quota = Quota::of(most);
+        let begin = |(encryptor, output)| Sealing::begin(encryptor, output, &quota, BUFFER);
+        Ok(Copies(outputs.into_iter().map(begin).collect::<Result<_, EncryptError>>()?))
+    };
+    through(begin, make)
 }
 
-fn write_all<W: Write>(
-    outputs: Vec<(Encryptor, W)>,
-    quota: &Quota,
-    full: &Receiver<Buffer>,
-    empty: &SyncSender<Buffer>,
-) -> Result<Vec<Sealed<W>>, EncryptError> {
-    let write = || -> io::Result<Vec<Sealed<W>>> {
-        let mut writers = outputs
-            .into_iter()
-            .map(|(encryptor, output)| encryptor.wrap_output(Digested::new(output, quota)))
-            .collect::<io::Result<Vec<_>>>()?;
-        while let Ok(mut buffer) = full.recv() {
-            for writer in &mut writers {
-                writer.write_all(&buffer)?;
-            }
-            buffer.clear();
-            // The maker may have ended already.
-            let _ = empty.try_send(buffer);
-        }
-        writers.into_iter().map(|writer| writer.finish()?.finish()).collect()
-    };
-    write().map_err(|error| {
-        if quota.is_passed.get() {
-            EncryptError::TooLarge { limit: quota.most }
-        } else {
-            EncryptError::Io(error)
-        }
-    })
+/// The same to everybody.
+struct Copies<W: Write>(Vec<Sealing<W>>);
+
+impl<W: Write + Send> Stage for Copies<W> {
+    type Made = Vec<Sealed<W>>;
+    type Error = EncryptError;
+
+    fn take(&mut self, buffer: &Buffer) -> Result<(), EncryptError> {
+        self.0.iter_mut().try_for_each(|sealing| sealing.write(buffer))
+    }
+
+    fn finish(self) -> Result<Vec<Sealed<W>>, EncryptError> {
+        self.0.into_iter().map(Sealing::finish).collect()
+    }
+}
+
+/// An encrypted file that is being written.
+pub struct Sealing<W: Write> {
+    writer: StreamWriter<Digested<W>>,
+    quota: Rc<Quota>,
+}
+
+impl<W: Write> Sealing<W> {
+    /// Writes the header. What goes out is gathered into pieces of about `piece` bytes.
+    pub fn begin(
+        encryptor: Encryptor,
+        output: W,
+        quota: &Rc<Quota>,
+        piece: usize,
+    ) -> Result<Self, EncryptError> {
+        let digested = Digested::new(output, Rc::clone(quota), piece);
+        let writer = encryptor.wrap_output(digested).map_err(|error| quota.explain(error))?;
+        Ok(Self { writer, quota: Rc::clone(quota) })
+    }
+
+    /// Encrypts some more.
+    pub fn write(&mut self, plaintext: &[u8]) -> Result<(), EncryptError> {
+        self.writer.write_all(plaintext).map_err(|error| self.quota.explain(error))
+    }
+
+    /// Ends the file; it is not synced.
+    pub fn finish(self) -> Result<Sealed<W>, EncryptError> {
+        let Self { writer, quota } = self;
+        writer.finish().and_then(Digested::finish).map_err(|error| quota.explain(error))
+    }
 }
 
 /// What may be written to all outputs together; one thread writes them.
-struct Quota {
+pub struct Quota {
     most: u64,
     left: Cell<u64>,
     is_passed: Cell<bool>,
 }
 
 impl Quota {
-    fn of(most: u64) -> Self {
-        Self { most, left: Cell::new(most), is_passed: Cell::new(false) }
+    /// So many bytes.
+    pub fn of(most: u64) -> Rc<Self> {
+        Rc::new(Self { most, left: Cell::new(most), is_passed: Cell::new(false) })
     }
 
     fn take(&self, bytes: usize) -> io::Result<()> {
@@ -173,21 +243,30 @@ impl Quota {
             }
         }
     }
+
+    fn explain(&self, error: io::Error) -> EncryptError {
+        if self.is_passed.get() {
+            EncryptError::TooLarge { limit: self.most }
+        } else {
+            EncryptError::Io(error)
+        }
+    }
 }
 
 /// Counts and digests what goes through, in pieces larger than age's chunks.
-struct Digested<'a, W> {
+struct Digested<W> {
     output: W,
-    quota: &'a Quota,
+    quota: Rc<Quota>,
+    piece: usize,
     pending: Vec<u8>,
     size: u64,
     digest: Sha256,
 }
 
-impl<'a, W: Write> Digested<'a, W> {
-    fn new(output: W, quota: &'a Quota) -> Self {
-        let pending = Vec::with_capacity(BUFFER + SLACK);
-        Self { output, quota, pending, size: 0, digest: Sha256::new() }
+impl<W: Write> Digested<W> {
+    fn new(output: W, quota: Rc<Quota>, piece: usize) -> Self {
+        let pending = Vec::with_capacity(piece + SLACK);
+        Self { output, quota, piece, pending, size: 0, digest: Sha256::new() }
     }
 
     fn push(&mut self) -> io::Result<()> {
@@ -205,10 +284,10 @@ impl<'a, W: Write> Digested<'a, W> {
     }
 }
 
-impl<W: Write> Write for Digested<'_, W> {
+impl<W: Write> Write for Digested<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.pending.extend_from_slice(bytes);
-        if self.pending.len() >= BUFFER {
+        if self.pending.len() >= self.piece {
             self.push()?;
         }
         Ok(bytes.len())

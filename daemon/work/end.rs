@@ -119,7 +119,7 @@ impl Workshop {
         let secret = self.spool.destroy_rhythm_secret(exchange, |path, bytes, sha256| {
             self.log.append(&record(path, bytes, sha256)).is_ok()
         })?;
-        Ok(usize::from(secret))
+        Ok(usize::from(secret) + usize::from(self.destroy_pseudonyms(exchange)?))
     }
 
     /// The count of what came is evidence, as receipts are, and kept as long.

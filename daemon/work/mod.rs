@@ -2,7 +2,8 @@
 //! network but the loopback of its metrics, and alone holds age identities and databases.
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
-//! job, with `open`, `join` and `encrypt` as steps; `query` the database that `join` runs in, of which `split` says whether a
+//! job, of which `make` makes the results, with `open`, `check`, `join`, `outgoing`, `shape`, `pseudonym` and `encrypt` as
+//! steps; `query` the database that `join` runs in, of which `split` says whether a
 //! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
 //! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
 //! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
@@ -11,14 +12,18 @@
 
 mod aside;
 mod ask;
+mod check;
 mod control;
 pub mod deliver;
 pub mod encrypt;
 mod end;
 mod held;
 pub mod join;
+mod make;
 mod memory;
 pub mod open;
+pub mod outgoing;
+mod pseudonym;
 pub mod query;
 mod query_error;
 pub mod receipts;
@@ -28,6 +33,7 @@ mod retention;
 mod rhythm;
 mod scan;
 mod seal;
+pub mod shape;
 pub mod signer;
 mod split;
 mod stop;

@@ -42,6 +42,7 @@ pub fn receipt(arrival: &Arrival, agreement: &str, standing: &Standing<'_>, prog
             rows_in: progress.rows_in,
             rows_out: progress.rows_out,
         }),
+        quality: progress.quality.clone(),
         deliveries: progress.deliveries.clone(),
         ..Receipt::of(arrival, agreement, standing.verdict)
     }

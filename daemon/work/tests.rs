@@ -1,6 +1,8 @@
 //! The job side as a whole: arrivals published into a real spool, worked on, and looked at from outside.
 
+mod content;
 mod hostile;
+mod shaping;
 
 use std::collections::BTreeMap;
 use std::path::Path;

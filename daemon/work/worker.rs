@@ -76,7 +76,10 @@ impl Workshop {
             content: Content::StructureOnly,
             rows_in: None,
             rows_out: None,
+            quality: None,
+            report: None,
             deliveries: Vec::new(),
+            of: None,
         };
         let outcome = self.attempt(&claim, &arrival, &mut progress);
         let kind = progress.kind.unwrap_or("none");
@@ -109,7 +112,7 @@ impl Workshop {
         progress.kind = Some(order.flow.job.kind());
         // An earlier try came to its end, and only the end was not noted. That its receipt may be the last one already, and
         // whether the agreement has ended since, does not matter.
-        if order.flow.to.iter().all(|to| progress.has_delivered(to)) {
+        if progress.is_complete(order.flow) {
             return Ok(());
         }
         order.exchange.require_open(self.clock.today()).map_err(JobError::Refused)?;

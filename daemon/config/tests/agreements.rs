@@ -29,7 +29,7 @@ tables:
     template: true
     columns:
       - {column: insz, type: insz, required: true}
-      - {column: born, type: date}
+      - {column: born, type: date, required: true}
       - {column: name, type: text, at-most: 80, alphabet: letters}
       - {column: level, type: one-of, values: [A1, A2]}
       - {column: consent, type: yes-no}

@@ -15,6 +15,7 @@
 //! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival, and its signature
 //! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
 //! rhythm/‹exchange›/‹flow›/‹number›                       which arrivals took a place in its rhythm; `work`'s own
+//! pseudonyms/‹exchange›.key                               what pseudonyms are made with; `work`'s own, never in a backup
 //! nodes/‹node›.‹token›                                    locked, and counting, as long as that process claims
 //! ```
 
@@ -28,6 +29,7 @@ mod ledger;
 mod nodes;
 mod orphans;
 mod partial;
+mod pseudonyms;
 mod publish;
 mod seen;
 mod space;

@@ -3,7 +3,7 @@
 //! carries the claim. Taking a claim over is a rename of that folder, so a process that was stopped and has lost its claim
 //! meets `ENOENT`, whatever it was about to do. A descriptor of the folder would survive the rename: it serves for reading only.
 //!
-//! Exactly once: before a result leaves as `result-‹receiver›.‹claim›.age`, a note with its digest is written durably beside
+//! Exactly once, for each receiver: before a result leaves as `result-‹receiver›.‹claim›.age`, a note with its digest is written durably beside
 //! it, under the same name with the ending `json`. The rename is the delivery. From then on, and after any crash:
 //!
 //! ```text
@@ -31,8 +31,10 @@ use serde::{Deserialize, Serialize};
 use super::claim::{BEGUN, Claim};
 use super::{Attempt, Directory, PAYLOAD, SpoolError, is_unfinished, read_own_json, temporary_name, to_json};
 use crate::policy::arrival::ArrivalId;
-use crate::policy::path::{Name, Slug};
-use crate::policy::receipt::{Content, Delivery};
+use crate::policy::digest::sha256;
+use crate::policy::path::Name;
+use crate::policy::quality::Quality;
+use crate::policy::receipt::{Content, Delivery, Receiver};
 
 const RESULT: &str = "result-";
 const RECEIPT: &str = "receipt-";
@@ -53,6 +55,12 @@ pub struct Delivered {
     pub rows_in: Option<u64>,
     /// Rows of the result.
     pub rows_out: Option<u64>,
+    /// How many results the arrival has in all, where that shows only when its job has run; none elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<usize>,
+    /// The report on what the list holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
 }
 
 impl Claim<'_> {
@@ -73,12 +81,12 @@ impl Claim<'_> {
     }
 
     /// A new, empty file for a receiver's result, beside the arrival.
-    pub fn stage(&self, receiver: &Slug) -> Result<File, SpoolError> {
+    pub fn stage(&self, receiver: &Receiver) -> Result<File, SpoolError> {
         self.make(&self.staged(receiver, ".age"))
     }
 
     /// The payload itself as a receiver's result.
-    pub fn stage_payload(&self, receiver: &Slug) -> Result<(), SpoolError> {
+    pub fn stage_payload(&self, receiver: &Receiver) -> Result<(), SpoolError> {
         let name = self.staged(receiver, ".age");
         self.remove(&name)?;
         let (active, at) = (self.active(), |file: &str| self.at(file));
@@ -95,15 +103,15 @@ impl Claim<'_> {
     }
 
     fn note(&self, delivered: &Delivered) -> Result<(), SpoolError> {
-        let staged = self.staged(&delivered.delivery.to, ".age");
+        let staged = self.staged(&delivered.delivery.receiver(), ".age");
         let file = self.fenced(self.active().file(&self.at(&staged)), "open", &staged)?;
         file.sync_all().attempt("sync", || staged.clone())?;
         // Its sync makes the result's own name durable too.
-        self.write(&self.staged(&delivered.delivery.to, ".json"), &to_json(delivered)?)
+        self.write(&self.staged(&delivered.delivery.receiver(), ".json"), &to_json(delivered)?)
     }
 
-    fn hand_over(&self, Delivery { to, name, .. }: &Delivery) -> Result<(), SpoolError> {
-        let staged = self.staged(to, ".age");
+    fn hand_over(&self, delivery: &Delivery) -> Result<(), SpoolError> {
+        let (Delivery { to, name, .. }, staged) = (delivery, self.staged(&delivery.receiver(), ".age"));
         let outbox = self.spool().outbox_of(to, self.id().exchange())?;
         match self.active().move_to(&self.at(&staged), &outbox, name.as_str()) {
             Err(Errno::EXIST) => return Err(SpoolError::Exists(format!("outbox/{to}/{name}"))),
@@ -115,7 +123,7 @@ impl Claim<'_> {
 
     /// Takes what lies in the receiver's outbox for the delivery, in place of what was staged.
     pub fn adopt(&self, delivered: &Delivered) -> Result<(), SpoolError> {
-        let to = &delivered.delivery.to;
+        let to = &delivered.delivery.receiver();
         // Before the note: beside a note, a result says that it has not left.
         self.remove(&self.staged(to, ".age"))?;
         self.write(&self.staged(to, ".json"), &to_json(delivered)?)
@@ -133,6 +141,12 @@ impl Claim<'_> {
         }
         self.hand_over_paper("sig", signature_name)?;
         self.hand_over_paper("json", name)
+    }
+
+    /// Puts a quality report in place of the one that may be there. Its receipt names it, and comes after it.
+    pub fn publish_quality(&self, (name, text): (&Name, &[u8])) -> Result<(), SpoolError> {
+        self.make_whole(&self.staged_paper("quality"), text)?;
+        self.hand_over_paper("quality", name)
     }
 
     fn hand_over_paper(&self, ending: &str, name: &Name) -> Result<(), SpoolError> {
@@ -210,8 +224,11 @@ impl Claim<'_> {
         Ok(entries.into_iter().map(|entry| entry.name).collect())
     }
 
-    fn staged(&self, receiver: &Slug, ending: &str) -> String {
-        format!("{RESULT}{receiver}.{}{ending}", self.nonce())
+    /// A person's label may hold anything; its digest tells it from others, also from no person.
+    fn staged(&self, Receiver { institution, person }: &Receiver, ending: &str) -> String {
+        let person =
+            person.as_deref().map_or_else(String::new, |label| format!(".{}", sha256(label.as_bytes())));
+        format!("{RESULT}{institution}{person}.{}{ending}", self.nonce())
     }
 
     /// A file of the folder, by the path that goes through the claim.

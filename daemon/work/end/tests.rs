@@ -55,12 +55,14 @@ fn used() -> (Zone, Arrival) {
     let zone = Zone::new();
     zone.reconfigure(|config| {
         config.retention.periods = everything_for(Period::Never);
+        config.retention.digests = Period::Never;
         config.machine.log.keep_days = 60_000;
         for flow in config.exchanges.values_mut().flat_map(|exchange| &mut exchange.flows) {
             flow.rhythm = Some(Rhythm { quota: None, once_per: Some(ArrivalKey::Name) });
         }
     });
     zone.finish_one();
+    zone.workshop.pseudonym_key(&slug("pillar-3")).unwrap();
     let held = zone.publish("pillar-3", Some("enrich"), "b.csv.age", &zone.encrypted(b"name\n1\n"));
     assert!(matches!(zone.work(&held), End::Held(_)));
     (zone, held)
@@ -97,7 +99,8 @@ fn after_its_grace_only_evidence_of_an_agreement_stays_and_each_thing_goes_once(
         );
     }
     let destroyed = zone.records_of(Event::Destroy);
-    assert_eq!(destroyed.len(), 1, "{destroyed:?}");
+    assert_eq!(destroyed.len(), 2, "{destroyed:?}");
+    assert!(!zone.path().join("spool/pseudonyms/pillar-3.key").exists());
     assert!(!zone.path().join("spool/rhythm/pillar-3/secret.age").exists());
     let records = zone.records().len();
     assert_eq!(zone.rounds(&["2028-12-05T01:30:00Z", "2028-12-06T01:30:00Z"]), []);

@@ -7,7 +7,7 @@ use super::*;
 use crate::host::spool::Spool;
 use crate::policy::arrival::tests::arrival_named;
 use crate::policy::arrival::{Arrival, State};
-use crate::policy::path::Folder;
+use crate::policy::path::{Folder, Slug};
 use crate::policy::reason::Reason;
 
 struct Case {
@@ -86,15 +86,24 @@ fn to() -> Slug {
 fn delivered(sha256: &str) -> Delivered {
     Delivered {
         arrival: arrival_named("list.csv.age").id,
-        delivery: Delivery { to: to(), name: name(), size: 6, sha256: sha256.to_owned() },
+        delivery: Delivery {
+            to: to(),
+            person: None,
+            name: name(),
+            size: 6,
+            sha256: sha256.to_owned(),
+            rows: None,
+        },
         content: Content::Verified,
         rows_in: Some(2),
         rows_out: Some(1),
+        of: None,
+        quality: None,
     }
 }
 
 fn stage(claim: &Claim<'_>, content: &str) {
-    claim.stage(&to()).unwrap().write_all(content.as_bytes()).unwrap();
+    claim.stage(&to().into()).unwrap().write_all(content.as_bytes()).unwrap();
 }
 
 fn receipt(claim: &Claim<'_>, text: &str) -> Result<(), SpoolError> {
@@ -116,8 +125,8 @@ fn who_has_lost_a_claim_changes_nothing_any_more_whatever_it_was_about_to_do() {
     stage(&second, "good result");
     receipt(&second, "final").unwrap();
     let attempts = || {
-        is_lost(first.stage(&to()), "stage");
-        is_lost(first.stage_payload(&to()), "stage the payload");
+        is_lost(first.stage(&to().into()), "stage");
+        is_lost(first.stage_payload(&to().into()), "stage the payload");
         is_lost(first.deliver(&delivered("stale")), "deliver");
         is_lost(first.adopt(&delivered("stale")), "adopt");
         is_lost(receipt(&first, "stale"), "a receipt");
@@ -168,7 +177,7 @@ fn what_was_decided_not_to_have_left_can_leave_no_more_also_by_a_rename_that_was
     let base = format!("{RESULT}agency.{}", claim.nonce());
     assert!(!claim.has_left(&base, &claim.names().unwrap()).unwrap());
     let outbox = case.one.outbox_of(&to(), case.arrival.id.exchange()).unwrap();
-    let under_way = claim.folder().move_to(&claim.staged(&to(), ".age"), &outbox, name().as_str());
+    let under_way = claim.folder().move_to(&claim.staged(&to().into(), ".age"), &outbox, name().as_str());
     assert_eq!(under_way, Err(Errno::NOENT));
 }
 
@@ -217,7 +226,7 @@ const CRASHES: [(&str, Crash, bool); 6] = [
         |_, claim| {
             write_note(claim);
             void(claim);
-            claim.remove(&claim.staged(&to(), ".json")).unwrap();
+            claim.remove(&claim.staged(&to().into(), ".json")).unwrap();
         },
         false,
     ),
@@ -225,7 +234,7 @@ const CRASHES: [(&str, Crash, bool); 6] = [
 
 fn write_note(claim: &Claim<'_>) {
     stage(claim, "result");
-    claim.write(&claim.staged(&to(), ".json"), &to_json(&delivered("first")).unwrap()).unwrap();
+    claim.write(&claim.staged(&to().into(), ".json"), &to_json(&delivered("first")).unwrap()).unwrap();
 }
 
 fn leave(claim: &Claim<'_>) {
@@ -235,7 +244,9 @@ fn leave(claim: &Claim<'_>) {
 
 fn void(claim: &Claim<'_>) {
     let folder = claim.folder();
-    folder.move_to(&claim.staged(&to(), ".age"), folder, &claim.staged(&to(), ".void")).unwrap();
+    folder
+        .move_to(&claim.staged(&to().into(), ".age"), folder, &claim.staged(&to().into(), ".void"))
+        .unwrap();
 }
 
 #[test]
@@ -249,7 +260,7 @@ fn what_each_crash_leaves_is_known_for_what_it_is() {
         assert_eq!(known, if is_delivered { vec![delivered("first")] } else { Vec::new() }, "{what}");
         // A rename that was in the kernel while the claim was lost comes to nothing.
         let outbox = case.one.outbox_of(&to(), case.arrival.id.exchange()).unwrap();
-        let late = first.folder().move_to(&first.staged(&to(), ".age"), &outbox, name().as_str());
+        let late = first.folder().move_to(&first.staged(&to().into(), ".age"), &outbox, name().as_str());
         assert_eq!(late, Err(Errno::NOENT), "{what}");
         if !is_delivered {
             assert_eq!(case.outbox(), Vec::<String>::new(), "{what}");
@@ -356,4 +367,37 @@ fn a_note_that_another_user_wrote_is_not_believed() {
     assert_eq!(claim.deliveries().unwrap(), []);
     claim.release().unwrap();
     assert!(!planted.exists());
+}
+
+#[test]
+fn two_people_of_one_institution_have_a_result_each_and_each_exactly_once() {
+    let case = Case::new();
+    let person = |label: &str| Delivery {
+        person: Some(label.to_owned()),
+        name: Name::parse(&format!("list.{}.age", label.replace('/', "_"))).unwrap(),
+        ..delivered("x").delivery
+    };
+    let noted = |label: &str| Delivered { delivery: person(label), of: Some(3), ..delivered("x") };
+    let first = case.claim(&case.one);
+    for receiver in [to().into(), person("an").receiver(), person("../an").receiver()] {
+        first.stage(&receiver).unwrap().write_all(receiver.to_string().as_bytes()).unwrap();
+    }
+    first.deliver(&noted("an")).unwrap();
+    let second = case.take_over();
+    assert_eq!(second.deliveries().unwrap(), [noted("an")], "the others have nothing");
+    assert_eq!(case.outbox(), ["list.an.age"]);
+    second.stage(&to().into()).unwrap().write_all(b"whole").unwrap();
+    second.deliver(&delivered("x")).unwrap();
+    assert_eq!(second.deliveries().unwrap().len(), 2);
+}
+
+#[test]
+fn a_note_of_a_version_without_people_is_one_of_an_institution() {
+    let id = arrival_named("list.csv.age").id;
+    let text = format!(
+        "{{\"arrival\":\"{id}\",\"delivery\":{{\"to\":\"agency\",\"name\":\"list.result.csv.age\",\"size\":6,\
+         \"sha256\":\"x\"}},\"content\":\"verified\",\"rows-in\":2,\"rows-out\":1}}"
+    );
+    assert_eq!(serde_json::from_str::<Delivered>(&text).unwrap(), delivered("x"));
+    assert_eq!(serde_json::to_string(&delivered("x")).unwrap(), text, "which such a version reads in turn");
 }

@@ -1,0 +1,145 @@
+//! Whether what stands in one cell is what its column is for. Empty cells are `checker`'s question.
+
+use jiff::civil::Date;
+
+use super::finding::Fault;
+use super::{Alphabet, Kind};
+use crate::policy::insz::{self, Insz};
+
+/// What a yes-no column may hold, in any case.
+const YES_NO: [&str; 8] = ["ja", "nee", "yes", "no", "1", "0", "true", "false"];
+
+/// What is wrong with a cell that is not empty.
+pub(super) fn fault(kind: &Kind, text: &str) -> Option<Fault> {
+    match kind {
+        Kind::Insz => Insz::parse(text).err().map(|fault| match fault {
+            insz::Fault::Form => Fault::InszForm,
+            insz::Fault::LostZero => Fault::InszLostZero,
+            insz::Fault::Check => Fault::InszCheck,
+        }),
+        Kind::Date => (!is_date(text)).then_some(Fault::NotADate),
+        Kind::Text { at_most, alphabet } => {
+            // Bytes are never fewer than characters, and most cells are short.
+            if text.len() > *at_most && text.chars().count() > *at_most {
+                Some(Fault::TooLong { at_most: *at_most })
+            } else {
+                (!text.chars().all(|c| is_of(*alphabet, c))).then_some(Fault::Characters)
+            }
+        }
+        Kind::OneOf(values) => (!values.iter().any(|value| value == text)).then_some(Fault::NotAgreedValue),
+        Kind::YesNo => {
+            (!YES_NO.iter().any(|word| word.eq_ignore_ascii_case(text))).then_some(Fault::NotYesNo)
+        }
+    }
+}
+
+/// `2026-03-01`, or as Excel shows it here: `1/03/2026`.
+fn is_date(text: &str) -> bool {
+    let parts = |separator| {
+        let mut parts = text.split(separator);
+        let three = (parts.next()?, parts.next()?, parts.next()?);
+        parts.next().is_none().then_some(three)
+    };
+    let (year, month, day) = match (parts('-'), parts('/')) {
+        (Some((year, month, day)), _) if month.len() == 2 && day.len() == 2 => (year, month, day),
+        (_, Some((day, month, year))) if month.len() <= 2 && day.len() <= 2 => (year, month, day),
+        _ => return false,
+    };
+    let number =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i16>().ok());
+    let (Some(Some(year)), Some(Some(month)), Some(Some(day)), 4) =
+        (number(year), number(month), number(day), year.len())
+    else {
+        return false;
+    };
+    matches!((i8::try_from(month), i8::try_from(day)), (Ok(month), Ok(day)) if Date::new(year, month, day).is_ok())
+}
+
+fn is_of(alphabet: Alphabet, c: char) -> bool {
+    match alphabet {
+        Alphabet::Any => !c.is_control() || matches!(c, '\n' | '\r'),
+        Alphabet::Line => !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}'),
+        // An accent may be a character of its own.
+        Alphabet::Letters => {
+            c.is_alphabetic()
+                || matches!(c, ' ' | '\u{a0}' | '\'' | '\u{2019}' | '-' | '\u{2010}' | '\u{2011}' | '.')
+                || matches!(c, '\u{300}'..='\u{36f}')
+        }
+        Alphabet::Digits => {
+            c.is_ascii_digit() || matches!(c, ' ' | '\u{a0}' | '+' | '.' | '/' | '(' | ')' | '-')
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(at_most: usize, alphabet: Alphabet) -> Kind {
+        Kind::Text { at_most, alphabet }
+    }
+
+    #[test]
+    fn every_kind_of_column_takes_what_it_is_for_and_nothing_else() {
+        let one_of = Kind::OneOf(vec!["101".into(), "Fonds B".into()]);
+        for (kind, right, wrong, fault_of_wrong) in [
+            (
+                Kind::Insz,
+                &["85073003328", "85.07.30-033.28"][..],
+                &["850730033", "Noa", "8507300332 8"][..],
+                Fault::InszForm,
+            ),
+            (Kind::Insz, &[], &["85073003329"], Fault::InszCheck),
+            (
+                Kind::Date,
+                &["2026-03-01", "2024-02-29", "01/03/2026", "1/3/2026"],
+                &[
+                    "2026-02-29",
+                    "03/31/2026",
+                    "2026-3-1",
+                    "1-3-2026",
+                    "26-03-01",
+                    "01/03/26",
+                    "2026/03/01",
+                    "01.03.2026",
+                    "+1/03/2026",
+                    "2026-03-01T10:00",
+                    "0/1/2026",
+                    "maart",
+                    "2026--1-1",
+                    " 2026-03-01",
+                ],
+                Fault::NotADate,
+            ),
+            (
+                text(4, Alphabet::Line),
+                &["abcd", "éééé", "a;\"b"],
+                &["abcde", "ééééé"],
+                Fault::TooLong { at_most: 4 },
+            ),
+            (text(9, Alphabet::Line), &[], &["a\nb", "a\tb", "a\u{2028}b"], Fault::Characters),
+            (text(9, Alphabet::Any), &["a\r\nb"], &["a\u{1b}[1m", "a\tb"], Fault::Characters),
+            (
+                text(40, Alphabet::Letters),
+                &["Zoë-Marie D’Hondt", "J. O'Brien", "e\u{301}", "محمد", "Łukasz"],
+                &["Noa1", "a@b", "a\nb", "a_b"],
+                Fault::Characters,
+            ),
+            (text(40, Alphabet::Digits), &["+32 (0)473/12.34-56", "12"], &["12a", "٨"], Fault::Characters),
+            (one_of, &["101", "Fonds B"], &["102", "fonds b", "101 ", "1"], Fault::NotAgreedValue),
+            (
+                Kind::YesNo,
+                &["ja", "NEE", "Yes", "0", "TRUE"],
+                &["j", "ja ", "misschien", "2"],
+                Fault::NotYesNo,
+            ),
+        ] {
+            for cell in right {
+                assert_eq!(fault(&kind, cell), None, "{kind:?} {cell:?}");
+            }
+            for cell in wrong {
+                assert_eq!(fault(&kind, cell), Some(fault_of_wrong), "{kind:?} {cell:?}");
+            }
+        }
+    }
+}
