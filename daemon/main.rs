@@ -77,6 +77,9 @@ enum Command {
     Hold(dropzone::cli::hold::Hold),
     /// Have a deferred arrival tried at once; a held one is released.
     Retry(dropzone::cli::hold::Decision),
+    /// Show the passphrase of a result, once, or list those that wait to be handed out.
+    #[command(arg_required_else_help = true)]
+    Passphrase(dropzone::cli::passphrase::Asked),
     /// Show what lies in the spool, what is held and why.
     Status {
         /// Print JSON, for programs.
@@ -124,6 +127,7 @@ fn main() -> ExitCode {
         Command::Restore(restore) => dropzone::cli::restore::run(&restore),
         Command::Hold(command) => dropzone::cli::hold::run(&arguments.config, &command),
         Command::Retry(decision) => dropzone::cli::hold::retry(&arguments.config, &decision),
+        Command::Passphrase(asked) => dropzone::cli::passphrase::run(&arguments.config, asked),
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };
     outcome.unwrap_or_else(|error| {

@@ -11,6 +11,7 @@ pub mod exit;
 pub mod hold;
 pub mod init;
 pub mod log;
+pub mod passphrase;
 pub mod restore;
 pub mod run;
 pub mod secrets;

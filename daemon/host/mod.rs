@@ -13,6 +13,7 @@ pub mod http;
 pub mod log;
 pub mod metrics;
 pub mod process;
+pub mod program;
 pub mod program_log;
 pub mod question;
 pub mod socket;

@@ -385,6 +385,46 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_name_that_holds_a_national_number_belongs_to_no_flow_whose_rules_forbid_one() {
+        let slug = |text: &str| Slug::parse(text).unwrap();
+        let flow = |name: &str, pattern: &str| {
+            let accept = Accept {
+                names: vec![globset::Glob::new(pattern).unwrap().compile_matcher()],
+                max_size: 1,
+                armored: false,
+                collision: Collision::default(),
+                unasked: Unasked::Accept,
+            };
+            Flow::plain(slug(name), vec![slug("agii")], accept, Job::Shape, Vec::new())
+        };
+        let rules = TableRules {
+            name: "list".into(),
+            formats: Vec::new(),
+            columns: Vec::new(),
+            is_template: false,
+            conditions: Vec::new(),
+            forbids_insz: true,
+        };
+        let input = Flow { input: Some(rules.clone()), ..flow("in", "in*") };
+        let output = Flow { output: Some(rules), ..flow("out", "out*") };
+        let exchange = Exchange {
+            name: slug("e"),
+            agreement: Agreement::default(),
+            parties: BTreeMap::new(),
+            collected: Collected::default(),
+            circles: BTreeMap::new(),
+            handoff: None,
+            flows: vec![input, output, flow("any", "*")],
+        };
+        let agii = slug("agii");
+        let found =
+            |name: &str| exchange.flow_for(&agii, &Name::parse(name).unwrap()).map(|flow| flow.name.as_str());
+        assert_eq!((found("in 85073003328.csv.age"), found("out-85.07.30-033.28.age")), (None, None));
+        assert_eq!((found("in 85073003329.csv.age"), found("out.age")), (Some("in"), Some("out")));
+        assert_eq!(found("85073003328.age"), Some("any"), "nothing forbids it there");
+    }
+
+    #[test]
     fn an_agreement_holds_from_its_first_to_its_last_day() {
         let agreement = Agreement {
             reference: "P-1".into(),

@@ -13,6 +13,8 @@ const DIGITS: usize = 11;
 const JOINTS: u16 = 1 << 2 | 1 << 4 | 1 << 6 | 1 << 9;
 /// Where a program that takes it for an amount puts something.
 const THOUSANDS: u16 = 1 << 2 | 1 << 5 | 1 << 8;
+/// What telephone numbers begin with behind a plus sign.
+const BELGIUM: &str = "32";
 /// Characters that may stand at one joint.
 const GAP: usize = 3;
 /// Groups of digits that a number can be written in.
@@ -79,9 +81,10 @@ impl fmt::Debug for Insz {
 /// dashes, slashes or spaces at its joints, or as `85.073.003.328`.
 ///
 /// Eleven digits of a longer row of digits do not count: every account or card number would hold one now and then. Nor do
-/// eleven digits that are grouped in another way, as telephone numbers are; of those that are grouped in this way by accident
-/// about one in four hundred has a possible date and fitting check digits. Ten digits count where they are all there is and
-/// the zero before them was lost. Who wants to hide a number can; this finds those that were left in by mistake.
+/// eleven digits that are grouped in another way, or begin with `+32`, as telephone numbers are. Of those that stand alone or are
+/// grouped in this way by accident about one in four hundred has a possible date and fitting check digits. Ten digits count
+/// where they are all there is and the zero before them was lost. Who wants to hide a number can; this finds those that were
+/// left in by mistake.
 pub fn is_held_by(text: &str) -> bool {
     // Most cells end here.
     let digits = digits_of(text);
@@ -119,8 +122,8 @@ fn lost_a_zero(text: &str) -> bool {
 
 /// What stands before the next digits, they, and what is left.
 fn next_group(text: &str) -> Option<(&str, &str, &str)> {
-    let (before, rest) = text.split_at_checked(text.find(|c: char| c.is_ascii_digit())?)?;
-    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let (before, rest) = text.split_at_checked(text.bytes().position(|byte| byte.is_ascii_digit())?)?;
+    let end = rest.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
     let (digits, rest) = rest.split_at_checked(end)?;
     Some((before, digits, rest))
 }
@@ -137,13 +140,19 @@ enum Link {
     JointOrThousands,
     /// As thousands do.
     Thousands,
+    /// Not at all, and a plus sign stands before it.
+    Plus,
 }
 
 impl Link {
     fn of(gap: &str) -> Self {
         let is_joint =
             |c: char| matches!(c, '.' | '-' | '/' | '_' | ':' | '\u{2010}'..='\u{2015}' | '\u{2212}');
-        if gap.is_empty() || gap.chars().count() > GAP {
+        if gap.ends_with('+') {
+            return Self::Plus;
+        }
+        // Most gaps are words.
+        if gap.is_empty() || gap.len() > GAP * char::MAX.len_utf8() || gap.chars().count() > GAP {
             return Self::None;
         }
         match (gap.chars().all(|c| is_joint(c) || c.is_whitespace()), gap) {
@@ -185,23 +194,35 @@ impl<'t> Window<'t> {
 
     /// The whole groups at the end that make up eleven digits, if they are joined as those of a number may be.
     fn last_number(&self) -> Option<([u8; DIGITS], Cut)> {
-        let mut number = [0; DIGITS];
         let (mut left, mut cuts) = (DIGITS, 0_u16);
         let (mut are_joints, mut are_thousands) = (true, true);
-        for (link, digits) in self.0.iter().rev() {
-            let start = left.checked_sub(digits.len())?;
-            number.get_mut(start..left)?.copy_from_slice(digits.as_bytes());
-            left = start;
+        for (groups, (link, digits)) in (1..=GROUPS).zip(self.0.iter().rev()) {
+            left = left.checked_sub(digits.len())?;
             if left == 0 {
+                if *link == Link::Plus && digits.starts_with(BELGIUM) {
+                    return None;
+                }
                 let cut = (are_joints && cuts & !JOINTS == 0).then_some(Cut::AtJoints);
                 let amount = (are_thousands && cuts == THOUSANDS).then_some(Cut::InThousands);
-                return cut.or(amount).map(|cut| (number, cut));
+                let cut = cut.or(amount)?;
+                return Some((self.joined(groups), cut));
             }
             cuts |= 1 << left;
             are_joints &= link.is_joint();
             are_thousands &= link.is_thousands();
+            if !are_joints && !are_thousands {
+                return None;
+            }
         }
         None
+    }
+
+    /// The digits of so many groups at the end, which are eleven.
+    fn joined(&self, groups: usize) -> [u8; DIGITS] {
+        let mut number = [0; DIGITS];
+        let groups = self.0.iter().skip(GROUPS - groups).flat_map(|(_, digits)| digits.bytes());
+        number.iter_mut().zip(groups).for_each(|(place, digit)| *place = digit);
+        number
     }
 }
 
@@ -330,6 +351,14 @@ pub(crate) mod tests {
         }
     }
 
+    #[test]
+    fn a_telephone_number_with_its_country_is_none_even_where_its_check_digits_fit() {
+        let number = number(1932, 47, 31, 234);
+        assert!(is_held_by(&number) && !is_held_by(&format!("tel. +{number}")));
+        assert!(is_held_by("+85073003328"), "that is no country");
+        assert!(is_held_by(&format!("+32473123457 {number}")));
+    }
+
     fn any_number() -> impl Strategy<Value = String> {
         let month = prop_oneof![0_u8..=12, 20_u8..=32, 40_u8..=52];
         (1900_u16..2100, month, 0_u8..=31, 1_u16..=998).prop_map(|(y, m, d, s)| number(y, m, d, s))
@@ -340,7 +369,7 @@ pub(crate) mod tests {
         fn every_right_number_is_read_and_found_as_anybody_may_write_it(
             number in any_number(),
             gaps in proptest::array::uniform4(prop_oneof!["", "[-. /]", "[-. /]{1,3}"]),
-            before in "([^0-9]{0,20}[^-0-9 ./:_,'\\s])?",
+            before in "([^0-9]{0,20}[^-+0-9 ./:_,'\\s])?",
             behind in "([^-0-9 ./:_,'\\s][^0-9]{0,20})?",
         ) {
             let gaps = [&*gaps[0], &*gaps[1], &*gaps[2], &*gaps[3]];

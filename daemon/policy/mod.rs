@@ -16,6 +16,7 @@ pub mod insz;
 pub mod job;
 pub mod lease;
 pub mod outgoing;
+pub mod passphrase;
 pub mod path;
 pub mod penalties;
 pub mod probes;

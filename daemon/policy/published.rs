@@ -34,6 +34,9 @@ In deze map ligt voor elk bestand dat u hebt ingediend een ontvangstbewijs (NAAM
 Een ontvangstbewijs wordt vervangen als de verwerking eindigt: haal beide bestanden opnieuw op als ze net dan niet bij elkaar pasten.
 Bewaar ontvangstbewijs en handtekening samen: zij zijn uw bewijs. Nooit staat er een waarde uit uw lijst in.
 
+Ligt hier ook NAAM.quality.csv: die zegt welke rij en kolom van uw lijst niet in orde is, en wat u moet doen (Excel opent het). Het
+ontvangstbewijs noemt de SHA-256 ervan.
+
 Liggen hier bestanden log-JJJJ-MM-DD.head: dat zijn ondertekende standen van het toegangslogboek. Bewaar ze; wie het
 logboek achteraf herschrijft, kan ze niet meer waarmaken. Controle: zoals hierboven, met -n {head}
 
@@ -50,6 +53,9 @@ the receipt comes from this drop zone and that nobody has altered it:
 \"Good\" with that fingerprint means: genuine and unaltered. ssh-keygen is part of OpenSSH (Windows, macOS, Linux).
 A receipt is replaced when processing ends: fetch both files again if they did not fit each other just then.
 Keep receipt and signature together: they are your proof. They never hold a value from your list.
+
+If there is a NAME.quality.csv too: it says which row and column of your list is not in order, and what to do (Excel opens it). The
+receipt names its SHA-256.
 
 If there are files log-YYYY-MM-DD.head here: they are signed states of the access log. Keep them; whoever rewrites the
 log afterwards cannot make them true again. To check one: as above, with -n {head}

@@ -4,6 +4,7 @@
 mod cell;
 mod checker;
 mod finding;
+mod wording;
 
 pub use self::checker::Checker;
 pub use self::finding::{Fault, Finding, Place};
@@ -84,7 +85,7 @@ pub enum Alphabet {
 pub struct Condition {
     /// The column.
     pub column: String,
-    /// One of these must stand in it, whatever the case of its letters.
+    /// One of these must stand in it, whatever the case of its letters; of yes and no, another word for it will do.
     pub is: Vec<String>,
 }
 

@@ -273,6 +273,7 @@ impl Workshop {
         // A version of this program that left no notes delivered it, and what lies there is under another file key.
         let there = self.delivered_before((claim, stop), name, &delivered.delivery)?;
         if let Some((size, sha256)) = &there {
+            self.require_its_passphrase(claim, (&receiver, name), sha256)?;
             (delivered.delivery.size, delivered.delivery.sha256) = (*size, sha256.clone());
             delivered.delivery.rows = None;
         }
@@ -292,6 +293,7 @@ impl Workshop {
         } else {
             claim.deliver(&delivered)?
         }
+        self.passphrase_is_due(claim, &delivered.delivery)?;
         self.metrics.delivered(exchange, &delivered.delivery.to, self.clock.now());
         Ok(delivered.delivery)
     }

@@ -13,7 +13,7 @@ use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Unfinished, Workshop, record_about};
-use crate::host::spool::{DiscardNote, Noticed, SpoolError};
+use crate::host::spool::{DiscardNote, Noticed, PassphraseKey, SpoolError};
 use crate::policy::agreement::{Agreement, Exchange, Standing};
 use crate::policy::arrival::{ArrivalId, State};
 use crate::policy::path::Slug;
@@ -79,6 +79,7 @@ impl Workshop {
                 count(exchange, self.discard_ended(id, *on).map(usize::from));
             }
             count(exchange, self.destroy_keys(exchange, *on));
+            count(exchange, self.drop_passphrases(exchange, *on));
             count(exchange, self.drop_ledgers(exchange, *on, leave));
         }
         gone
@@ -120,6 +121,23 @@ impl Workshop {
             self.log.append(&record(path, bytes, sha256)).is_ok()
         })?;
         Ok(usize::from(secret) + usize::from(self.destroy_pseudonyms(exchange)?))
+    }
+
+    /// Also where the exchange keeps results, and so what opens them, for good.
+    fn drop_passphrases(&self, exchange: &Slug, on: Date) -> Result<usize, Unfinished> {
+        let mut gone = 0;
+        for entry in self.spool.passphrases()?.iter().filter(|entry| entry.key.arrival.exchange() == exchange)
+        {
+            let PassphraseKey { arrival, to } = &entry.key;
+            self.log.append(&Record {
+                path: Some(format!("passphrases/{arrival}.{to}")),
+                detail: Some(format!("the passphrase of a result: {}", ended(on))),
+                ..record_about(Event::Expire, Outcome::Ok, arrival)
+            })?;
+            self.spool.drop_passphrase(&entry.key)?;
+            gone += 1;
+        }
+        Ok(gone)
     }
 
     /// The count of what came is evidence, as receipts are, and kept as long.

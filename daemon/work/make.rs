@@ -13,6 +13,7 @@ use super::join::{List, Source};
 use super::memory::Share;
 use super::open;
 use super::outgoing::{Plan, Target, encryptor};
+use super::passphrase::Keyring;
 use super::query::QueryError;
 use super::replay::Digesting;
 use super::shape::{Made, Recipe, Shaping, Strays};
@@ -139,8 +140,9 @@ impl Workshop {
         job: impl FnOnce(&mut Pipe) -> Result<u64, JobError>,
     ) -> Result<(u64, Strays, Vec<Staged>), JobError> {
         let most = order.config.machine.work.job.result_size;
+        let keyring = Keyring::default();
         let open = |target: &Target<'_>| -> Result<(Encryptor, File), JobError> {
-            Ok((encryptor(target)?, claim.stage(&target.receiver)?))
+            Ok((encryptor(target, &keyring)?, claim.stage(&target.receiver)?))
         };
         // Buffers go through untouched where nothing is to be done with them.
         if plan.is_plain() && order.flow.output.is_none() {
@@ -150,14 +152,18 @@ impl Workshop {
                 let (receiver, name) = (target.receiver.clone(), target.name.clone());
                 stage(Made { receiver, name, rows, sealed })
             });
-            return Ok((rows, Strays::default(), staged.collect::<Result<_, _>>()?));
+            let staged = staged.collect::<Result<Vec<_>, _>>()?;
+            self.keep_passphrases(claim, keyring, &staged)?;
+            return Ok((rows, Strays::default(), staged));
         }
         let exchange = &order.exchange.name;
         let key = plan.has_pseudonym().then(|| self.pseudonym_key(exchange)).transpose()?;
         let recipe =
             Recipe { plan, dialect, rules: order.flow.output.as_ref(), pseudonyms: (exchange, key.as_ref()) };
         let (rows, shaped) = encrypt::through(|| Ok(Shaping::new(recipe, most, open)), job)?;
-        Ok((rows, shaped.strays, shaped.files.into_iter().map(stage).collect::<Result<_, _>>()?))
+        let staged = shaped.files.into_iter().map(stage).collect::<Result<Vec<_>, _>>()?;
+        self.keep_passphrases(claim, keyring, &staged)?;
+        Ok((rows, shaped.strays, staged))
     }
 }
 

@@ -8,7 +8,7 @@
 //! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
 //! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
 //! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `tidy` what a
-//! crash left, `seal` signs how far the access log has come, and `memory` shares out what registers may take.
+//! crash left, `passphrase` makes, keeps and shows what opens some results, `messenger` hands it to a program, `seal` signs how far the access log has come, and `memory` shares out what registers may take.
 
 mod aside;
 mod ask;
@@ -21,8 +21,10 @@ mod held;
 pub mod join;
 mod make;
 mod memory;
+mod messenger;
 pub mod open;
 pub mod outgoing;
+pub mod passphrase;
 mod pseudonym;
 pub mod query;
 mod query_error;
@@ -63,7 +65,7 @@ use crate::host::files;
 use crate::host::guard::Guard;
 use crate::host::http;
 use crate::host::log::{AccessLog, LogError};
-use crate::host::metrics::{ReloadMetrics, WorkMetrics};
+use crate::host::metrics::{PassphraseMetrics, ReloadMetrics, WorkMetrics};
 use crate::host::process::Hangup;
 use crate::host::socket::Socket;
 use crate::host::spool::{Spool, SpoolError};
@@ -86,6 +88,7 @@ pub struct Workshop {
     memory: Memory,
     metrics: WorkMetrics,
     reloads: ReloadMetrics,
+    passphrases: PassphraseMetrics,
     upkeep: Upkeep,
     /// Held by the one discard at a time.
     discarding: Mutex<()>,
@@ -140,6 +143,7 @@ pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = 
         () = reload::follow(&workshop, hangup) => {}
         () = retention::keep_up(&workshop) => {}
         () = tidy::go_on(&workshop) => {}
+        () = messenger::go_on(&workshop) => {}
         () = async { monitoring.await; std::future::pending().await } => {}
     }
     systemd::stopping();
@@ -159,6 +163,7 @@ impl Workshop {
         let guard = Guard::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         spool.own_seen()?;
         spool.own_rhythm()?;
+        spool.own_passphrases()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         // After the log was opened: from here on no other process of this node claims.
         let claims = Claims::new(spool.join(&machine.node, machine.work.lease)?);
@@ -166,6 +171,7 @@ impl Workshop {
         metrics.watch_log(&log)?;
         tell_last_deliveries(&spool, &metrics)?;
         let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
+        let passphrases = PassphraseMetrics::new(metrics.registry())?;
         let config = tokio::sync::watch::Sender::new(Arc::new(config));
         let upkeep = Upkeep::new(guard, metrics.registry())?;
         let (seals, memory, is_stuck, room, stop) = Default::default();
@@ -182,6 +188,7 @@ impl Workshop {
             memory,
             metrics,
             reloads,
+            passphrases,
             upkeep,
             discarding,
             reloading,

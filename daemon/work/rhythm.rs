@@ -3,17 +3,15 @@
 //! once only leave nothing but marks: HMAC-SHA-256 with a secret of the exchange, which lies encrypted to the zone beside
 //! the marks, so that a copy of the spool, or a backup, tells nobody whose they are.
 
-use std::io::Write;
-
 use aws_lc_rs::{hmac, rand};
 use jiff::civil::Date;
 use zeroize::Zeroizing;
 
+use super::Workshop;
 use super::deliver::{JobError, Order};
 use super::open::{self, OpenError};
 use super::query::ROWS_BETWEEN_LOOKS;
 use super::stop::Stop;
-use super::{Workshop, encrypt};
 use crate::host::spool::{Entered, SpoolError};
 use crate::policy::agreement::{Exchange, Flow};
 use crate::policy::arrival::Arrival;
@@ -136,11 +134,7 @@ impl Workshop {
     fn new_secret(&self) -> Result<Vec<u8>, JobError> {
         let mut secret = Zeroizing::new([0; SECRET_BYTES]);
         rand::fill(&mut *secret).map_err(|_| JobError::Setup("there is no randomness".to_owned()))?;
-        let mut sealed = Vec::new();
-        let mut writer = encrypt::begin(&self.identities.recipients())?.wrap_output(&mut sealed)?;
-        writer.write_all(&*secret)?;
-        writer.finish()?;
-        Ok(sealed)
+        Ok(self.identities.seal(&*secret)?)
     }
 }
 

@@ -316,6 +316,7 @@ mod tests {
             "spool/outbox/city/relay/.0123456789abcdef.new",
             "spool/partial/agency.relay/list.age/payload.age",
             "spool/nodes/zone-1.0badcafe",
+            "spool/pseudonyms/relay.key",
         ] {
             put(folder.path(), path);
         }
@@ -330,7 +331,10 @@ mod tests {
         assert_eq!(files, wanted.into());
         let mut left_out = copied.left_out;
         left_out.sort();
-        assert_eq!(left_out, ["spool/done/mine, which is no arrival", "spool/nodes/", "spool/partial/"]);
+        assert_eq!(
+            left_out,
+            ["spool/done/mine, which is no arrival", "spool/nodes/", "spool/partial/", "spool/pseudonyms/"]
+        );
     }
 
     #[test]

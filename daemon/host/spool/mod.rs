@@ -1,9 +1,8 @@
 //! The spool: the one interface between `serve` and `work`. One arrival is one folder, the folder it lies in is its state,
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
 //! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `held` what an operator does,
-//! `folders` what an institution sees of the results, `index` what it still has in progress, `seen` what was here before,
-//! `ledger` which arrivals have a place in the rhythm of their flow,
-//! `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
+//! `folders` what an institution sees of the results, `collected` which of them somebody has, `index` what it still has in progress, `seen` what was here before,
+//! `passphrases` what opens some results, `ledger` which arrivals have a place in the rhythm of their flow, `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
@@ -13,13 +12,16 @@
 //! refused/‹id›/                                           arrival.json, no payload (+ hold.json, discard.json, result-….json)
 //! outbox/‹institution›/‹exchange›/‹name›                  results to collect
 //! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival, and its signature
+//! collected/‹institution›.‹exchange›.‹digest›.json          results that were downloaded to the end and go after their grace
 //! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
 //! rhythm/‹exchange›/‹flow›/‹number›                       which arrivals took a place in its rhythm; `work`'s own
+//! passphrases/‹id›.‹receiver›.age                         what opens a result that is locked with it; `work`'s alone
 //! pseudonyms/‹exchange›.key                               what pseudonyms are made with; `work`'s own, never in a backup
 //! nodes/‹node›.‹token›                                    locked, and counting, as long as that process claims
 //! ```
 
 mod claim;
+mod collected;
 mod error;
 mod expire;
 mod folders;
@@ -29,6 +31,7 @@ mod ledger;
 mod nodes;
 mod orphans;
 mod partial;
+mod passphrases;
 mod pseudonyms;
 mod publish;
 mod seen;
@@ -45,6 +48,7 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 use rustix::io::Errno;
 
 pub use self::claim::{Claim, HoldNote};
+pub use self::collected::{FileIdentity, Mark};
 use self::error::Attempt;
 pub use self::error::SpoolError;
 pub use self::expire::{Resting, Weight};
@@ -55,6 +59,7 @@ pub use self::ledger::{Entered, Kept, Ledger, Noticed};
 pub use self::nodes::Heartbeat;
 pub use self::orphans::{Orphans, Swept};
 pub use self::partial::Partial;
+pub use self::passphrases::{HandingOver, HeldPassphrase, PassphraseEntry, PassphraseKey};
 pub use self::publish::Unpublished;
 pub use self::seen::Seen;
 pub use self::space::Room;
@@ -149,8 +154,9 @@ impl Spool {
         // Not there before `work` ran once.
         let seen = self.top.directory(seen::SEEN).ok();
         let rhythm = self.top.directory(ledger::RHYTHM).ok();
+        let passphrases = self.top.directory(passphrases::PASSPHRASES).ok();
         let folders = [&self.partial, &self.outbox, &self.receipts, &self.nodes];
-        for folder in self.states.iter().chain(folders).chain(&seen).chain(&rhythm) {
+        for folder in self.states.iter().chain(folders).chain(&seen).chain(&passphrases).chain(&rhythm) {
             if mount_of(folder)? != mount {
                 return Err(SpoolError::Unfit(format!(
                     "the spool {} spans several mounts: mount the whole folder as one volume, because arrivals move by rename",

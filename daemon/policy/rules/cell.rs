@@ -7,7 +7,8 @@ use super::{Alphabet, Kind};
 use crate::policy::insz::{self, Insz};
 
 /// What a yes-no column may hold, in any case.
-const YES_NO: [&str; 8] = ["ja", "nee", "yes", "no", "1", "0", "true", "false"];
+const YES: [&str; 4] = ["ja", "yes", "1", "true"];
+const NO: [&str; 4] = ["nee", "no", "0", "false"];
 
 /// What is wrong with a cell that is not empty.
 pub(super) fn fault(kind: &Kind, text: &str) -> Option<Fault> {
@@ -27,10 +28,21 @@ pub(super) fn fault(kind: &Kind, text: &str) -> Option<Fault> {
             }
         }
         Kind::OneOf(values) => (!values.iter().any(|value| value == text)).then_some(Fault::NotAgreedValue),
-        Kind::YesNo => {
-            (!YES_NO.iter().any(|word| word.eq_ignore_ascii_case(text))).then_some(Fault::NotYesNo)
-        }
+        Kind::YesNo => yes_or_no(text).is_none().then_some(Fault::NotYesNo),
     }
+}
+
+/// Whether a cell of this kind says what a condition wants. Of yes and no the meaning counts, since a spreadsheet writes its own
+/// words for them; of everything else the letters, in either case.
+pub(super) fn says(kind: &Kind, text: &str, wanted: &str) -> bool {
+    let means_it =
+        || *kind == Kind::YesNo && yes_or_no(text).is_some() && yes_or_no(text) == yes_or_no(wanted);
+    text == wanted || means_it() || text.to_lowercase() == wanted.to_lowercase()
+}
+
+fn yes_or_no(text: &str) -> Option<bool> {
+    let is_one_of = |words: [&str; 4]| words.iter().any(|word| word.eq_ignore_ascii_case(text));
+    if is_one_of(YES) { Some(true) } else { is_one_of(NO).then_some(false) }
 }
 
 /// `2026-03-01`, or as Excel shows it here: `1/03/2026`.

@@ -77,7 +77,10 @@ impl<'r> Checker<'r> {
             }
         }
         for (at, condition) in &self.conditions {
-            if !fields.get(*at).is_some_and(|field| is_met(condition, field.as_ref())) {
+            let is_met = fields.get(*at).zip(self.columns.get(*at)).is_some_and(|(field, column)| {
+                condition.is.iter().any(|wanted| cell::says(&column.kind, field.as_ref(), wanted))
+            });
+            if !is_met {
                 let column = Place::Agreed(condition.column.as_str());
                 found.push(Finding { row, column, fault: Fault::RowNotAgreed });
             }
@@ -93,11 +96,6 @@ impl<'r> Checker<'r> {
 /// Spaces are what a form leaves in a field that nobody filled in.
 fn is_empty(field: &str) -> bool {
     field.bytes().all(|byte| byte == b' ') || field.trim().is_empty()
-}
-
-fn is_met(condition: &Condition, field: &str) -> bool {
-    condition.is.iter().any(|value| value == field)
-        || condition.is.iter().any(|value| value.to_lowercase() == field.to_lowercase())
 }
 
 #[cfg(test)]
@@ -219,7 +217,13 @@ mod tests {
         let found = rows(
             &rules,
             &["insz", "consent", "note"],
-            &[&[number, "ja", "Actief"], &[number, "JA", "x"], &[number, "nee", "actief"], &[number, "", ""]],
+            &[
+                &[number, "ja", "Actief"],
+                &[number, "JA", "x"],
+                &[number, "0", "actief"],
+                &[number, "", ""],
+                &[number, "TRUE", "ACTIEF"],
+            ],
         );
         assert_eq!(
             found,

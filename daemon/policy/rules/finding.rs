@@ -1,8 +1,10 @@
-//! What was found in a list that is against the rules, and the words for it in Dutch and English. Where and what, never the
-//! value that stands there: a finding is read by people who may not read the list.
+//! What was found in a list that is against the rules: where and what, never the value that stands there. A finding is read by
+//! people who may not read the list. `wording` has its sentences.
 
 use std::borrow::Cow;
 use std::fmt;
+
+use super::wording::{self, Wording};
 
 /// One fault at one place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,14 +69,14 @@ pub enum Fault {
 impl Fault {
     /// Stable, for programs: kebab-case.
     pub fn code(self) -> &'static str {
-        self.words().0
+        self.wording().code
     }
 
     /// What to do, in Dutch.
     pub fn dutch(self) -> Cow<'static, str> {
         match self {
             Self::TooLong { at_most } => format!("Te lang. Gebruik hoogstens {at_most} tekens.").into(),
-            other => other.words().1.into(),
+            other => other.wording().dutch.into(),
         }
     }
 
@@ -82,82 +84,28 @@ impl Fault {
     pub fn english(self) -> Cow<'static, str> {
         match self {
             Self::TooLong { at_most } => format!("Too long. Use at most {at_most} characters.").into(),
-            other => other.words().2.into(),
+            other => other.wording().english.into(),
         }
     }
 
-    fn words(self) -> (&'static str, &'static str, &'static str) {
+    fn wording(self) -> &'static Wording {
         match self {
-            Self::ColumnMissing => (
-                "column-missing",
-                "Deze kolom ontbreekt. Voeg ze toe, met precies deze naam in de eerste rij.",
-                "This column is missing. Add it, with exactly this name in the first row.",
-            ),
-            Self::ColumnNotAgreed => (
-                "column-not-agreed",
-                "De kolom op deze plaats (geteld van links) is niet afgesproken. Verwijder ze, of zet de kolomnamen in de eerste rij.",
-                "The column in this place (counted from the left) is not agreed. Remove it, or put the names of the columns in the first row.",
-            ),
-            Self::ColumnOutOfOrder => (
-                "column-out-of-order",
-                "Deze kolom staat niet op haar plaats. Gebruik het afgesproken sjabloon, ongewijzigd.",
-                "This column is not in its place. Use the agreed template, unchanged.",
-            ),
-            Self::Empty => {
-                ("empty", "Dit veld is verplicht. Vul het in.", "This field is required. Fill it in.")
-            }
-            Self::InszForm => (
-                "insz-form",
-                "Geen INSZ. Gebruik elf cijfers, alleen of als JJ.MM.DD-VVV.CC, met niets ervoor of erna.",
-                "No national number. Use eleven digits, alone or as YY.MM.DD-SSS.CC, with nothing before or behind.",
-            ),
-            Self::InszLostZero => (
-                "insz-lost-zero",
-                "Dit INSZ heeft zijn nul vooraan verloren. Maak van de kolom tekst (in Excel: Celeigenschappen, Tekst).",
-                "This national number has lost the zero in front. Make the column text (in Excel: Format Cells, Text).",
-            ),
-            Self::InszCheck => (
-                "insz-check",
-                "Dit INSZ bestaat niet: het controlegetal of de datum klopt niet. Kijk het na.",
-                "There is no such national number: check digits or date do not fit. Look it up.",
-            ),
-            Self::NotADate => (
-                "not-a-date",
-                "Geen datum. Schrijf 2026-03-01 of 01/03/2026.",
-                "No date. Write 2026-03-01 or 01/03/2026.",
-            ),
-            Self::TooLong { .. } => ("too-long", "Te lang.", "Too long."),
-            Self::Characters => (
-                "characters",
-                "Dit veld bevat tekens die er niet in horen. Verwijder ze.",
-                "This field holds characters that do not belong in it. Remove them.",
-            ),
-            Self::NotAgreedValue => (
-                "not-agreed-value",
-                "Geen van de afgesproken waarden. Gebruik er een, letterlijk.",
-                "None of the agreed values. Use one of them, to the letter.",
-            ),
-            Self::NotYesNo => ("not-yes-no", "Schrijf ja of nee.", "Write yes or no."),
-            Self::RowNotAgreed => (
-                "row-not-agreed",
-                "Deze rij mag volgens het protocol niet uitgewisseld worden. Verwijder de hele rij.",
-                "The agreement does not let this row be exchanged. Remove the whole row.",
-            ),
-            Self::Nobodys => (
-                "nobodys-row",
-                "Deze waarde zegt voor wie de rij is, en noemt geen ontvanger. Kijk ze na.",
-                "This value says whose the row is, and names no receiver. Look it up.",
-            ),
-            Self::NobodysInResult => (
-                "nobodys-row-in-result",
-                "Een rij van het resultaat (daarin geteld, niet in uw lijst) is voor geen ontvanger bestemd. Vraag de beheerder ernaar.",
-                "A row of the result (counted there, not in your list) is for no receiver. Ask the operator about it.",
-            ),
-            Self::InszForbidden => (
-                "insz-forbidden",
-                "Hier staat een INSZ, en dat mag in deze uitwisseling nergens staan. Verwijder het.",
-                "There is a national number here, and this exchange allows none anywhere. Remove it.",
-            ),
+            Self::ColumnMissing => &wording::COLUMN_MISSING,
+            Self::ColumnNotAgreed => &wording::COLUMN_NOT_AGREED,
+            Self::ColumnOutOfOrder => &wording::COLUMN_OUT_OF_ORDER,
+            Self::Empty => &wording::EMPTY,
+            Self::InszForm => &wording::INSZ_FORM,
+            Self::InszLostZero => &wording::INSZ_LOST_ZERO,
+            Self::InszCheck => &wording::INSZ_CHECK,
+            Self::NotADate => &wording::NOT_A_DATE,
+            Self::TooLong { .. } => &wording::TOO_LONG,
+            Self::Characters => &wording::CHARACTERS,
+            Self::NotAgreedValue => &wording::NOT_AGREED_VALUE,
+            Self::NotYesNo => &wording::NOT_YES_NO,
+            Self::RowNotAgreed => &wording::ROW_NOT_AGREED,
+            Self::InszForbidden => &wording::INSZ_FORBIDDEN,
+            Self::Nobodys => &wording::NOBODYS,
+            Self::NobodysInResult => &wording::NOBODYS_IN_RESULT,
         }
     }
 }
