@@ -6,15 +6,11 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 
-use jiff::Timestamp;
 use jiff::civil::Date;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Attempt, Directory, Spool, SpoolError, exists_or, is_ours_alone, read_own_json, temporary_name, to_json,
-    write_durably,
-};
+use super::{Attempt, Directory, Spool, SpoolError, is_ours_alone, temporary_name, to_json, write_durably};
 use crate::host::files::digest;
 use crate::policy::arrival::ArrivalId;
 use crate::policy::path::Slug;
@@ -25,12 +21,6 @@ use crate::policy::rhythm::{Mark, Use};
 pub(super) const RHYTHM: &str = "rhythm";
 /// Since when a flow's count is kept.
 const SINCE: &str = "since.json";
-/// When the end of an exchange's agreement was first noticed.
-const END: &str = "end.json";
-/// What marks are made with, encrypted.
-const SECRET: &str = "secret.age";
-/// More than a secret has, in bytes.
-const SECRET_MAX: u64 = 64 << 10;
 /// More than the first line of an entry has, in bytes.
 const LINE_MAX: u64 = 4 << 10;
 /// How often a number may be lost to another process.
@@ -52,16 +42,6 @@ pub struct Kept {
     pub since: Date,
     /// The places that were taken, in that order.
     pub uses: Vec<Use>,
-}
-
-/// When the end of an agreement was first noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Noticed {
-    /// The agreement's last day, as it was then.
-    pub until: Date,
-    /// UTC.
-    pub at: Timestamp,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -132,83 +112,6 @@ impl Spool {
         Ok(was_there)
     }
 
-    /// What an exchange's marks are made with, encrypted; `make` says what it is to be where there is none. Of several that ask
-    /// at the same time all get the same.
-    pub fn rhythm_secret<E: From<SpoolError>>(
-        &self,
-        exchange: &Slug,
-        make: impl FnOnce() -> Result<Vec<u8>, E>,
-    ) -> Result<Vec<u8>, E> {
-        let folder = self.rhythm_of(exchange)?;
-        if let Some(secret) = read_secret(&folder)? {
-            return Ok(secret);
-        }
-        let secret = make()?;
-        let temporary = write_temporary(&folder, &secret).attempt("write", || SECRET.to_owned())?;
-        match folder.move_to(&temporary, &folder, SECRET) {
-            Ok(()) => {}
-            Err(error) => {
-                let _ = folder.remove_if_there(&temporary);
-                if error != Errno::EXIST {
-                    return Err(exists_or(error, || SECRET.to_owned(), "make").into());
-                }
-            }
-        }
-        folder.sync().attempt("sync", || SECRET.to_owned())?;
-        Ok(read_secret(&folder)?.ok_or_else(|| SpoolError::Busy(SECRET.to_owned()))?)
-    }
-
-    /// Destroys it: the marks in the ledgers mean nothing from then on. Says whether it was there; `record` gets its length and
-    /// digest first, and says whether it may go.
-    pub fn destroy_rhythm_secret(
-        &self,
-        exchange: &Slug,
-        record: impl FnOnce(&str, u64, String) -> bool,
-    ) -> Result<bool, SpoolError> {
-        let folder = self.rhythm_of(exchange)?;
-        let Some(secret) = read_secret(&folder)? else { return Ok(false) };
-        let path = format!("{RHYTHM}/{exchange}/{SECRET}");
-        if !record(&path, secret.len() as u64, crate::policy::digest::sha256(&secret)) {
-            return Ok(false);
-        }
-        folder.remove_if_there(SECRET).and_then(|()| folder.sync()).attempt("remove", || path)?;
-        Ok(true)
-    }
-
-    /// When the end of an exchange's agreement was first noticed; from now on, where it was not, or where that was another end.
-    pub fn notice_end(&self, exchange: &Slug, now: Noticed) -> Result<Noticed, SpoolError> {
-        let folder = self.rhythm_of(exchange)?;
-        match self.end_noticed(exchange)? {
-            Some(before) if before.until == now.until => Ok(before),
-            Some(_) | None => write_durably(&folder, END, &to_json(&now)?).map(|()| now),
-        }
-    }
-
-    /// The same, without making anything.
-    pub fn end_noticed(&self, exchange: &Slug) -> Result<Option<Noticed>, SpoolError> {
-        let folder = match self.top.directory(RHYTHM).and_then(|top| top.directory(exchange.as_str())) {
-            Ok(folder) => folder,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(error).attempt("open", || format!("{RHYTHM}/{exchange}")),
-        };
-        match read_own_json(&folder, END) {
-            Err(error) if error.is_not_found() => Ok(None),
-            other => other,
-        }
-    }
-
-    /// The agreement is in force, or has no end: what was noticed of one is forgotten.
-    pub fn forget_end(&self, exchange: &Slug) -> Result<(), SpoolError> {
-        if self.end_noticed(exchange)?.is_none() {
-            return Ok(());
-        }
-        let folder = self.rhythm_of(exchange)?;
-        folder
-            .remove_if_there(END)
-            .and_then(|()| folder.sync())
-            .attempt("remove", || format!("{RHYTHM}/{exchange}/{END}"))
-    }
-
     /// Removes the ledgers of an exchange, entry by entry, each after `record`, which gets its length and digest, has agreed. Gives
     /// how many went.
     pub fn drop_ledgers(
@@ -236,7 +139,7 @@ impl Spool {
         Ok(gone)
     }
 
-    fn rhythm_of(&self, exchange: &Slug) -> Result<Directory, SpoolError> {
+    pub(super) fn rhythm_of(&self, exchange: &Slug) -> Result<Directory, SpoolError> {
         let top = self.own_folder(RHYTHM)?;
         super::seen::open_or_make(&top, exchange.as_str()).attempt("make", || format!("{RHYTHM}/{exchange}"))
     }
@@ -381,7 +284,7 @@ impl Ledger {
     }
 }
 
-fn write_temporary(folder: &Directory, bytes: &[u8]) -> std::io::Result<String> {
+pub(super) fn write_temporary(folder: &Directory, bytes: &[u8]) -> std::io::Result<String> {
     let temporary = temporary_name();
     let write = || -> std::io::Result<()> {
         let mut file = folder.create_own(&temporary)?;
@@ -392,17 +295,6 @@ fn write_temporary(folder: &Directory, bytes: &[u8]) -> std::io::Result<String> 
         let _ = folder.remove_if_there(&temporary);
     })?;
     Ok(temporary)
-}
-
-fn read_secret(folder: &Directory) -> Result<Option<Vec<u8>>, SpoolError> {
-    let file = match folder.file(SECRET) {
-        Ok(file) => file,
-        Err(Errno::NOENT) => return Ok(None),
-        Err(error) => return Err(error).attempt("open", || SECRET.to_owned()),
-    };
-    let mut secret = Vec::new();
-    file.take(SECRET_MAX).read_to_end(&mut secret).attempt("read", || SECRET.to_owned())?;
-    Ok(Some(secret))
 }
 
 /// False at the end; half a mark is an error.
@@ -435,6 +327,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::sync::{Barrier, Mutex};
 
+    use jiff::Timestamp;
     use jiff::civil::date;
 
     use super::*;
@@ -556,32 +449,6 @@ mod tests {
         mode(0o640);
         std::fs::write(&entry, "{}").unwrap();
         assert!(ledger(&spool).enter(&place("b.age"), &[], &at_most(9)).is_err());
-    }
-
-    #[test]
-    fn a_secret_is_made_once_and_destroyed_after_its_record() {
-        let (_folder, spool) = spool();
-        let secret = |bytes: &[u8]| {
-            spool.rhythm_secret::<SpoolError>(&slug("pillar-3"), || Ok(bytes.to_vec())).unwrap()
-        };
-        assert_eq!((secret(b"one"), secret(b"other")), (b"one".to_vec(), b"one".to_vec()));
-        let destroy = |may| spool.destroy_rhythm_secret(&slug("pillar-3"), |_, _, _| may).unwrap();
-        assert!(!destroy(false) && secret(b"x") == b"one", "no record, no destruction");
-        assert!(destroy(true) && !destroy(true));
-    }
-
-    #[test]
-    fn the_end_of_an_agreement_is_noticed_once_and_another_end_anew() {
-        let (_folder, spool) = spool();
-        let at = |until, at: &str| Noticed { until, at: at.parse().unwrap() };
-        let first = at(DAY, "2026-11-23T00:00:00Z");
-        let exchange = slug("pillar-3");
-        assert_eq!(spool.notice_end(&exchange, first).unwrap(), first);
-        assert_eq!(spool.notice_end(&exchange, at(DAY, "2026-12-01T00:00:00Z")).unwrap(), first);
-        let other = at(date(2026, 11, 1), "2026-12-01T00:00:00Z");
-        assert_eq!(spool.notice_end(&exchange, other).unwrap(), other);
-        spool.forget_end(&exchange).unwrap();
-        assert_eq!(spool.end_noticed(&exchange).unwrap(), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
 //! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `held` what an operator does,
 //! `folders` what an institution sees of the results, `collected` which of them somebody has, `index` what it still has in progress, `seen` what was here before,
-//! `passphrases` what opens some results, `ledger` which arrivals have a place in the rhythm of their flow, `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
+//! `passphrases` what opens some results, `ledger` which arrivals have a place in the rhythm of their flow, `terms` what is kept of an exchange beside that, `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
@@ -37,6 +37,7 @@ mod publish;
 mod seen;
 mod space;
 mod staging;
+mod terms;
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -55,7 +56,7 @@ pub use self::expire::{Resting, Weight};
 pub use self::folders::{FileFacts, Stage};
 pub use self::held::{DiscardNote, Discarding};
 pub use self::index::Standing;
-pub use self::ledger::{Entered, Kept, Ledger, Noticed};
+pub use self::ledger::{Entered, Kept, Ledger};
 pub use self::nodes::Heartbeat;
 pub use self::orphans::{Orphans, Swept};
 pub use self::partial::Partial;
@@ -64,6 +65,7 @@ pub use self::publish::Unpublished;
 pub use self::seen::Seen;
 pub use self::space::Room;
 pub use self::staging::Delivered;
+pub use self::terms::Noticed;
 use super::directory::Directory;
 use crate::policy::arrival::{Arrival, ArrivalId, State, UNFINISHED};
 use crate::policy::lease::{Claimed, Owner, arrival_in};
