@@ -110,7 +110,7 @@ fn faketime() -> PathBuf {
     let folders = fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
     let mut found =
         folders.map(|folder| folder.join("faketime/libfaketime.so.1")).filter(|file| file.exists());
-    found.next().expect("libfaketime is missing: install that package")
+    found.next().unwrap_or_else(|| panic!("libfaketime is missing: install that package"))
 }
 
 /// A key pair as OpenSSH's own program makes it.
@@ -120,7 +120,9 @@ pub fn person_key(file: &Path) {
 }
 
 pub fn public_key(file: &Path) -> String {
-    fs::read_to_string(file.with_extension("pub")).unwrap().trim().to_owned()
+    // Not `with_extension`: people's labels have dots.
+    let public = format!("{}.pub", file.display());
+    fs::read_to_string(public).unwrap().trim().to_owned()
 }
 
 /// The fingerprint as OpenSSH shows it.

@@ -309,8 +309,8 @@ fn where_a_crash_came_right_after_the_result_left_the_next_try_lets_its_passphra
             content,
             rows_in,
             rows_out,
-            of: None,
             quality: None,
+            of: None,
         })
         .unwrap();
     claim.release().unwrap();

@@ -85,6 +85,7 @@ impl Case {
             content: Content::Verified,
             rows_in: None,
             rows_out: None,
+            quality: None,
             of: None,
             quality: None,
         }
