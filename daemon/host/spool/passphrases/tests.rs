@@ -87,7 +87,6 @@ impl Case {
             rows_out: None,
             quality: None,
             of: None,
-            quality: None,
         }
     }
 
