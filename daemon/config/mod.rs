@@ -292,6 +292,11 @@ impl Limits {
 }
 
 impl Config {
+    /// The exchanges an institution takes part in.
+    pub fn exchanges_of<'a>(&'a self, institution: &'a Slug) -> impl Iterator<Item = &'a Exchange> {
+        self.exchanges.values().filter(move |exchange| exchange.parties.contains_key(institution))
+    }
+
     /// The exchanges that a person takes part in.
     pub fn exchanges_for<'a>(&'a self, who: &'a Who) -> impl Iterator<Item = &'a Exchange> {
         let function = self.function_of(who);

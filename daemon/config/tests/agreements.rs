@@ -113,7 +113,12 @@ const MISTAKES: [(&str, &str, &str, &str); 22] = [
     ("formats: [csv, xlsx]", "formats: [ods]", "tables.list.formats[0]", "not a format"),
     ("type: insz, required", "type: number, required", "tables.list.columns[0].type", "not a type"),
     ("{column: name,", "{column: INSZ,", "tables.list.columns[2].column", "twice"),
-    ("type: date, required: true}", "type: date, at-most: 3, required: true}", "tables.list.columns[1].at-most", "says nothing"),
+    (
+        "type: date, required: true}",
+        "type: date, at-most: 3, required: true}",
+        "tables.list.columns[1].at-most",
+        "says nothing",
+    ),
     ("rows: [{column: consent,", "rows: [{column: agrees,", "tables.list.rows[0].column", "not a column"),
     ("forbid: [insz]", "forbid: [names]", "tables.list.forbid[0]", "cannot be forbidden"),
     ("period: 6 months", "period: 6 weeks", "flows[0].rhythm.period", "not a number of months"),
