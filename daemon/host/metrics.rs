@@ -16,6 +16,7 @@ mod ends;
 mod passphrases;
 mod reload;
 mod retention;
+mod rhythm;
 mod serve;
 mod work;
 

@@ -41,6 +41,7 @@ impl Workshop {
         stop.go_on()?;
         let found = found?;
         self.admit(arrival, &found)?;
+        self.take_place(arrival, order, None, stop)?;
         let plan = Plan::of(order, (arrival, Format::Csv), progress);
         let stage = |Target { receiver, name, .. }: &Target<'_>| {
             claim.stage_payload(receiver)?;
@@ -68,6 +69,7 @@ impl Workshop {
         let list = List::measure(&table, stop)?;
         // With those that were left out.
         progress.rows_in.get_or_insert(list.rows());
+        self.take_place(arrival, order, Some(&table), stop)?;
         let (rows, strays, staged) = match &order.flow.job {
             Job::Query(query) => {
                 let memory = self.memory.share();

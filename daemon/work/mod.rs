@@ -21,6 +21,7 @@ pub mod command;
 mod control;
 pub mod deliver;
 pub mod encrypt;
+mod end;
 mod handoff;
 mod held;
 pub mod join;
@@ -38,6 +39,7 @@ pub mod receipts;
 mod reload;
 mod replay;
 mod retention;
+mod rhythm;
 mod scan;
 mod seal;
 pub mod shape;
@@ -169,6 +171,7 @@ impl Workshop {
         // Before this process writes a record of its own, which would say that it is now.
         let guard = Guard::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         spool.own_seen()?;
+        spool.own_rhythm()?;
         spool.own_passphrases()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         // After the log was opened: from here on no other process of this node claims.

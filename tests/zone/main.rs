@@ -10,6 +10,7 @@
     reason = "a test stops at the first surprise, and tells what it saw"
 )]
 
+mod agreement;
 mod algorithms;
 mod asking;
 mod audit;
