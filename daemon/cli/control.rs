@@ -117,7 +117,7 @@ fn tell_refusal(daemon: &str, answer: &Answer) -> std::io::Result<()> {
         Answer::Refused(problems) => {
             problems.iter().try_for_each(|problem| writeln!(err, "{daemon}: {problem}"))
         }
-        Answer::Done(_) | Answer::Sessions(_) => {
+        Answer::Done(_) | Answer::Sessions(_) | Answer::Passphrases(_) | Answer::Passphrase(_) => {
             writeln!(err, "{daemon}: gave an answer to another question; is it another version?")
         }
     }

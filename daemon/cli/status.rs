@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::host::clock::Clock;
-use crate::host::spool::{Spool, SpoolError};
+use crate::host::spool::{Mark, Spool, SpoolError};
 use crate::policy::arrival::{ArrivalId, State};
 use crate::policy::reason::Reason;
 use crate::policy::record::printable;
@@ -61,6 +61,10 @@ struct Status {
     exchanges: Vec<ExchangeRow>,
     held: Vec<HeldRow>,
     deferred: Vec<DeferredRow>,
+    /// Results that were downloaded to the end and lie there until their grace is over.
+    collected: Vec<Mark>,
+    /// Passphrases that wait to be handed out; none where this user may not look.
+    passphrases: Option<PassphraseRow>,
     clocks: Vec<super::clock::Row>,
 }
 
@@ -96,6 +100,15 @@ struct HeldRow {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
+struct PassphraseRow {
+    waiting: usize,
+    oldest: Option<Timestamp>,
+    /// Of those, how many the configured program was told in vain.
+    not_taken: usize,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
 struct DeferredRow {
     arrival: ArrivalId,
     since: Option<Timestamp>,
@@ -122,6 +135,8 @@ impl Status {
             held: of(State::Hold).map(|id| held_row(spool, id)).collect(),
             deferred: of(State::Deferred).map(|id| deferred_row(spool, id)).collect(),
             exchanges: exchange_rows(spool, config, &listed),
+            collected: spool.collected()?,
+            passphrases: passphrase_row(spool),
             clocks: Vec::new(),
         })
     }
@@ -178,6 +193,16 @@ fn deferred_row(spool: &Spool, id: &ArrivalId) -> DeferredRow {
     DeferredRow { arrival: id.clone(), since, next_try: spool.next_try(id) }
 }
 
+fn passphrase_row(spool: &Spool) -> Option<PassphraseRow> {
+    // Only root and the user of `work` may look.
+    let ready: Vec<_> = spool.passphrases().ok()?.into_iter().filter(|entry| entry.is_ready).collect();
+    Some(PassphraseRow {
+        waiting: ready.len(),
+        oldest: ready.iter().map(|entry| entry.made).min(),
+        not_taken: ready.iter().filter(|entry| spool.handing_over(&entry.key).is_some()).count(),
+    })
+}
+
 /// When an arrival was published or refused, from its id.
 fn received(id: &ArrivalId) -> Option<Timestamp> {
     let text = id.stamp().get(..18)?;
@@ -218,8 +243,39 @@ fn print(out: &mut impl Write, status: &Status, program: &str) -> anyhow::Result
     for row in status.clocks.iter().filter(|row| row.waits) {
         writeln!(out, "\nclock: {}", row.text(status.time))?;
     }
+    print_passphrases(out, status, program)?;
+    print_collected(out, status)?;
     print_deferred(out, status, program)?;
     print_held(out, status, program)
+}
+
+fn print_passphrases(out: &mut impl Write, status: &Status, program: &str) -> anyhow::Result<()> {
+    let Some(PassphraseRow { waiting: waiting @ 1.., oldest, not_taken }) = &status.passphrases else {
+        return Ok(());
+    };
+    let since = time(*oldest);
+    write!(out, "\npassphrases that wait to be handed out: {waiting}, the oldest since {since}")?;
+    if *not_taken > 0 {
+        write!(out, "; the program did not take {not_taken} of them")?;
+    }
+    writeln!(out, ". `{program} passphrase --list` shows them")?;
+    Ok(())
+}
+
+fn print_collected(out: &mut impl Write, status: &Status) -> anyhow::Result<()> {
+    if status.collected.is_empty() {
+        return Ok(());
+    }
+    let mut collected = table(["collected result", "institution", "by", "at"]);
+    for mark in status.collected.iter().take(HELD_SHOWN) {
+        let by = printable(&mark.by.label, DETAIL_SHOWN);
+        collected.add_row([mark.path(), mark.by.institution.to_string(), by, time(Some(mark.at))]);
+    }
+    writeln!(
+        out,
+        "\n{collected}\nThey go when their grace is over. `log show --event collect` has all of them"
+    )?;
+    Ok(())
 }
 
 fn print_deferred(out: &mut impl Write, status: &Status, program: &str) -> anyhow::Result<()> {

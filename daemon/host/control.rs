@@ -15,15 +15,20 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
 
 use super::socket::Socket;
+use super::spool::{HandingOver, PassphraseKey};
 use crate::policy::arrival::ArrivalId;
+use crate::policy::passphrase::{Locked, Meant, Shown};
 use crate::policy::record::printable;
 
 /// Requests at a time.
 const AT_ONCE: usize = 8;
 /// Longest request, in bytes.
 const REQUEST_MAX: u64 = 4 << 10;
+/// Of most answers, in bytes.
+const ANSWER_ROOM: usize = 16 << 10;
 /// Longest answer, in bytes.
 const ANSWER_MAX: u64 = 16 << 20;
 /// From accept to the whole request.
@@ -58,6 +63,12 @@ pub enum Ask {
     ConfirmClock(String),
     /// To change the course of an arrival.
     Arrival(Change),
+    /// Which passphrases wait to be handed out.
+    Passphrases,
+    /// The passphrase of a result.
+    Passphrase(Meant),
+    /// Not to keep this one any longer, for it was shown.
+    PassphraseShown(PassphraseKey),
 }
 
 /// What is to become of an arrival that waits.
@@ -104,6 +115,20 @@ pub enum Answer {
     Refused(Vec<String>),
     /// The sessions that are live, or that were cut.
     Sessions(Vec<LiveSession>),
+    /// The passphrases that wait, but for themselves.
+    Passphrases(Vec<PassphraseRow>),
+    /// A passphrase. Nothing else that goes this way is a secret.
+    Passphrase(Box<Shown>),
+}
+
+/// A passphrase that waits to be handed out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct PassphraseRow {
+    /// What it opens.
+    pub locked: Locked,
+    /// What is known of handing it to a program, where that failed.
+    pub handing_over: Option<HandingOver>,
 }
 
 impl Answer {
@@ -216,7 +241,9 @@ where
             Ok(Request { ask, name }) => perform(ask, Operator::new(user, name.as_deref())).await,
             Err(error) => Answer::Refused(vec![format!("not a request: {error}")]),
         };
-        let mut line = serde_json::to_vec(&answer)?;
+        // Large enough for a passphrase and all about it: what is reallocated leaves a copy behind.
+        let mut line = Zeroizing::new(Vec::with_capacity(ANSWER_ROOM));
+        serde_json::to_writer(&mut *line, &answer)?;
         line.push(b'\n');
         stream.write_all(&line).await
     };
@@ -259,7 +286,7 @@ pub fn ask(path: &Path, request: &Request) -> Result<Answer, AskError> {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         stream.write_all(&line)?;
-        let mut answer = Vec::new();
+        let mut answer = Zeroizing::new(Vec::with_capacity(ANSWER_ROOM));
         BufReader::new((&stream).take(ANSWER_MAX)).read_until(b'\n', &mut answer)?;
         if answer.is_empty() {
             // A stranger's connection is closed without a word.

@@ -13,6 +13,7 @@
 
 mod admission;
 mod ends;
+mod passphrases;
 mod reload;
 mod retention;
 mod serve;
@@ -23,6 +24,7 @@ use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, Opts, Regist
 
 pub use self::admission::Limit;
 pub use self::ends::{ConnectionRefusal, SessionEnd, UploadOutcome};
+pub use self::passphrases::{HandOver, PassphraseMetrics};
 pub use self::reload::ReloadMetrics;
 pub use self::retention::RetentionMetrics;
 pub use self::serve::{Open, Questions, ServeMetrics};

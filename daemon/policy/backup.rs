@@ -21,12 +21,13 @@ pub const SPOOL: &str = "spool";
 /// The folder of the access log in a backup.
 pub const LOG: &str = "log";
 
-/// Top folders of the spool that no backup holds: uploads that nobody was told are safe, the heartbeats of processes, and the
-/// keys of pseudonyms, whose destruction is to be for good.
-pub const LEFT_OUT: [&str; 4] = ["partial", "nodes", "pseudonyms", "lost+found"];
+/// Top folders of the spool that no backup holds: uploads that nobody was told are safe, the heartbeats of processes, the
+/// keys of pseudonyms, whose destruction is to be for good, and marks of what was collected, which speak of files by their number.
+pub const LEFT_OUT: [&str; 5] = ["partial", "nodes", "pseudonyms", "collected", "lost+found"];
 /// Top folders of the spool that follow from what was done with arrivals, so that they are copied after them: where an arrival
-/// stands as delivered, its results are there, or have been collected.
-pub const AFTER_ARRIVALS: [&str; 2] = ["outbox", "receipts"];
+/// stands as delivered, its results are there, or have been collected. Passphrases after the results: one that is missing was
+/// handed out.
+pub const AFTER_ARRIVALS: [&str; 3] = ["outbox", "receipts", "passphrases"];
 
 /// Longest path in a backup, in bytes, and most folders in one.
 const PATH_MAX: usize = 2048;

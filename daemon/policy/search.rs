@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::record::{Line, Outcome};
+use super::record::{Event, Line, Outcome};
 
 /// What is asked for; what is left out does not matter.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +13,8 @@ pub struct Wanted {
     pub person: Option<String>,
     /// Part of the name of the operator behind it.
     pub operator: Option<String>,
+    /// What happened, by its name in the log.
+    pub event: Option<Event>,
     /// The exchange.
     pub exchange: Option<String>,
     /// Part of a path or of an arrival's id.
@@ -46,6 +48,7 @@ impl Wanted {
             && is(&self.exchange, record.exchange.as_ref().map(super::path::Slug::as_str))
             && is(&self.session, record.session.as_deref())
             && self.file.as_deref().is_none_or(holds)
+            && self.event.is_none_or(|event| event == record.event)
             && self.outcome.is_none_or(|outcome| outcome == record.outcome)
             && self.since.is_none_or(|since| since <= line.time)
             && self.until.is_none_or(|until| line.time < until)
@@ -86,6 +89,8 @@ mod tests {
             (Wanted { file: some("b.age"), ..none() }, false),
             (Wanted { outcome: Some(Outcome::Denied), ..none() }, true),
             (Wanted { outcome: Some(Outcome::Ok), ..none() }, false),
+            (Wanted { event: Some(Event::Rename), ..none() }, true),
+            (Wanted { event: Some(Event::Collect), ..none() }, false),
             (Wanted { since: time("2026-11-21T12:00:00Z"), ..none() }, true),
             (Wanted { since: time("2026-11-21T12:00:01Z"), ..none() }, false),
             (Wanted { until: time("2026-11-21T12:00:01Z"), ..none() }, true),

@@ -5,13 +5,14 @@
 //! was agreed on, `ssh` lets people in and opens channels, `session` says whose they are. On a channel: `sftp` answers
 //! requests, `ask` asks `work` whether a file is for this zone, `budget` shares memory out, `unread` counts what nobody
 //! reads. Beside them: `sessions` knows who is there and ends what is revoked, `reload` takes a changed configuration over,
-//! `control` does what operators ask, `upkeep` removes what has had its time, `tidy` sees to the spool's room and to what crashes leave,
+//! `control` does what operators ask, `upkeep` removes what has had its time, `collected` results that somebody has, `tidy` sees to the spool's room and to what crashes leave,
 //! and `needs` says what the process is held to.
 
 mod admission;
 mod algorithms;
 mod ask;
 mod budget;
+mod collected;
 mod connection;
 mod control;
 mod disorder;
@@ -38,6 +39,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::admission::Admission;
+pub use self::algorithms::{Offered, offered};
 use self::ask::JobSide;
 use self::budget::Budget;
 pub use self::needs::needs;
@@ -245,6 +247,7 @@ async fn until_the_end(server: &Server, shutdown: &mut Shutdown) -> Result<(), S
 /// What runs beside the connections.
 fn go_on_beside(server: &Arc<Server>, tasks: &mut JoinSet<()>, hangup: Hangup, socket: Socket) {
     tasks.spawn(upkeep::go_on(Arc::clone(server)));
+    tasks.spawn(collected::go_on(Arc::clone(server)));
     tasks.spawn(tidy::go_on(Arc::clone(server)));
     tasks.spawn(admission::watch(Arc::clone(server)));
     tasks.spawn(sessions::guard(Arc::clone(server)));

@@ -13,9 +13,11 @@ use super::join::{Engine, List};
 use super::memory::Share;
 use super::open;
 use super::outgoing::{Plan, Target, encryptor};
+use super::passphrase::Keyring;
 use super::query::QueryError;
 use super::replay::Digesting;
 use super::shape::{Made, Recipe, Shaping, Strays};
+use super::sheet;
 use super::stop::Stop;
 use crate::host::spool::Claim;
 use crate::policy::agreement::{Job, OnFault, Query};
@@ -56,9 +58,11 @@ impl Workshop {
         order: Order<'_>,
         progress: &mut Progress,
     ) -> Result<Vec<Staged>, JobError> {
-        let mut plaintext = self.decrypted((claim, stop), arrival, order)?;
+        let plaintext = self.decrypted((claim, stop), arrival, order)?;
         progress.content = Content::Verified;
-        let plan = Plan::of(order, (arrival, Format::Csv), progress);
+        let memory = order.config.machine.work.job.memory;
+        let (mut plaintext, sent) = sheet::list_of(plaintext, order.flow.input.as_ref(), memory, stop)?;
+        let plan = Plan::of(order, (arrival, sent), progress);
         self.check_list((claim, stop), arrival, (order.flow, &plan), &mut plaintext, progress)?;
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
         let list = List::measure(&table, stop)?;
@@ -76,13 +80,14 @@ impl Workshop {
             Job::Shape => {
                 self.give_out(claim, order, (&plan, table.dialect()), |pipe| Ok(list.pass(stop, pipe)?))?
             }
-            Job::Command(_) | Job::Relay => {
-                return Err(JobError::Setup("job: command is not supported yet".to_owned()));
-            }
+            Job::Command(command) => self.give_out(claim, order, (&plan, table.dialect()), |pipe| {
+                Ok(self.run_command(order, (arrival, command), &table, stop, pipe)?)
+            })?,
+            Job::Relay => return Err(JobError::Setup("a relayed file is not opened".to_owned())),
         };
         progress.rows_out = Some(rows);
         if let Some((row, column)) = strays.listed.first() {
-            self.report_strays(claim, arrival, &strays, progress)?;
+            self.report_strays(claim, arrival, (&strays, order.flow.on_fault), progress)?;
             if order.flow.on_fault == OnFault::Hold {
                 return Err(JobError::Strays { count: strays.count, row: *row, column: column.clone() });
             }
@@ -120,8 +125,9 @@ impl Workshop {
         job: impl FnOnce(&mut Pipe) -> Result<u64, JobError>,
     ) -> Result<(u64, Strays, Vec<Staged>), JobError> {
         let most = order.config.machine.work.job.result_size;
+        let keyring = Keyring::default();
         let open = |target: &Target<'_>| -> Result<(Encryptor, File), JobError> {
-            Ok((encryptor(target)?, claim.stage(&target.receiver)?))
+            Ok((encryptor(target, &keyring)?, claim.stage(&target.receiver)?))
         };
         // Buffers go through untouched where nothing is to be done with them.
         if plan.is_plain() && order.flow.output.is_none() {
@@ -131,14 +137,18 @@ impl Workshop {
                 let (receiver, name) = (target.receiver.clone(), target.name.clone());
                 stage(Made { receiver, name, rows, sealed })
             });
-            return Ok((rows, Strays::default(), staged.collect::<Result<_, _>>()?));
+            let staged = staged.collect::<Result<Vec<_>, _>>()?;
+            self.keep_passphrases(claim, keyring, &staged)?;
+            return Ok((rows, Strays::default(), staged));
         }
         let exchange = &order.exchange.name;
         let key = plan.has_pseudonym().then(|| self.pseudonym_key(exchange)).transpose()?;
         let recipe =
             Recipe { plan, dialect, rules: order.flow.output.as_ref(), pseudonyms: (exchange, key.as_ref()) };
         let (rows, shaped) = encrypt::through(|| Ok(Shaping::new(recipe, most, open)), job)?;
-        Ok((rows, shaped.strays, shaped.files.into_iter().map(stage).collect::<Result<_, _>>()?))
+        let staged = shaped.files.into_iter().map(stage).collect::<Result<Vec<_>, _>>()?;
+        self.keep_passphrases(claim, keyring, &staged)?;
+        Ok((rows, shaped.strays, staged))
     }
 }
 

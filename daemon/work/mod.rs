@@ -3,25 +3,29 @@
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
 //! job, of which `make` makes the results, with `open`, `check`, `join`, `outgoing`, `shape`, `pseudonym` and `encrypt` as
-//! steps; `query` the database that `join` runs in, of which `split` says whether a
+//! steps; `command` runs a program instead; `query` the database that `join` runs in, of which `split` says whether a
 //! list may be cut, `postgres` the same on a server, and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
 //! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
 //! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
-//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `tidy` what a
-//! crash left, `seal` signs how far the access log has come, and `memory` shares out what registers may take.
+//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `handoff` takes in what tools of this machine hand in, `tidy` what a
+//! crash left, `passphrase` makes, keeps and shows what opens some results, `messenger` hands it to a program, `seal` signs how far the access log has come, and `memory` shares out what registers may take.
 
 mod aside;
 mod ask;
 mod check;
+pub mod command;
 mod control;
 pub mod deliver;
 pub mod encrypt;
+mod handoff;
 mod held;
 pub mod join;
 mod make;
 mod memory;
+mod messenger;
 pub mod open;
 pub mod outgoing;
+pub mod passphrase;
 mod postgres;
 mod pseudonym;
 pub mod query;
@@ -33,9 +37,10 @@ mod retention;
 mod scan;
 mod seal;
 pub mod shape;
+pub mod sheet;
 pub mod signer;
 mod split;
-mod stop;
+pub mod stop;
 mod takeover;
 mod tidy;
 pub mod turns;
@@ -62,7 +67,7 @@ use crate::host::files;
 use crate::host::guard::Guard;
 use crate::host::http;
 use crate::host::log::{AccessLog, LogError};
-use crate::host::metrics::{ReloadMetrics, WorkMetrics};
+use crate::host::metrics::{PassphraseMetrics, ReloadMetrics, WorkMetrics};
 use crate::host::process::Hangup;
 use crate::host::socket::Socket;
 use crate::host::spool::{Spool, SpoolError};
@@ -85,6 +90,7 @@ pub struct Workshop {
     memory: Memory,
     metrics: WorkMetrics,
     reloads: ReloadMetrics,
+    passphrases: PassphraseMetrics,
     upkeep: Upkeep,
     /// Held by the one discard at a time.
     discarding: Mutex<()>,
@@ -139,6 +145,8 @@ pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = 
         () = reload::follow(&workshop, hangup) => {}
         () = retention::keep_up(&workshop) => {}
         () = tidy::go_on(&workshop) => {}
+        () = handoff::keep_up(&workshop) => {}
+        () = messenger::go_on(&workshop) => {}
         () = async { monitoring.await; std::future::pending().await } => {}
     }
     systemd::stopping();
@@ -157,6 +165,7 @@ impl Workshop {
         // Before this process writes a record of its own, which would say that it is now.
         let guard = Guard::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         spool.own_seen()?;
+        spool.own_passphrases()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         // After the log was opened: from here on no other process of this node claims.
         let claims = Claims::new(spool.join(&machine.node, machine.work.lease)?);
@@ -164,6 +173,7 @@ impl Workshop {
         metrics.watch_log(&log)?;
         tell_last_deliveries(&spool, &metrics)?;
         let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
+        let passphrases = PassphraseMetrics::new(metrics.registry())?;
         let config = tokio::sync::watch::Sender::new(Arc::new(config));
         let upkeep = Upkeep::new(guard, metrics.registry())?;
         let (seals, memory, is_stuck, room, stop) = Default::default();
@@ -180,6 +190,7 @@ impl Workshop {
             memory,
             metrics,
             reloads,
+            passphrases,
             upkeep,
             discarding,
             reloading,

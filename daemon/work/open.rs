@@ -3,7 +3,7 @@
 //! Of a header alone it says whether the zone could open it, and no more.
 
 use std::cell::Cell;
-use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::path::{Path, PathBuf};
 
 use age::armor::ArmoredReader;
@@ -50,6 +50,18 @@ impl Identities {
             }
         }
         Ok(Self(identities))
+    }
+
+    /// Encrypts a little of the zone's own, which any of them opens.
+    pub fn seal(&self, text: &[u8]) -> io::Result<Vec<u8>> {
+        let recipients: Vec<_> = self.0.iter().map(age::x25519::Identity::to_public).collect();
+        let recipients = recipients.iter().map(|recipient| recipient as &dyn age::Recipient);
+        let encryptor = age::Encryptor::with_recipients(recipients).map_err(io::Error::other)?;
+        let mut sealed = Vec::new();
+        let mut writer = encryptor.wrap_output(&mut sealed)?;
+        writer.write_all(text)?;
+        writer.finish()?;
+        Ok(sealed)
     }
 }
 
@@ -234,8 +246,6 @@ impl<R: BufRead> BufRead for Counted<'_, R> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use age::secrecy::{ExposeSecret, SecretString};
     use age::x25519;
 

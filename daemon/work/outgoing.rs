@@ -5,6 +5,7 @@ use age::Encryptor;
 
 use super::deliver::{JobError, Order, Progress};
 use super::encrypt;
+use super::passphrase::Keyring;
 use crate::policy::account::Person;
 use crate::policy::arrival::{Arrival, delivery_name, personal_name, with_form};
 use crate::policy::outgoing::{Lock, Outgoing, Receivers};
@@ -183,9 +184,9 @@ impl<'a> Planner<'a, '_> {
 }
 
 /// What a file is encrypted with, chosen in this one place.
-pub fn encryptor(target: &Target<'_>) -> Result<Encryptor, JobError> {
+pub fn encryptor(target: &Target<'_>, keyring: &Keyring) -> Result<Encryptor, JobError> {
     match target.lock {
         Lock::Recipients => Ok(encrypt::begin(target.recipients)?),
-        Lock::Passphrase => Err(JobError::Setup("lock: passphrase is not supported yet".to_owned())),
+        Lock::Passphrase => Ok(keyring.begin(&target.receiver)?),
     }
 }

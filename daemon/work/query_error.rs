@@ -78,10 +78,8 @@ impl QueryError {
             Self::Postgres(error) => error.failure(),
             Self::Columns { .. } => Failure::Lasting(Reason::ColumnsNotAgreed),
             Self::NotASelect | Self::Value { .. } => Failure::Lasting(Reason::JobFailed),
-            Self::Encrypt(EncryptError::Io(_))
-            | Self::EmptyRegister
-            | Self::Interrupted(Interrupted::Stopping) => Failure::Passing,
-            Self::Interrupted(Interrupted::TooLong { .. }) => Failure::Lasting(Reason::JobTooLong),
+            Self::Encrypt(EncryptError::Io(_)) | Self::EmptyRegister => Failure::Passing,
+            Self::Interrupted(why) => why.failure(),
             Self::Encrypt(EncryptError::TooLarge { .. }) => Failure::Lasting(Reason::ResultTooLarge),
             Self::Memory { .. } => Failure::Lasting(Reason::JobMemory),
             Self::Encrypt(EncryptError::Recipient(_) | EncryptError::NoRecipient) => {

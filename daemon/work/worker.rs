@@ -107,7 +107,9 @@ impl Workshop {
 
     fn attempt(&self, claim: &Claim<'_>, arrival: &Arrival, progress: &mut Progress) -> Result<(), JobError> {
         let config = self.config();
-        progress.take_up(claim.deliveries()?);
+        let delivered = claim.deliveries()?;
+        delivered.iter().try_for_each(|before| self.passphrase_is_due(claim, &before.delivery))?;
+        progress.take_up(delivered);
         let order = self.order(&config, arrival).map_err(JobError::Refused)?;
         progress.kind = Some(order.flow.job.kind());
         // An earlier try came to its end, and only the end was not noted. That its receipt may be the last one already, and

@@ -76,6 +76,8 @@ pub struct Zone {
     running: Option<Child>,
     /// `DROPZONE_LOG` of what is started.
     pub log_level: &'static str,
+    /// The wall clock of what is started, if not the machine's.
+    pub clock: Option<String>,
 }
 
 impl Zone {
@@ -94,7 +96,7 @@ impl Zone {
     /// The same, in a folder of its own in this one.
     pub fn lay_out_in(parent: &Path) -> Self {
         let folder = tempfile::Builder::new().prefix("dropzone-test-").tempdir_in(parent).unwrap();
-        let zone = Self { folder, address: own_address(), running: None, log_level: "info" };
+        let zone = Self { folder, address: own_address(), running: None, log_level: "info", clock: None };
         run(Command::new(env!("CARGO_BIN_EXE_dropzone")).arg("init").arg(zone.directory())).must_succeed();
         for folder in ["people", "here"] {
             fs::create_dir(zone.folder.path().join(folder)).unwrap();
@@ -124,16 +126,12 @@ impl Zone {
     /// Starts another build of the program, and waits until both daemons say that they are ready.
     pub fn start_program(&mut self, program: &Path) {
         let log = fs::OpenOptions::new().create(true).append(true).open(self.program_log_file()).unwrap();
-        let child = Command::new(program)
-            .arg("--config")
-            .arg(self.directory())
-            .arg("run")
-            .env("DROPZONE_LOG", self.log_level)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(program);
+        command.arg("--config").arg(self.directory()).arg("run").env("DROPZONE_LOG", self.log_level);
+        if let Some(clock) = &self.clock {
+            programs::with_clock(&mut command, clock);
+        }
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
         self.running = Some(child);
         self.wait_until_ready();
     }

@@ -95,6 +95,24 @@ pub fn run_with_input(command: &mut Command, input: &str) -> Ran {
     Ran { code, stdout: output.stdout, stderr, said }
 }
 
+/// Has a program see another wall clock: a shift as in `+1h`, or a moment to go on from as in `@2026-03-01 12:00:00` (UTC).
+pub fn with_clock<'a>(command: &'a mut Command, clock: &str) -> &'a mut Command {
+    // The clock that nobody can set is left alone: waits are measured on it.
+    command
+        .env("TZ", "UTC")
+        .env("LD_PRELOAD", faketime())
+        .env("FAKETIME", clock)
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+}
+
+/// Where Debian's package libfaketime puts it.
+fn faketime() -> PathBuf {
+    let folders = fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
+    let mut found =
+        folders.map(|folder| folder.join("faketime/libfaketime.so.1")).filter(|file| file.exists());
+    found.next().unwrap_or_else(|| panic!("libfaketime is missing: install that package"))
+}
+
 /// A key pair as OpenSSH's own program makes it.
 pub fn person_key(file: &Path) {
     run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "", "-f"]).arg(file))
@@ -102,7 +120,9 @@ pub fn person_key(file: &Path) {
 }
 
 pub fn public_key(file: &Path) -> String {
-    fs::read_to_string(file.with_extension("pub")).unwrap().trim().to_owned()
+    // Not `with_extension`: people's labels have dots.
+    let public = format!("{}.pub", file.display());
+    fs::read_to_string(public).unwrap().trim().to_owned()
 }
 
 /// The fingerprint as OpenSSH shows it.

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
-use crate::harness::programs::{Ran, run, run_with_input};
+use crate::harness::programs::{Ran, run, run_with_input, with_clock};
 use crate::harness::{AN, Daemon, PATIENCE, Zone, pid};
 
 /// Long enough for a busy machine, short enough to be waited for.
@@ -74,11 +74,7 @@ impl<'a> Node<'a> {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dropzone"));
         command.arg("--config").arg(self.directory()).arg(daemon.name()).env("DROPZONE_LOG", "info");
         if let Some(clock) = self.clock {
-            // The clock that nobody can set is left alone: waits are measured on it.
-            command
-                .env("LD_PRELOAD", faketime())
-                .env("FAKETIME", clock)
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            with_clock(&mut command, clock);
         }
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).spawn();
         self.daemons[daemon as usize] = Some(child.unwrap());
@@ -167,14 +163,6 @@ impl Door<'_> {
             .current_dir(self.zone.here());
         run_with_input(&mut sftp, &format!("{batch}\n"))
     }
-}
-
-/// Where Debian's package libfaketime puts it.
-fn faketime() -> PathBuf {
-    let folders = fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path());
-    let mut found =
-        folders.map(|folder| folder.join("faketime/libfaketime.so.1")).filter(|file| file.exists());
-    found.next().expect("libfaketime is missing: install that package")
 }
 
 /// Keeps the register locked, as somebody does who writes to it: jobs wait for it for ten seconds.

@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 
 use crate::host::evidence::LogFolder;
 use crate::policy::head::day;
-use crate::policy::record::{Line, Outcome};
+use crate::policy::record::{Event, Line, Outcome};
 use crate::policy::retention::LogName;
 use crate::policy::search::Wanted;
 
@@ -52,6 +52,9 @@ pub struct Show {
     /// Done by an operator in whose name this is: a user id as in "uid 0", or a name that was claimed.
     #[arg(long, value_name = "PART")]
     operator: Option<String>,
+    /// Of this event, as in collect, passphrase or login.
+    #[arg(long, value_parser = event)]
+    event: Option<Event>,
     /// In this exchange.
     #[arg(long)]
     exchange: Option<String>,
@@ -136,6 +139,7 @@ impl Show {
             institution: self.institution.clone(),
             person: self.person.clone(),
             operator: self.operator.clone(),
+            event: self.event,
             exchange: self.exchange.clone(),
             file: self.file.clone(),
             session: self.session.clone(),
@@ -236,6 +240,11 @@ fn table(rows: VecDeque<[String; COLUMNS.len()]>) -> Table {
     table
 }
 
+fn event(text: &str) -> Result<Event, String> {
+    serde_json::from_value(text.into())
+        .map_err(|_| "write an event as the log has it, as in collect, passphrase or login".to_owned())
+}
+
 fn beginning(text: &str) -> Result<Timestamp, String> {
     match text.parse::<Date>() {
         Ok(day) if text.len() == 10 => midnight(day),
@@ -266,6 +275,8 @@ mod tests {
         assert_eq!(shown(beginning("2026-11-21")), "2026-11-21T00:00:00Z");
         assert_eq!(shown(end("2026-11-21")), "2026-11-22T00:00:00Z");
         assert_eq!(shown(end("2026-11-21T08:00:00+01:00")), "2026-11-21T07:00:00Z");
+        assert_eq!(event("open-read"), Ok(Event::OpenRead));
+        assert!(event("Collect").is_err() && event("everything").is_err());
         assert!(beginning("yesterday").is_err() && end("20261121").is_err());
     }
 

@@ -1,8 +1,8 @@
 //! The spool: the one interface between `serve` and `work`. One arrival is one folder, the folder it lies in is its state,
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
 //! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `held` what an operator does,
-//! `folders` what an institution sees of the results, `index` what it still has in progress, `seen` what was here before,
-//! `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
+//! `folders` what an institution sees of the results, `collected` which of them somebody has, `index` what it still has in progress, `seen` what was here before,
+//! `handoff` what tools of this machine hand in, `passphrases` what opens some results, `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
@@ -12,20 +12,26 @@
 //! refused/‹id›/                                           arrival.json, no payload (+ hold.json, discard.json, result-….json)
 //! outbox/‹institution›/‹exchange›/‹name›                  results to collect
 //! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival, and its signature
+//! collected/‹institution›.‹exchange›.‹digest›.json          results that were downloaded to the end and go after their grace
 //! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
+//! handoff/‹exchange›/‹name›                           what tools of this machine hand in; `work`'s own
+//! passphrases/‹id›.‹receiver›.age                         what opens a result that is locked with it; `work`'s alone
 //! pseudonyms/‹exchange›.key                               what pseudonyms are made with; `work`'s own, never in a backup
 //! nodes/‹node›.‹token›                                    locked, and counting, as long as that process claims
 //! ```
 
 mod claim;
+mod collected;
 mod error;
 mod expire;
 mod folders;
+mod handoff;
 mod held;
 mod index;
 mod nodes;
 mod orphans;
 mod partial;
+mod passphrases;
 mod pseudonyms;
 mod publish;
 mod seen;
@@ -42,15 +48,18 @@ use rustix::fs::{AtFlags, StatxFlags, statx};
 use rustix::io::Errno;
 
 pub use self::claim::{Claim, HoldNote};
+pub use self::collected::{FileIdentity, Mark};
 use self::error::Attempt;
 pub use self::error::SpoolError;
 pub use self::expire::{Resting, Weight};
 pub use self::folders::{FileFacts, Stage};
+pub use self::handoff::{Handed, Look};
 pub use self::held::{DiscardNote, Discarding};
 pub use self::index::Standing;
 pub use self::nodes::Heartbeat;
 pub use self::orphans::{Orphans, Swept};
 pub use self::partial::Partial;
+pub use self::passphrases::{HandingOver, HeldPassphrase, PassphraseEntry, PassphraseKey};
 pub use self::publish::Unpublished;
 pub use self::seen::Seen;
 pub use self::space::Room;
@@ -64,6 +73,8 @@ use crate::policy::path::Slug;
 const PAYLOAD: &str = "payload.age";
 /// `policy::arrival::Arrival` of an arrival.
 const ARRIVAL: &str = "arrival.json";
+/// What `serve` uses beside the states.
+const SHARED: [&str; 5] = ["partial", "outbox", "receipts", "nodes", "collected"];
 /// Descriptions larger than this were not written by us.
 const DESCRIPTION_MAX: u64 = 64 * 1024;
 
@@ -117,6 +128,18 @@ impl Spool {
         Ok(spool)
     }
 
+    /// The folders of the spool that `serve` uses; the others are `work`'s own. They are made, as far as they can be, so that `serve`
+    /// can be held to them.
+    pub fn shared_folders(root: &Path) -> Vec<PathBuf> {
+        let states = State::ALL.map(State::as_str);
+        let names: Vec<&str> = states.into_iter().chain(SHARED).collect();
+        if let Ok(top) = Directory::open(root) {
+            // What cannot be made is reported by who needs it.
+            names.iter().for_each(|name| drop(top.make(name)));
+        }
+        names.iter().map(|name| root.join(name)).collect()
+    }
+
     /// Makes the folders that these institutions and exchanges lack.
     pub fn prepare(&self, pairs: &[(Slug, Slug)]) -> Result<(), SpoolError> {
         pairs.iter().try_for_each(|(institution, exchange)| self.make_folders(institution, exchange))
@@ -144,8 +167,9 @@ impl Spool {
         let mount = mount_of(&self.top)?;
         // Not there before `work` ran once.
         let seen = self.top.directory(seen::SEEN).ok();
+        let passphrases = self.top.directory(passphrases::PASSPHRASES).ok();
         let folders = [&self.partial, &self.outbox, &self.receipts, &self.nodes];
-        for folder in self.states.iter().chain(folders).chain(&seen) {
+        for folder in self.states.iter().chain(folders).chain(&seen).chain(&passphrases) {
             if mount_of(folder)? != mount {
                 return Err(SpoolError::Unfit(format!(
                     "the spool {} spans several mounts: mount the whole folder as one volume, because arrivals move by rename",

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::partial::UNSAFE;
+use super::passphrases::PASSPHRASES;
 use super::publish::remove_arrival;
 use super::seen::SEEN;
 use super::{Attempt, Directory, PAYLOAD, Spool, SpoolError, is_unfinished};
@@ -55,7 +56,11 @@ impl Spool {
         let mut is_old = orphans.watch(&mut seen, now);
         let swept_all = self
             .sweep_receipts(&mut swept, &mut is_old)
-            .and_then(|()| self.sweep_markers(&mut swept, &mut is_old));
+            .and_then(|()| self.sweep_markers(&mut swept, &mut is_old))
+            .and_then(|()| match self.top.directory(PASSPHRASES) {
+                Ok(folder) => sweep_unfinished(&folder, PASSPHRASES, &mut swept, &mut is_old),
+                Err(_) => Ok(()),
+            });
         drop(is_old);
         orphans.seen = seen;
         swept_all.map(|()| swept)

@@ -29,7 +29,10 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::claim::{BEGUN, Claim};
-use super::{Attempt, Directory, PAYLOAD, SpoolError, is_unfinished, read_own_json, temporary_name, to_json};
+use super::{
+    Attempt, Directory, PAYLOAD, SpoolError, is_unfinished, passphrases, read_own_json, temporary_name,
+    to_json,
+};
 use crate::policy::arrival::ArrivalId;
 use crate::policy::digest::sha256;
 use crate::policy::path::Name;
@@ -180,7 +183,8 @@ impl Claim<'_> {
             self.folder().sync().attempt("sync", || self.id().to_string())?;
         }
         let is_made = |name: &&String| {
-            name.starts_with(RESULT) || name.starts_with(RECEIPT) || is_unfinished(name) || *name == BEGUN
+            let is_result = name.starts_with(RESULT) || name.starts_with(passphrases::STAGED);
+            is_result || name.starts_with(RECEIPT) || is_unfinished(name) || *name == BEGUN
         };
         names.iter().filter(is_made).try_for_each(|name| self.remove(name))
     }

@@ -50,6 +50,14 @@ struct Parts(BTreeMap<u64, u64>);
 const PARTS_MAX: usize = 64;
 
 impl Sent {
+    /// One part, for tests of what counts them.
+    #[cfg(test)]
+    pub fn of(offset: u64, length: u64) -> Self {
+        let sent = Self::default();
+        sent.add(offset, length);
+        sent
+    }
+
     /// Bytes, those that were asked for twice included.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -59,6 +67,13 @@ impl Sent {
     pub fn is_whole(&self, size: u64) -> bool {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         size == 0 || parts.0.get(&0).is_some_and(|end| *end >= size)
+    }
+
+    /// Adds what was sent of the same file through another handle.
+    pub fn absorb(&self, other: &Self) {
+        let others = other.parts.lock().unwrap_or_else(PoisonError::into_inner).0.clone();
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        others.into_iter().for_each(|(start, end)| parts.add(start, end));
     }
 
     fn add(&self, offset: u64, length: u64) {
@@ -170,6 +185,15 @@ mod tests {
             assert_eq!(sent.is_whole(100), whole, "{reads:?}");
         }
         assert!(Sent::default().is_whole(0));
+    }
+
+    #[test]
+    fn what_was_sent_through_several_handles_counts_together() {
+        let (one, other) = (Sent::default(), Sent::default());
+        one.add(0, 60);
+        other.add(50, 50);
+        one.absorb(&other);
+        assert!(one.is_whole(100) && !other.is_whole(100) && !one.is_whole(101));
     }
 
     #[test]

@@ -2,12 +2,13 @@
 //! `framing` cuts packets, `decode` reads them, `requests` decides and performs the cold ones, `transfer` the hot ones; `opening`
 //! is how an upload begins, `upload` one file coming in, `running_hash` its digest, `question` whether it is for this zone, `publish` how it becomes an
 //! arrival, `renaming` how it gets another name, `collision` which one, `grace` what happens to a client that does not hear of a
-//! refusal, `removal` what leaves again, `download` answers reads from `buffers`, `attributes` what is set; `tree` says what is
+//! refusal, `removal` what leaves again, `collecting` which results are collected by that or by being read to the end, `download` answers reads from `buffers`, `attributes` what is set; `tree` says what is
 //! where, `handles` what is open, `extensions` what OpenSSH added, `reply` encodes. This code may wait for the disk, never for
 //! the client.
 
 mod attributes;
 mod buffers;
+mod collecting;
 mod collision;
 pub mod decode;
 mod download;
@@ -73,6 +74,8 @@ pub struct Sftp {
     refused: HashSet<(Slug, Name)>,
     /// Complete uploads under temporary names, held until they are renamed.
     sealed: HashMap<(Slug, Name), Sealed>,
+    /// Results that were read in part, by handles that are closed.
+    reading: collecting::Reading,
     memory: Share,
     grace: Grace,
     replies: Replies,
@@ -135,6 +138,7 @@ impl Sftp {
             published: HashMap::new(),
             refused: HashSet::new(),
             sealed: HashMap::new(),
+            reading: collecting::Reading::default(),
             memory: Share::of(&server.memory),
             grace,
             replies: Replies::default(),

@@ -35,9 +35,12 @@ impl Sftp {
         };
         let record = self.session.record_at(Event::Remove, Outcome::Ok, &remote, Some(&exchange));
         self.record(Record { bytes, detail: Some(detail.to_owned()), ..record }).await?;
+        if let Removable::Result(size) = removable {
+            self.record_collected(&remote, &exchange, (size, "removed by its receiver")).await?;
+        }
         let removed = block_in_place(|| match removable {
             Removable::Unfinished(partial) => partial.remove(),
-            Removable::Result(_) => self.server.spool.collect(self.session.institution(), &exchange, &name),
+            Removable::Result(_) => self.take_away(&exchange, &name),
         });
         match removed {
             Ok(()) => Ok(Answer::Done),

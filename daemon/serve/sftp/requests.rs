@@ -181,6 +181,7 @@ impl Sftp {
                     Some(&download.exchange),
                 );
                 self.record(Record { bytes: Some(sent), detail: Some(whole.to_owned()), ..record }).await?;
+                self.was_read(&download).await?;
                 Ok(Answer::Done)
             }
         }
