@@ -12,7 +12,7 @@ fn list(from: u64) -> String {
 
 /// What `dropzone passphrase` shows.
 fn passphrase(zone: &Shipped, name: &str) -> String {
-    let shown = zone.dropzone(&["passphrase", name]).must_succeed().text();
+    let shown = zone.dropzone(&["passphrase", "--piped", name]).must_succeed().text();
     let is_it = |word: &&str| word.chars().filter(char::is_ascii_alphanumeric).count() == 25;
     shown.split_whitespace().find(is_it).unwrap_or_else(|| panic!("no passphrase in {shown:?}")).to_owned()
 }
@@ -27,7 +27,7 @@ fn the_city_opens_its_list_with_a_passphrase_that_went_another_way_and_the_list_
     let receipt = zone.receipt("agii", "lists-lommel", "lijst.csv.age", "delivered");
     let name = receipt["deliveries"][0]["name"].as_str().unwrap().to_owned();
     let said = passphrase(&zone, &name);
-    zone.dropzone(&["passphrase", &name]).must_fail();
+    zone.dropzone(&["passphrase", "--piped", &name]).must_fail();
     assert!(zone.zone.search_tree(&said).is_empty(), "nowhere in clear");
     let file = zone.zone.download(LOMMEL, &format!("/lists-lommel/out/{name}"));
     assert_eq!(zone.unlock(&file, "wrong"), None);

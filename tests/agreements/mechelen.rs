@@ -59,14 +59,13 @@ fn today_it_is_over_and_everything_is_refused() {
 fn at_midnight_in_brussels_it_closes_and_cuts_who_is_there() {
     let mut zone = alone();
     zone.start_at("2022-06-30 21:59:40");
-    let (sent, script) = (
-        zone.zone.encrypt(contacts()),
-        "import time\nsftp.listdir('/pilot-mechelen/out')\ntime.sleep(45)\nsftp.listdir('/pilot-mechelen/out')\n",
-    );
+    let sent = zone.zone.encrypt(contacts());
+    let script = "import time\nclient = sftp()\nclient.listdir('/pilot-mechelen/out')\nprint('in')\ntime.sleep(45)\n\
+                  client.listdir('/pilot-mechelen/out')\n";
     zone.zone.upload(AGII, "/pilot-mechelen/in/last.csv.age", &sent);
     zone.receipt("agii", "pilot-mechelen", "last.csv.age", "delivered");
     let Some(ran) = zone.zone.python(MECHELEN, script) else { return };
-    assert!(!ran.succeeded(), "the session outlived the agreement");
+    assert!(ran.text().contains("in") && !ran.succeeded(), "{} {}", ran.text(), ran.stderr);
     zone.zone.sftp(MECHELEN, "ls /").must_fail();
     let ended = zone.zone.logged(&[("event", "logout"), ("institution", "mechelen")]);
     assert!(ended.iter().any(|line| line["reason"] == "agreement-ended"), "{ended:#?}");

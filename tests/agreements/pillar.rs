@@ -140,14 +140,14 @@ fn what_is_not_agreed_is_held_and_its_sender_learns_which_row_but_no_value() {
     let zone = Shipped::at(FIRST);
     let (good, wrong) = (insz(1), "85073003329");
     for (name, list, told) in [
-        ("insz-a.csv.age", format!("insz,naam\n{good},Janssens\n"), "naam"),
-        ("insz-b.csv.age", format!("naam\n{good}\n"), "insz"),
+        ("insz-a.csv.age", format!("insz,naam\n{good},Janssens\n"), "1;#2;"),
+        ("insz-b.csv.age", format!("naam\n{good}\n"), "1;"),
     ] {
         zone.send(AGII, "pillar-3", name, list);
         let receipt = zone.receipt("agii", "pillar-3", name, "held");
         assert_eq!(receipt["reason"]["code"], "content-rules", "{receipt:#}");
         let report = zone.quality_report(AGII, &receipt);
-        assert!(report.contains(told) && !report.contains("Janssens") && !report.contains(&good), "{report}");
+        assert!(report.lines().any(|line| line.starts_with(told)) && !report.contains("Janssens") && !report.contains(&good), "{report}");
     }
     assert!(zone.zone.results("agii", "pillar-3").is_empty());
     // This flow leaves faulty rows out and says which.
