@@ -3,16 +3,17 @@
 //! a reason that passes stays where it is, what is refused leaves a receipt and goes. The source is removed last: after a
 //! crash it is met again, with the arrival that it became.
 
+mod reading;
+
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
 
+use self::reading::{copy, inspect};
 use super::watch::watch;
 use super::{Unfinished, Workshop, open, record_of};
 use crate::host::backup::names::users;
@@ -20,8 +21,7 @@ use crate::host::spool::{Handed, Look, Partial, SpoolError};
 use crate::policy::account::Who;
 use crate::policy::agreement::{Collision, Exchange, Flow};
 use crate::policy::arrival::{Arrival, ArrivalId, State, versioned_name};
-use crate::policy::digest::hex;
-use crate::policy::envelope::{Envelope, Inspector};
+use crate::policy::envelope::Envelope;
 use crate::policy::path::{Folder, Name, Slug};
 use crate::policy::question::{judge, when_published};
 use crate::policy::reason::Reason;
@@ -38,8 +38,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 const FILES: usize = 1_000;
 /// Uploads of one name in progress at a time, under names made different.
 const VERSIONS: u32 = 1_000;
-/// Bytes read at a time.
-const PIECE: usize = 256 << 10;
 /// In place of a session and of a key in records and receipts.
 const SESSION: &str = "handoff";
 
@@ -343,64 +341,6 @@ fn names(name: &Name, collision: Collision) -> impl Iterator<Item = Name> {
     };
     let versions = 2..=most;
     std::iter::once(name.clone()).chain(versions.map_while(|number| versioned_name(name, number)))
-}
-
-/// What a whole file comes to: its envelope and its header in binary form.
-type Inspected = Result<(Envelope, Vec<u8>), Reason>;
-
-/// Reads a file to its end, or to where it is refused. Gives its SHA-256 as well.
-fn inspect(file: &File, flow: &Flow, handed: &Handed) -> Result<(Inspected, String), SpoolError> {
-    let (mut inspector, mut hasher, mut start) = (Inspector::default(), Sha256::new(), Vec::new());
-    let mut buffer = vec![0; PIECE];
-    let mut input = reopened(file)?.take(handed.look.size().saturating_add(1));
-    loop {
-        let count = input.read(&mut buffer).map_err(unreadable)?;
-        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { break };
-        hasher.update(bytes);
-        if inspector.header().is_none() {
-            start.extend_from_slice(bytes);
-        }
-        match inspector.feed(bytes) {
-            Ok(Some(header)) if header.is_armored() && !flow.accept.armored => {
-                return Ok((Err(Reason::ArmorNotAccepted), String::new()));
-            }
-            Ok(_) => {}
-            Err(reason) => return Ok((Err(reason), String::new())),
-        }
-    }
-    let sha256 = hex(&hasher.finalize());
-    let header = inspector.header().map(|header| {
-        start.truncate(usize::try_from(header.carried_by()).unwrap_or(usize::MAX));
-        header.binary(&start)
-    });
-    let inspected = inspector.seal().map(|envelope| (envelope, header.unwrap_or_default()));
-    Ok((inspected, sha256))
-}
-
-/// Copies a file to its end, and gives the SHA-256 of what was copied.
-fn copy(file: &File, partial: &mut Partial) -> Result<String, SpoolError> {
-    let (mut hasher, mut buffer, mut offset) = (Sha256::new(), vec![0; PIECE], 0_u64);
-    let mut input = reopened(file)?;
-    loop {
-        let count = input.read(&mut buffer).map_err(unreadable)?;
-        let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {
-            return Ok(hex(&hasher.finalize()));
-        };
-        hasher.update(bytes);
-        partial.write_at(bytes, offset)?;
-        offset = offset.saturating_add(count as u64);
-    }
-}
-
-/// From its first byte.
-fn reopened(mut file: &File) -> Result<&File, SpoolError> {
-    use std::io::Seek;
-    file.rewind().map_err(unreadable)?;
-    Ok(file)
-}
-
-fn unreadable(cause: std::io::Error) -> SpoolError {
-    SpoolError::Io { attempted: "read", what: "what was handed in".to_owned(), cause }
 }
 
 fn is_forbidden(error: &SpoolError) -> bool {

@@ -4,7 +4,7 @@
 //! `folders` what an institution sees of the results, `collected` which of them somebody has, `index` what it still has in progress, `seen` what was here before,
 //! `handoff` what tools of this machine hand in, `passphrases` what opens some results,
 //! `ledger` which arrivals have a place in the rhythm of their flow, `terms` what is kept of an exchange beside that,
-//! `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
+//! `small` how small files are written and whose they must be, `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
@@ -39,12 +39,12 @@ mod passphrases;
 mod pseudonyms;
 mod publish;
 mod seen;
+mod small;
 mod space;
 mod staging;
 mod terms;
 
 use std::collections::BTreeSet;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -68,11 +68,15 @@ pub use self::partial::Partial;
 pub use self::passphrases::{HandingOver, HeldPassphrase, PassphraseEntry, PassphraseKey};
 pub use self::publish::Unpublished;
 pub use self::seen::Seen;
+use self::small::{
+    is_ours, is_ours_alone, is_unfinished, parse_json, read_json, read_own_json, temporary_name, to_json,
+    write_durably,
+};
 pub use self::space::Room;
 pub use self::staging::Delivered;
 pub use self::terms::Noticed;
 use super::directory::Directory;
-use crate::policy::arrival::{Arrival, ArrivalId, State, UNFINISHED};
+use crate::policy::arrival::{Arrival, ArrivalId, State};
 use crate::policy::lease::{Claimed, Owner, arrival_in};
 use crate::policy::path::Slug;
 
@@ -82,8 +86,6 @@ const PAYLOAD: &str = "payload.age";
 const ARRIVAL: &str = "arrival.json";
 /// What `serve` uses beside the states.
 const SHARED: [&str; 5] = ["partial", "outbox", "receipts", "nodes", "collected"];
-/// Descriptions larger than this were not written by us.
-const DESCRIPTION_MAX: u64 = 64 * 1024;
 
 /// An open spool. All its calls block.
 #[derive(Debug)]
@@ -320,74 +322,6 @@ fn read_arrival(folder: &Directory, id: &ArrivalId) -> Result<Arrival, SpoolErro
             cause: format!("it describes {}", arrival.id),
         })
     }
-}
-
-/// Of what only `work` may say, in a folder that `serve` can write too: its own, or root's, who can do everything anyway (what an
-/// operator did, or a backup restored).
-fn is_ours(facts: &rustix::fs::Stat) -> bool {
-    facts.st_uid == 0 || facts.st_uid == rustix::process::geteuid().as_raw()
-}
-
-/// The same, and nobody else can have written it since.
-fn is_ours_alone(facts: &rustix::fs::Stat) -> bool {
-    is_ours(facts) && facts.st_mode & 0o022 == 0
-}
-
-/// A file that only `work` may have written, read by the descriptor that was judged; none if it is not this process's.
-fn read_own_json<T: serde::de::DeserializeOwned>(
-    folder: &Directory,
-    name: &str,
-) -> Result<Option<T>, SpoolError> {
-    let file = folder.file(name).attempt("open", || name.to_owned())?;
-    let facts = rustix::fs::fstat(&file).attempt("examine", || name.to_owned())?;
-    if is_ours_alone(&facts) { parse_json(file, name).map(Some) } else { Ok(None) }
-}
-
-fn read_json<T: serde::de::DeserializeOwned>(folder: &Directory, name: &str) -> Result<T, SpoolError> {
-    parse_json(folder.file(name).attempt("open", || name.to_owned())?, name)
-}
-
-fn parse_json<T: serde::de::DeserializeOwned>(file: std::fs::File, name: &str) -> Result<T, SpoolError> {
-    let mut text = Vec::new();
-    file.take(DESCRIPTION_MAX).read_to_end(&mut text).attempt("read", || name.to_owned())?;
-    serde_json::from_slice(&text)
-        .map_err(|error| SpoolError::Unreadable { what: name.to_owned(), cause: error.to_string() })
-}
-
-/// Writes a small file durably; one that is there is replaced as a whole or not at all.
-fn write_durably(folder: &Directory, name: &str, bytes: &[u8]) -> Result<(), SpoolError> {
-    use std::io::Write;
-    let temporary = temporary_name();
-    let write = || -> std::io::Result<()> {
-        let mut file = folder.create_anew(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        folder.replace(&temporary, folder, name)?;
-        Ok(folder.sync()?)
-    };
-    write().attempt("write", || name.to_owned()).inspect_err(|_| {
-        let _ = folder.remove_if_there(&temporary);
-    })
-}
-
-/// Of a file that is renamed when it is complete. Listings leave out names of this form; what a crash leaves of one is never read,
-/// and is swept away by whoever looks after its folder.
-fn temporary_name() -> String {
-    format!(".{:016x}{UNFINISHED}", random())
-}
-
-/// Whether a name has that form.
-fn is_unfinished(name: &str) -> bool {
-    name.len() == 21 && name.starts_with('.') && name.ends_with(UNFINISHED)
-}
-
-fn to_json<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, SpoolError> {
-    let mut json = serde_json::to_vec_pretty(value).map_err(|error| SpoolError::Unreadable {
-        what: "a description".to_owned(),
-        cause: error.to_string(),
-    })?;
-    json.push(b'\n');
-    Ok(json)
 }
 
 /// Random bits for names; the kernel's generator does not fail once the machine is up.
