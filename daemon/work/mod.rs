@@ -8,7 +8,7 @@
 //! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
 //! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
 //! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `tidy` what a
-//! crash left, `passphrase` makes, keeps and shows what opens some results, `messenger` hands it to a program, `seal` signs how far the access log has come, and `memory` shares out what registers may take.
+//! crash left, `passphrase` makes, keeps and shows what opens some results, `messenger` hands it to a program, `seal` signs how far the access log has come, `incidents` finds in it what may have to be reported, and `memory` shares out what registers may take.
 
 mod aside;
 mod ask;
@@ -17,6 +17,7 @@ mod control;
 pub mod deliver;
 pub mod encrypt;
 mod held;
+mod incidents;
 pub mod join;
 mod make;
 mod memory;
@@ -51,6 +52,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use anyhow::Context;
 use zeroize::Zeroizing;
 
+use self::incidents::Watch;
 use self::memory::Memory;
 use self::open::Identities;
 use self::seal::Seals;
@@ -87,6 +89,7 @@ pub struct Workshop {
     metrics: WorkMetrics,
     reloads: ReloadMetrics,
     passphrases: PassphraseMetrics,
+    watch: Watch,
     upkeep: Upkeep,
     /// Held by the one discard at a time.
     discarding: Mutex<()>,
@@ -142,6 +145,7 @@ pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = 
         () = retention::keep_up(&workshop) => {}
         () = tidy::go_on(&workshop) => {}
         () = messenger::go_on(&workshop) => {}
+        () = incidents::go_on(&workshop) => {}
         () = async { monitoring.await; std::future::pending().await } => {}
     }
     systemd::stopping();
@@ -161,6 +165,7 @@ impl Workshop {
         let guard = Guard::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         spool.own_seen()?;
         spool.own_passphrases()?;
+        spool.own_incidents()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         // After the log was opened: from here on no other process of this node claims.
         let claims = Claims::new(spool.join(&machine.node, machine.work.lease)?);
@@ -169,6 +174,7 @@ impl Workshop {
         tell_last_deliveries(&spool, &metrics)?;
         let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
         let passphrases = PassphraseMetrics::new(metrics.registry())?;
+        let watch = Watch::new(metrics.registry())?;
         let config = tokio::sync::watch::Sender::new(Arc::new(config));
         let upkeep = Upkeep::new(guard, metrics.registry())?;
         let (seals, memory, is_stuck, room, stop) = Default::default();
@@ -186,6 +192,7 @@ impl Workshop {
             metrics,
             reloads,
             passphrases,
+            watch,
             upkeep,
             discarding,
             reloading,

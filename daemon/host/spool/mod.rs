@@ -2,7 +2,7 @@
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
 //! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `held` what an operator does,
 //! `folders` what an institution sees of the results, `collected` which of them somebody has, `index` what it still has in progress, `seen` what was here before,
-//! `passphrases` what opens some results, `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
+//! `passphrases` what opens some results, `incidents` what may have to be reported, `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
@@ -14,6 +14,7 @@
 //! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival, and its signature
 //! collected/‹institution›.‹exchange›.‹digest›.json          results that were downloaded to the end and go after their grace
 //! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
+//! incidents/‹UTC day›-‹kind›-‹mark›.json               what may have to be reported, until an operator closes it; `work`'s own
 //! passphrases/‹id›.‹receiver›.age                         what opens a result that is locked with it; `work`'s alone
 //! pseudonyms/‹exchange›.key                               what pseudonyms are made with; `work`'s own, never in a backup
 //! nodes/‹node›.‹token›                                    locked, and counting, as long as that process claims
@@ -25,6 +26,7 @@ mod error;
 mod expire;
 mod folders;
 mod held;
+mod incidents;
 mod index;
 mod nodes;
 mod orphans;
@@ -52,6 +54,7 @@ pub use self::error::SpoolError;
 pub use self::expire::{Resting, Weight};
 pub use self::folders::{FileFacts, Stage};
 pub use self::held::{DiscardNote, Discarding};
+pub use self::incidents::{Casebook, Cases};
 pub use self::index::Standing;
 pub use self::nodes::Heartbeat;
 pub use self::orphans::{Orphans, Swept};
