@@ -77,6 +77,16 @@ enum Command {
     Hold(dropzone::cli::hold::Hold),
     /// Have a deferred arrival tried at once; a held one is released.
     Retry(dropzone::cli::hold::Decision),
+    /// Become the program of a command's job: what `work` starts, and nobody types.
+    #[command(hide = true)]
+    Confined {
+        /// What it is confined to, as JSON.
+        description: String,
+    },
+    /// What happened under one agreement in a span of days: a page to print, and the same as JSON, both signed.
+    Report(dropzone::cli::report::Report),
+    /// A folder to send to an institution: how to connect, encrypt, send, fetch and check. Nothing in it is secret.
+    Kit(dropzone::cli::kit::Kit),
     /// Show the passphrase of a result, once, or list those that wait to be handed out.
     #[command(arg_required_else_help = true)]
     Passphrase(dropzone::cli::passphrase::Asked),
@@ -127,6 +137,9 @@ fn main() -> ExitCode {
         Command::Restore(restore) => dropzone::cli::restore::run(&restore),
         Command::Hold(command) => dropzone::cli::hold::run(&arguments.config, &command),
         Command::Retry(decision) => dropzone::cli::hold::retry(&arguments.config, &decision),
+        Command::Confined { description } => dropzone::cli::confined::run(&description),
+        Command::Report(report) => dropzone::cli::report::run(&arguments.config, &report),
+        Command::Kit(kit) => dropzone::cli::kit::run(&arguments.config, &kit),
         Command::Passphrase(asked) => dropzone::cli::passphrase::run(&arguments.config, asked),
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };

@@ -147,7 +147,7 @@ pub fn write_identity(path: &Path) -> anyhow::Result<String> {
 }
 
 /// Why nothing is made there, if so.
-fn occupied(directory: &Path) -> Result<Option<String>, FileError> {
+pub(super) fn occupied(directory: &Path) -> Result<Option<String>, FileError> {
     if !files::exists(directory) {
         return Ok(None);
     }

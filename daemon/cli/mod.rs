@@ -4,14 +4,17 @@
 pub mod backup;
 pub mod check;
 pub mod clock;
+pub mod confined;
 pub mod control;
 pub mod daemon;
 pub mod demo;
 pub mod exit;
 pub mod hold;
 pub mod init;
+pub mod kit;
 pub mod log;
 pub mod passphrase;
+pub mod report;
 pub mod restore;
 pub mod run;
 pub mod secrets;

@@ -1,16 +1,19 @@
 //! Whether the files that a zone names and `config::load` does not open are what they should be: host key, signing key,
-//! age identities, databases. What this user may not read is noted, not refused: another user's process reads it.
+//! age identities, databases, programs of commands. What this user may not read is noted, not refused: another user's process
+//! reads it.
 
 use std::path::Path;
 
 use age::x25519;
-use ssh_key::PrivateKey;
+use ssh_key::{PrivateKey, PublicKey};
 
 use crate::config::{Config, ConfigError, Database, Key, Loaded, Note};
 use crate::host::evidence::read_text;
 use crate::host::files::{FileError, examine_file, read_secret};
+use crate::policy::agreement::Job;
 use crate::policy::backup::NeededKey;
 use crate::policy::signature::ZoneKey;
+use crate::work::command::fit::{Objection, objection};
 
 const MAIN: &str = "dropzone.yaml";
 
@@ -47,6 +50,16 @@ pub fn examine(loaded: &Loaded) -> Examined {
             examined.not_read(loaded, &key, file, &error);
         }
     }
+    for (name, exchange) in &loaded.config.exchanges {
+        for (index, flow) in exchange.flows.iter().enumerate() {
+            let Job::Command(command) = &flow.job else { continue };
+            if let Some(Objection { key, problem, remedy }) = objection(&loaded.config, command) {
+                let key = root.at("flows").item(index).at("job").at("command").at(key);
+                let file = format!("exchanges/{name}.yaml");
+                examined.errors.push(ConfigError::about(file, &key, problem, remedy));
+            }
+        }
+    }
     examined
 }
 
@@ -67,6 +80,27 @@ pub fn needed(config: &Config) -> Vec<NeededKey> {
     };
     let keys = [key("host-key", &machine.host_key), key("signing-key", &machine.signing_key)];
     keys.into_iter().chain(machine.identities.iter().map(identity)).collect()
+}
+
+/// The public half of the signing key, as far as this user can know it.
+pub fn zone_key(path: &Path) -> Option<ZoneKey> {
+    let of_secret =
+        || Some(ZoneKey::new(PrivateKey::from_openssh(&*read_secret(path).ok()?).ok()?.public_key().clone()));
+    of_secret().or_else(|| ZoneKey::parse(&beside(path)?))
+}
+
+/// The public half of the host key, as far as this user can know it.
+pub fn host_key(path: &Path) -> Option<PublicKey> {
+    let of_secret = || Some(PrivateKey::from_openssh(&*read_secret(path).ok()?).ok()?.public_key().clone());
+    of_secret().or_else(|| PublicKey::from_openssh(beside(path)?.trim()).ok())
+}
+
+/// What senders encrypt to, as far as this user can know it.
+pub fn recipients_of(identities: &[std::path::PathBuf]) -> Vec<String> {
+    let of_file = |path: &std::path::PathBuf| recipients(path).or_else(|| beside(path));
+    let texts: Vec<String> = identities.iter().filter_map(of_file).collect();
+    let words = texts.iter().flat_map(|text| text.split([',', '\n']).map(str::trim));
+    words.filter(|word| word.parse::<x25519::Recipient>().is_ok()).map(str::to_owned).collect()
 }
 
 fn fingerprint(path: &Path) -> Option<String> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::civil::Date;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 use crate::policy::trust::Reading;
@@ -78,7 +78,18 @@ impl Clock {
 
     /// The calendar day in Europe/Brussels, for agreements and keys.
     pub fn today(&self) -> Date {
-        self.now().to_zoned(self.agreements.clone()).date()
+        self.local(self.now()).date()
+    }
+
+    /// What a clock in Brussels shows at a time.
+    pub fn local(&self, at: Timestamp) -> DateTime {
+        at.to_zoned(self.agreements.clone()).datetime()
+    }
+
+    /// When a calendar day begins in Brussels.
+    pub fn begins(&self, day: Date) -> Timestamp {
+        let begins = day.to_zoned(self.agreements.clone()).map(|midnight| midnight.timestamp());
+        begins.unwrap_or(if day < Date::ZERO { Timestamp::MIN } else { Timestamp::MAX })
     }
 
     /// The calendar day in UTC, for the files of the access log.
@@ -108,6 +119,9 @@ mod tests {
         ] {
             let clock = Clock::fixed(at.parse().unwrap());
             assert_eq!((clock.today(), clock.today_utc()), (agreement_day, log_day), "{at}");
+            let begins = clock.begins(agreement_day);
+            assert_eq!(clock.local(begins), agreement_day.at(0, 0, 0, 0));
+            assert!(begins <= clock.now() && clock.now() < clock.begins(agreement_day.tomorrow().unwrap()));
         }
     }
 }

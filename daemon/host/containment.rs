@@ -14,11 +14,18 @@ use landlock::{
 /// The newest rules that have been tried out here.
 const TRIED: ABI = ABI::V6;
 
+/// What is done in the folders that are changed.
+const CHANGE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
+    ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
+});
+
 /// Whatever is not named is out of reach. What is not there at the start is left out, and stays out of reach.
 #[derive(Debug, Default)]
 pub struct Needs {
     /// Folders below which files and folders are read, written, made, removed and moved about.
     pub change: Vec<PathBuf>,
+    /// Where there are any: what lies below them, of all that lies below those folders. Of the rest, names can be listed.
+    pub parts: Vec<PathBuf>,
     /// Folders below which everything is read.
     pub read_folders: Vec<PathBuf>,
     /// Folders below which names are listed, and nothing is read.
@@ -63,7 +70,8 @@ impl fmt::Display for Containment {
 /// Holds the calling thread, and every thread and process that it begins from now on, to its needs: so this comes before
 /// the first thread. Says once in the program's log what could not be done.
 pub fn contain(needs: &Needs) -> Containment {
-    let contained = match restrict(needs) {
+    let within = |held: RestrictionStatus| if needs.parts.is_empty() { Ok(held) } else { narrow(needs) };
+    let contained = match restrict(needs).and_then(within) {
         Ok(status) if status.ruleset != RulesetStatus::NotEnforced => offered(),
         Ok(_) => Containment::default(),
         Err(error) => {
@@ -104,19 +112,33 @@ fn restrict(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
         .handle_access(AccessNet::from_all(TRIED))?
         .scope(scopes)?
         .create()?;
-    let change = make_bitflags!(AccessFs::{
-        ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
-    });
-    let rules = beneath(rules, &needs.change, change)?;
-    let rules = beneath(rules, &needs.read_folders, make_bitflags!(AccessFs::{ReadFile | ReadDir}))?;
-    let rules = beneath(rules, &needs.list_folders, AccessFs::ReadDir.into())?;
-    let rules = beneath(rules, &needs.read_files, AccessFs::ReadFile.into())?;
-    let sockets = make_bitflags!(AccessFs::{ReadDir | MakeSock | RemoveFile});
-    let mut rules = beneath(rules, &needs.socket_folders, sockets)?;
+    let mut rules = files(beneath(rules, &needs.change, CHANGE)?, needs)?;
     for port in &needs.listen {
         rules = rules.add_rule(NetPort::new(*port, AccessNet::BindTcp))?;
     }
     rules.restrict_self()
+}
+
+/// A second set of rules beside the first, for both must allow what is done: a part that leaves its folder is out of reach
+/// by the first, what lies beside the parts by the second.
+fn narrow(needs: &Needs) -> Result<RestrictionStatus, RulesetError> {
+    let rules = Ruleset::default()
+        .set_compatibility(CompatLevel::SoftRequirement)
+        .handle_access(AccessFs::Refer)?
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(TRIED))?
+        .create()?;
+    let rules = beneath(rules, &needs.parts, CHANGE)?;
+    files(beneath(rules, &needs.change, AccessFs::ReadDir.into())?, needs)?.restrict_self()
+}
+
+/// The rules for what is not changed.
+fn files(rules: RulesetCreated, needs: &Needs) -> Result<RulesetCreated, RulesetError> {
+    let rules = beneath(rules, &needs.read_folders, make_bitflags!(AccessFs::{ReadFile | ReadDir}))?;
+    let rules = beneath(rules, &needs.list_folders, AccessFs::ReadDir.into())?;
+    let rules = beneath(rules, &needs.read_files, AccessFs::ReadFile.into())?;
+    let sockets = make_bitflags!(AccessFs::{ReadDir | MakeSock | RemoveFile});
+    beneath(rules, &needs.socket_folders, sockets)
 }
 
 fn beneath(
@@ -319,6 +341,31 @@ mod tests {
         child.wait().unwrap();
         assert!(tries.is_none_or(|tries| tries == [OUT_OF_REACH, OUT_OF_REACH]), "{tries:?}");
         assert!(excepted.is_none_or(|tries| tries == [OUT_OF_REACH, Ok(())]), "{excepted:?}");
+    }
+
+    #[test]
+    fn of_a_folder_with_parts_only_the_parts_are_within_reach() {
+        let zone = Zone::new();
+        fs::create_dir(zone.path("spool/work")).unwrap();
+        fs::write(zone.path("spool/work/file"), "x").unwrap();
+        let needs = Needs { parts: vec![zone.path("spool/one"), zone.path("spool/two")], ..zone.needs() };
+        let Some(tried) = contained(&needs, "files", || {
+            vec![
+                ("read in a part", came(fs::read(zone.path("spool/one/file")))),
+                (
+                    "move between parts",
+                    came(fs::rename(zone.path("spool/one/file"), zone.path("spool/two/file"))),
+                ),
+                ("read beside the parts", came(fs::read(zone.path("spool/work/file")))),
+                ("write beside the parts", came(fs::write(zone.path("spool/work/new"), ""))),
+                ("remove beside the parts", came(fs::remove_file(zone.path("spool/work/file")))),
+            ]
+        }) else {
+            return;
+        };
+        let refused = Err(ErrorKind::PermissionDenied);
+        let expected = [Ok(()), Ok(()), refused, refused, refused];
+        assert_eq!(tried.iter().map(|(_, came)| *came).collect::<Vec<_>>(), expected, "{tried:?}");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! written, a secret that a stranger could have read, a link, a pipe or an endless file is refused before its content is
 //! used. What the content means is for others; the spool has its own ways.
 
+pub mod program;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
 use std::io::{self, Read, Write};

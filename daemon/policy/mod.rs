@@ -33,6 +33,7 @@ pub mod request;
 pub mod retention;
 pub mod revocation;
 pub mod rhythm;
+pub mod row_ends;
 pub mod rules;
 pub mod search;
 pub mod shape;

@@ -74,7 +74,10 @@ pub enum Reason {
     /// Rows or columns break the rules that the agreement sets; the quality report says which.
     ContentRules,
     /// The list is a workbook that cannot be read as one table.
-    SheetUnreadable,
+    SheetUnreadable {
+        /// Row of the sheet at which reading stopped, from 1; none where it is about the workbook as a whole.
+        row: Option<u64>,
+    },
     /// As many lists have come in this period as the agreement allows.
     Surplus {
         /// First day of the next period.
@@ -155,6 +158,11 @@ impl Reason {
         Self::one_of_each().iter().map(Self::code).collect()
     }
 
+    /// A reason that has this code, for its sentences; what else it says is made up.
+    pub fn of_code(code: &str) -> Option<Self> {
+        Self::one_of_each().into_iter().find(|reason| reason.code() == code)
+    }
+
     fn wording(&self) -> &'static Wording {
         match self {
             Self::NoSuchPath => &wording::NO_SUCH_PATH,
@@ -181,7 +189,7 @@ impl Reason {
             Self::NotATable { .. } => &wording::NOT_A_TABLE,
             Self::ColumnsNotAgreed => &wording::COLUMNS_NOT_AGREED,
             Self::ContentRules => &wording::CONTENT_RULES,
-            Self::SheetUnreadable => &wording::SHEET_UNREADABLE,
+            Self::SheetUnreadable { .. } => &wording::SHEET_UNREADABLE,
             Self::Surplus { .. } => &wording::SURPLUS,
             Self::SurplusKey => &wording::SURPLUS_KEY,
             Self::PersonNotAdmitted => &wording::PERSON_NOT_ADMITTED,
@@ -234,7 +242,7 @@ impl Reason {
             Self::NotATable { row: 0 },
             Self::ColumnsNotAgreed,
             Self::ContentRules,
-            Self::SheetUnreadable,
+            Self::SheetUnreadable { row: None },
             Self::Surplus { again: Date::MIN },
             Self::SurplusKey,
             Self::PersonNotAdmitted,

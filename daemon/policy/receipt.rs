@@ -56,7 +56,7 @@ pub struct By {
 pub struct Explanation {
     /// The stable code.
     pub code: String,
-    /// Line of the decrypted list, where one is meant.
+    /// Line of the decrypted list, or row of its sheet, where one is meant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub row: Option<u64>,
     /// The earlier arrival with the same content, where one is meant.
@@ -70,7 +70,11 @@ pub struct Explanation {
 
 impl From<&Reason> for Explanation {
     fn from(reason: &Reason) -> Self {
-        let row = if let Reason::NotATable { row } = reason { Some(*row) } else { None };
+        let row = match reason {
+            Reason::NotATable { row } => Some(*row),
+            Reason::SheetUnreadable { row } => *row,
+            _ => None,
+        };
         let same =
             if let Reason::SameContentAgain { arrival, .. } = reason { Some(arrival.clone()) } else { None };
         Self {

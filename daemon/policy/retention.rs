@@ -67,6 +67,19 @@ impl Kind {
             Self::Digest => "digests",
         }
     }
+
+    /// As records of deletions call one of them.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Partial => "an unfinished upload",
+            Self::Refused => "the description of a refused upload",
+            Self::Done => "a finished arrival",
+            Self::Result => "a result that was not collected",
+            Self::Receipt => "a receipt",
+            Self::HeadCopy => "a copy of a head of the access log",
+            Self::Digest => "the marker of content that was seen",
+        }
+    }
 }
 
 /// How long things of one exchange are kept.

@@ -1,4 +1,4 @@
-//! What a signature of this zone means: SSHSIG (OpenSSH's PROTOCOL.sshsig), made with one ed25519 key in three namespaces, so
+//! What a signature of this zone means: SSHSIG (OpenSSH's PROTOCOL.sshsig), made with one ed25519 key in namespaces of its own, so
 //! that stock `ssh-keygen -Y verify` checks it. Making one is `work`'s business, which alone holds the private key.
 
 use std::fmt;
@@ -14,11 +14,13 @@ pub enum Namespace {
     LogHead,
     /// Under the manifest of a backup.
     Backup,
+    /// Under a report.
+    Report,
 }
 
 impl Namespace {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Receipt, Self::LogHead, Self::Backup];
+    pub const ALL: [Self; 4] = [Self::Receipt, Self::LogHead, Self::Backup, Self::Report];
 
     /// As `ssh-keygen -n` wants it.
     pub fn as_str(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Namespace {
             Self::Receipt => "receipt@dropzone",
             Self::LogHead => "log-head@dropzone",
             Self::Backup => "backup@dropzone",
+            Self::Report => "report@dropzone",
         }
     }
 }

@@ -95,8 +95,15 @@ pub struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(text: &'a str, delimiter: u8, line: u64) -> Self {
+    /// Rows of a text that begins with one, on this line; each may have as many fields as it likes.
+    pub fn new(text: &'a str, delimiter: u8, line: u64) -> Self {
         Self { rest: text, delimiter, line, width: None }
+    }
+
+    /// From here on, each row must have so many fields.
+    #[must_use]
+    pub fn of_width(self, width: usize) -> Self {
+        Self { width: Some(width), ..self }
     }
 
     /// What is still to be read.

@@ -73,6 +73,34 @@ pub fn preferred(profile: Algorithms) -> Preferred {
     }
 }
 
+/// What a profile offers, by name, for people to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offered {
+    /// Key exchange methods.
+    pub key_exchanges: Vec<String>,
+    /// Ciphers.
+    pub ciphers: Vec<String>,
+    /// Message authentication, where the cipher does not do that too.
+    pub macs: Vec<String>,
+    /// What people's keys may sign with.
+    pub signatures: Vec<String>,
+}
+
+/// What a profile offers. Of the key exchange, those that are methods and no announcements of what else is understood.
+pub fn offered(profile: Algorithms) -> Offered {
+    fn names<T: AsRef<str>>(names: &[T]) -> impl Iterator<Item = &str> {
+        names.iter().map(AsRef::as_ref)
+    }
+    let Preferred { kex, cipher, mac, key, .. } = preferred(profile);
+    let is_method = |name: &&str| !name.starts_with("ext-info-") && !name.starts_with("kex-strict-");
+    Offered {
+        key_exchanges: names(&kex).filter(is_method).map(str::to_owned).collect(),
+        ciphers: names(&cipher).map(str::to_owned).collect(),
+        macs: names(&mac).map(str::to_owned).collect(),
+        signatures: key.iter().map(ToString::to_string).collect(),
+    }
+}
+
 /// russh's configuration. The window is large because a transfer over a long line is bound by it; packets are as large as
 /// SFTP's.
 pub fn server_config(host_key: PrivateKey, profile: Algorithms, limits: &Limits) -> server::Config {
@@ -139,6 +167,8 @@ mod tests {
                  ecdsa-sha2-nistp521 sk-ecdsa-sha2-nistp256@openssh.com rsa-sha2-512 rsa-sha2-256",
             ]
         );
+        assert_eq!(offered(Algorithms::Strict).key_exchanges, ["mlkem768x25519-sha256"]);
+        assert_eq!(offered(Algorithms::Compat).ciphers.join(" "), names(Algorithms::Compat)[1]);
         assert_eq!(
             names(Algorithms::Strict),
             [

@@ -39,6 +39,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::admission::Admission;
+pub use self::algorithms::{Offered, offered};
 use self::ask::JobSide;
 use self::budget::Budget;
 pub use self::needs::needs;

@@ -5,14 +5,19 @@ use std::path::Path;
 
 use crate::config::{Config, Database, main_file};
 use crate::host::containment::{Needs, is_below};
+use crate::host::spool::Spool;
 use crate::host::systemd;
 
 /// What a zone's `serve` needs.
 pub fn needs(config: &Config) -> Needs {
     let machine = &config.machine;
     let directory = &config.directory;
+    let mut parts = Spool::shared_folders(&machine.spool);
+    parts.push(machine.log.directory.clone());
     let mut needs = Needs {
         change: vec![machine.spool.clone(), machine.log.directory.clone()],
+        // What is handed in, and keys and passphrases, are not serve's to read.
+        parts,
         read_folders: vec![directory.join("institutions"), directory.join("exchanges")],
         // To open a folder is to be able to list it.
         list_folders: vec![directory.clone()],

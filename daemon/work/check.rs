@@ -43,13 +43,14 @@ impl Workshop {
         list: &mut Zeroizing<Vec<u8>>,
         progress: &mut Progress,
     ) -> Result<(), JobError> {
-        // Where the list is the result, its own rows show already whose they are.
-        let plan = Some(plan).filter(|plan| flow.job == Job::Shape && plan.is_split());
+        // Where the list is the result, its own rows show already whose they are; else there may be more to report.
+        let (split, is_result) = (plan.is_split(), flow.job == Job::Shape);
+        let plan = Some(plan).filter(|_| split && is_result);
         if flow.input.is_none() && plan.is_none() {
             return Ok(());
         }
         let Checked { report, is_header_agreed, faulty } = check(list, (flow.input.as_ref(), plan), stop)?;
-        progress.report = Some(report.clone());
+        progress.report = (split && !is_result).then(|| report.clone());
         let (report, counts) = report.finish();
         progress.rows_in = Some(counts.rows);
         let passes = match flow.on_fault {
@@ -79,10 +80,11 @@ impl Workshop {
         &self,
         claim: &Claim<'_>,
         arrival: &Arrival,
-        strays: &Strays,
+        (strays, on_fault): (&Strays, OnFault),
         progress: &mut Progress,
     ) -> Result<(), JobError> {
-        let mut report = progress.report.take().unwrap_or_default();
+        let rows = progress.rows_in.unwrap_or_default();
+        let mut report = progress.report.take().unwrap_or_else(|| QualityReport::of_faultless(rows));
         for at in 0..strays.count {
             // Behind those that are listed, they are only counted.
             let known =
@@ -93,7 +95,7 @@ impl Workshop {
         }
         let (report, counts) = report.finish();
         let (name, sha256) = (quality_name(arrival), hex(&Sha256::digest(&report)));
-        let quality = Quality { report: name, sha256, counts, left_out: true };
+        let quality = Quality { report: name, sha256, counts, left_out: on_fault == OnFault::Report };
         self.publish_quality(claim, arrival, &quality, &report)?;
         progress.quality = Some(quality);
         Ok(())

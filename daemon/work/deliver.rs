@@ -3,9 +3,11 @@
 
 use std::io::Read;
 
+use super::command::CommandError;
 use super::encrypt::EncryptError;
 use super::open::OpenError;
 use super::query::QueryError;
+use super::sheet::SheetError;
 use super::stop::{Interrupted, Stop};
 use super::{Workshop, record_of};
 use crate::config::Config;
@@ -108,9 +110,15 @@ pub enum JobError {
     /// The file stays closed.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The list is a workbook that cannot be read, or the result makes none.
+    #[error(transparent)]
+    Sheet(#[from] SheetError),
     /// The query failed.
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// The command failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
     /// The result lacks what a delivery is made of.
     #[error(transparent)]
     Misfit(#[from] Misfit),
@@ -191,6 +199,8 @@ impl JobError {
             | Self::Open(OpenError::Content(reason)) => Failure::Lasting(reason.clone()),
             Self::ContentRules { .. } => Failure::Lasting(Reason::ContentRules),
             Self::Query(error) => error.failure(),
+            Self::Command(error) => error.failure(),
+            Self::Sheet(error) => error.failure(),
             Self::Open(OpenError::Io(_)) | Self::Spool(_) | Self::Io(_) | Self::Log(_) => Failure::Passing,
             Self::Exhausted { .. } => Failure::Lasting(Reason::TriesExhausted),
             Self::Open(OpenError::Memory { .. } | OpenError::TooLarge { .. }) => {

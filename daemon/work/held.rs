@@ -176,6 +176,7 @@ impl Workshop {
             finished: Some(finished),
             reason: Some(Explanation::from(&Reason::Discarded)),
             job: before.as_ref().and_then(|receipt| receipt.job.clone()),
+            quality: before.as_ref().and_then(|receipt| receipt.quality.clone()),
             // What one receiver got before another's failed stays true.
             deliveries: before.map(|receipt| receipt.deliveries).unwrap_or_default(),
             ..Receipt::of(arrival, &self.agreement(arrival), Verdict::Discarded)

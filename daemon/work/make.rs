@@ -17,6 +17,7 @@ use super::passphrase::Keyring;
 use super::query::QueryError;
 use super::replay::Digesting;
 use super::shape::{Made, Recipe, Shaping, Strays};
+use super::sheet;
 use super::stop::Stop;
 use crate::config::Database;
 use crate::host::spool::Claim;
@@ -58,9 +59,11 @@ impl Workshop {
         order: Order<'_>,
         progress: &mut Progress,
     ) -> Result<Vec<Staged>, JobError> {
-        let mut plaintext = self.decrypted((claim, stop), arrival, order)?;
+        let plaintext = self.decrypted((claim, stop), arrival, order)?;
         progress.content = Content::Verified;
-        let plan = Plan::of(order, (arrival, Format::Csv), progress);
+        let memory = order.config.machine.work.job.memory;
+        let (mut plaintext, sent) = sheet::list_of(plaintext, order.flow.input.as_ref(), memory, stop)?;
+        let plan = Plan::of(order, (arrival, sent), progress);
         self.check_list((claim, stop), arrival, (order.flow, &plan), &mut plaintext, progress)?;
         let table = Table::parse(&plaintext).map_err(QueryError::List)?;
         let list = List::measure(&table, stop)?;
@@ -78,13 +81,14 @@ impl Workshop {
             Job::Shape => {
                 self.give_out(claim, order, (&plan, table.dialect()), |pipe| Ok(list.pass(stop, pipe)?))?
             }
-            Job::Command(_) | Job::Relay => {
-                return Err(JobError::Setup("job: command is not supported yet".to_owned()));
-            }
+            Job::Command(command) => self.give_out(claim, order, (&plan, table.dialect()), |pipe| {
+                Ok(self.run_command(order, (arrival, command), &table, stop, pipe)?)
+            })?,
+            Job::Relay => return Err(JobError::Setup("a relayed file is not opened".to_owned())),
         };
         progress.rows_out = Some(rows);
         if let Some((row, column)) = strays.listed.first() {
-            self.report_strays(claim, arrival, &strays, progress)?;
+            self.report_strays(claim, arrival, (&strays, order.flow.on_fault), progress)?;
             if order.flow.on_fault == OnFault::Hold {
                 return Err(JobError::Strays { count: strays.count, row: *row, column: column.clone() });
             }

@@ -3,19 +3,21 @@
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
 //! job, of which `make` makes the results, with `open`, `check`, `join`, `outgoing`, `shape`, `pseudonym` and `encrypt` as
-//! steps; `query` the database that `join` runs in, of which `split` says whether a
+//! steps; `command` runs a program instead; `query` the database that `join` runs in, of which `split` says whether a
 //! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
 //! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
 //! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
-//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `tidy` what a
+//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `handoff` takes in what tools of this machine hand in, `tidy` what a
 //! crash left, `passphrase` makes, keeps and shows what opens some results, `messenger` hands it to a program, `seal` signs how far the access log has come, `incidents` finds in it what may have to be reported, and `memory` shares out what registers may take.
 
 mod aside;
 mod ask;
 mod check;
+pub mod command;
 mod control;
 pub mod deliver;
 pub mod encrypt;
+mod handoff;
 mod held;
 mod incidents;
 pub mod join;
@@ -35,9 +37,10 @@ mod retention;
 mod scan;
 mod seal;
 pub mod shape;
+pub mod sheet;
 pub mod signer;
 mod split;
-mod stop;
+pub mod stop;
 mod takeover;
 mod tidy;
 pub mod turns;
@@ -144,6 +147,7 @@ pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = 
         () = reload::follow(&workshop, hangup) => {}
         () = retention::keep_up(&workshop) => {}
         () = tidy::go_on(&workshop) => {}
+        () = handoff::keep_up(&workshop) => {}
         () = messenger::go_on(&workshop) => {}
         () = incidents::go_on(&workshop) => {}
         () = async { monitoring.await; std::future::pending().await } => {}

@@ -73,10 +73,8 @@ impl QueryError {
             Self::List(reason) => Failure::Lasting(reason.clone()),
             Self::Columns { .. } => Failure::Lasting(Reason::ColumnsNotAgreed),
             Self::NotASelect | Self::Value { .. } => Failure::Lasting(Reason::JobFailed),
-            Self::Encrypt(EncryptError::Io(_))
-            | Self::EmptyRegister
-            | Self::Interrupted(Interrupted::Stopping) => Failure::Passing,
-            Self::Interrupted(Interrupted::TooLong { .. }) => Failure::Lasting(Reason::JobTooLong),
+            Self::Encrypt(EncryptError::Io(_)) | Self::EmptyRegister => Failure::Passing,
+            Self::Interrupted(why) => why.failure(),
             Self::Encrypt(EncryptError::TooLarge { .. }) => Failure::Lasting(Reason::ResultTooLarge),
             Self::Memory { .. } => Failure::Lasting(Reason::JobMemory),
             Self::Encrypt(EncryptError::Recipient(_) | EncryptError::NoRecipient) => {

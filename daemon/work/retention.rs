@@ -197,7 +197,7 @@ impl Workshop {
             let record = || Record {
                 path: Some(format!("seen/{}/{sha256}.json", sha256.get(..2).unwrap_or_default())),
                 sha256: Some(sha256.to_owned()),
-                detail: Some(format!("{}: kept for {}", words(Kind::Digest), Period::After(kept))),
+                detail: Some(format!("{}: kept for {}", Kind::Digest.words(), Period::After(kept))),
                 ..record_about(Event::Expire, Outcome::Ok, arrival)
             };
             let is_recorded = may && self.log.append(&record()).is_ok();
@@ -227,26 +227,13 @@ impl Workshop {
                 path: Some(weight.path),
                 bytes: Some(weight.bytes),
                 sha256: weight.sha256,
-                detail: Some(format!("{}: kept for {period}", words(*kind))),
+                detail: Some(format!("{}: kept for {period}", kind.words())),
                 ..Record::new(Event::Expire, Outcome::Ok)
             })?;
         }
         self.spool.remove(resting)?;
         self.upkeep.deleted(*kind);
         Ok(())
-    }
-}
-
-/// For records.
-fn words(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Partial => "an unfinished upload",
-        Kind::Refused => "the description of a refused upload",
-        Kind::Done => "a finished arrival",
-        Kind::Result => "a result that was not collected",
-        Kind::Receipt => "a receipt",
-        Kind::HeadCopy => "a copy of a head of the access log",
-        Kind::Digest => "the marker of content that was seen",
     }
 }
 

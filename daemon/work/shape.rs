@@ -12,12 +12,13 @@ use age::Encryptor;
 use super::deliver::JobError;
 use super::encrypt::{Buffer, Quota, Sealed, Sealing, Stage};
 use super::outgoing::{Part, Plan, Share, Target};
+use super::sheet::{Outlet, Workbook};
 use crate::policy::path::{Name, Slug};
 use crate::policy::pseudonym::PseudonymKey;
 use crate::policy::quality::LISTED;
 use crate::policy::reason::Reason;
 use crate::policy::receipt::Receiver;
-use crate::policy::rules::{Checker, Finding, TableRules};
+use crate::policy::rules::{Checker, Finding, Format, TableRules};
 use crate::policy::shape::{Room, Shape};
 use crate::policy::table::{Dialect, Rows, Table};
 
@@ -100,6 +101,8 @@ struct Text<'a, W: Write> {
     share: &'a Share<'a>,
     rows: u64,
     pending: Buffer,
+    /// Where it is to be one; made with the header line.
+    book: Option<(Workbook<Outlet>, Outlet)>,
     /// Empty until it is opened.
     files: Vec<(&'a Target<'a>, Sealing<W>)>,
 }
@@ -120,11 +123,15 @@ where
         let checker = checker.map_err(|findings| breach(&findings, Reason::ColumnsNotAgreed))?;
         let mut lots = Vec::new();
         for part in &self.recipe.plan.parts {
+            if part.form == Format::Xlsx {
+                return Err(JobError::Setup("format: xlsx is not supported yet".to_owned()));
+            }
             let shape = Shape::of(part.outgoing, table.columns(), self.recipe.pseudonyms)?;
             let texts = part.shares.iter().map(|share| Text {
                 share,
                 rows: 0,
                 pending: Buffer::default(),
+                book: None,
                 files: Vec::new(),
             });
             let dialect = written_in(self.recipe.dialect, shape.header(table.columns()).len());
@@ -137,7 +144,7 @@ where
                 text.open(&self.open, &self.quota)?;
                 // What is plain gets the result's own bytes, header and all.
                 if !lot.is_raw {
-                    text.write_header(lot.dialect, lot.shape.header(&begun.columns))?;
+                    text.write_header((lot.part.form, lot.dialect), lot.shape.header(&begun.columns))?;
                 }
             }
         }
@@ -186,7 +193,7 @@ where
         }
         if text.files.is_empty() {
             text.open(&self.open, &self.quota)?;
-            text.write_header(*dialect, shape.header(columns))?;
+            text.write_header((part.form, *dialect), shape.header(columns))?;
         }
         text.write_row(*dialect, shape.values(fields, room))
     }
@@ -245,6 +252,10 @@ fn breach(findings: &[Finding<'_>], reason: Reason) -> JobError {
     JobError::Breach { first, reason }
 }
 
+fn give<W: Write>(files: &mut [(&Target<'_>, Sealing<W>)], bytes: &[u8]) -> Result<(), JobError> {
+    Ok(files.iter_mut().try_for_each(|(_, file)| file.write(bytes))?)
+}
+
 impl<'a, W: Write> Text<'a, W> {
     fn open(
         &mut self,
@@ -258,7 +269,16 @@ impl<'a, W: Write> Text<'a, W> {
         Ok(())
     }
 
-    fn write_header(&mut self, dialect: Dialect, names: Vec<&str>) -> Result<(), JobError> {
+    fn write_header(&mut self, (form, dialect): (Format, Dialect), names: Vec<&str>) -> Result<(), JobError> {
+        match form {
+            Format::Csv => {}
+            Format::Xlsx => {
+                let (outlet, names) =
+                    (Outlet::default(), names.into_iter().map(str::to_owned).collect::<Vec<_>>());
+                self.book = Some((Workbook::begin(outlet.clone(), &names)?, outlet));
+                return Ok(());
+            }
+        }
         self.pending = Buffer::new(Vec::with_capacity(PIECE + SLACK));
         self.pending.extend_from_slice(dialect.beginning());
         dialect.write_header(&mut self.pending, names.into_iter().map(str::as_bytes));
@@ -270,24 +290,29 @@ impl<'a, W: Write> Text<'a, W> {
         dialect: Dialect,
         values: impl Iterator<Item = &'v str>,
     ) -> Result<(), JobError> {
+        if let Some((book, outlet)) = &mut self.book {
+            book.row(values)?;
+            return outlet.drain(|bytes| give(&mut self.files, bytes));
+        }
         dialect.write_row(&mut self.pending, values.map(str::as_bytes));
         if self.pending.len() >= PIECE { self.push() } else { Ok(()) }
     }
 
     fn push(&mut self) -> Result<(), JobError> {
-        for (_, file) in &mut self.files {
-            file.write(&self.pending)?;
-        }
+        give(&mut self.files, &self.pending)?;
         self.pending.clear();
         Ok(())
     }
 
     /// The result's own bytes, to those who get it as it is.
     fn write(&mut self, plaintext: &[u8]) -> Result<(), JobError> {
-        Ok(self.files.iter_mut().try_for_each(|(_, file)| file.write(plaintext))?)
+        give(&mut self.files, plaintext)
     }
 
     fn finish(mut self) -> Result<Vec<Made<W>>, JobError> {
+        if let Some((book, _)) = self.book.take() {
+            book.finish()?.drain(|bytes| give(&mut self.files, bytes))?;
+        }
         self.push()?;
         let (mut made, rows) = (Vec::new(), self.rows);
         for (Target { receiver, name, .. }, file) in self.files {

@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::policy::job::Failure;
+use crate::policy::reason::Reason;
+
 /// Whether a job may go on. Clones share the process's sign, and have the same end.
 #[derive(Debug, Clone, Default)]
 pub struct Stop {
@@ -36,6 +39,16 @@ pub enum Interrupted {
         /// What it had.
         limit: Duration,
     },
+}
+
+impl Interrupted {
+    /// Whether another try may help.
+    pub fn failure(self) -> Failure {
+        match self {
+            Self::Stopping => Failure::Passing,
+            Self::TooLong { .. } => Failure::Lasting(Reason::JobTooLong),
+        }
+    }
 }
 
 impl Stop {

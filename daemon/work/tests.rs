@@ -3,6 +3,7 @@
 mod content;
 mod hostile;
 mod shaping;
+mod workbooks;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -2,7 +2,7 @@
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
 //! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `held` what an operator does,
 //! `folders` what an institution sees of the results, `collected` which of them somebody has, `index` what it still has in progress, `seen` what was here before,
-//! `passphrases` what opens some results, `incidents` what may have to be reported, `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
+//! `handoff` what tools of this machine hand in, `passphrases` what opens some results, `incidents` what may have to be reported, `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
@@ -15,6 +15,7 @@
 //! collected/‹institution›.‹exchange›.‹digest›.json          results that were downloaded to the end and go after their grace
 //! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
 //! incidents/‹UTC day›-‹kind›-‹mark›.json               what may have to be reported, until an operator closes it; `work`'s own
+//! handoff/‹exchange›/‹name›                           what tools of this machine hand in; `work`'s own
 //! passphrases/‹id›.‹receiver›.age                         what opens a result that is locked with it; `work`'s alone
 //! pseudonyms/‹exchange›.key                               what pseudonyms are made with; `work`'s own, never in a backup
 //! nodes/‹node›.‹token›                                    locked, and counting, as long as that process claims
@@ -25,6 +26,7 @@ mod collected;
 mod error;
 mod expire;
 mod folders;
+mod handoff;
 mod held;
 mod incidents;
 mod index;
@@ -53,6 +55,7 @@ use self::error::Attempt;
 pub use self::error::SpoolError;
 pub use self::expire::{Resting, Weight};
 pub use self::folders::{FileFacts, Stage};
+pub use self::handoff::{Handed, Look};
 pub use self::held::{DiscardNote, Discarding};
 pub use self::incidents::{Casebook, Cases};
 pub use self::index::Standing;
@@ -73,6 +76,8 @@ use crate::policy::path::Slug;
 const PAYLOAD: &str = "payload.age";
 /// `policy::arrival::Arrival` of an arrival.
 const ARRIVAL: &str = "arrival.json";
+/// What `serve` uses beside the states.
+const SHARED: [&str; 5] = ["partial", "outbox", "receipts", "nodes", "collected"];
 /// Descriptions larger than this were not written by us.
 const DESCRIPTION_MAX: u64 = 64 * 1024;
 
@@ -124,6 +129,18 @@ impl Spool {
         spool.prepare(pairs)?;
         spool.require_one_mount()?;
         Ok(spool)
+    }
+
+    /// The folders of the spool that `serve` uses; the others are `work`'s own. They are made, as far as they can be, so that `serve`
+    /// can be held to them.
+    pub fn shared_folders(root: &Path) -> Vec<PathBuf> {
+        let states = State::ALL.map(State::as_str);
+        let names: Vec<&str> = states.into_iter().chain(SHARED).collect();
+        if let Ok(top) = Directory::open(root) {
+            // What cannot be made is reported by who needs it.
+            names.iter().for_each(|name| drop(top.make(name)));
+        }
+        names.iter().map(|name| root.join(name)).collect()
     }
 
     /// Makes the folders that these institutions and exchanges lack.

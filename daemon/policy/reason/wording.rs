@@ -157,8 +157,8 @@ pub(super) const CONTENT_RULES: Wording = Wording {
 
 pub(super) const SHEET_UNREADABLE: Wording = Wording {
     code: "sheet-unreadable",
-    dutch: "Dit werkboek kan niet als een tabel gelezen worden. Bewaar het als .xlsx met een enkel werkblad, kolomnamen op de eerste rij en zonder formules, of als CSV in UTF-8.",
-    english: "This workbook cannot be read as a table. Save it as .xlsx with a single sheet, column names in the first row and no formulas, or as CSV in UTF-8.",
+    dutch: "Dit werkboek kan niet als een tabel gelezen worden. Bewaar het als .xlsx zonder wachtwoord, met een enkel zichtbaar werkblad, kolomnamen op de eerste rij, en zonder foutwaarden, koppelingen of getallen van meer dan 15 cijfers; of stuur CSV in UTF-8.",
+    english: "This workbook cannot be read as a table. Save it as .xlsx without a password, with a single visible sheet, column names in the first row, and without error values, links or numbers of more than 15 digits; or send CSV in UTF-8.",
 };
 
 pub(super) const SURPLUS: Wording = Wording {

@@ -168,7 +168,7 @@ fn status_code(reason: &Reason) -> StatusCode {
         | Reason::NotATable { .. }
         | Reason::ColumnsNotAgreed
         | Reason::ContentRules
-        | Reason::SheetUnreadable
+        | Reason::SheetUnreadable { .. }
         | Reason::Surplus { .. }
         | Reason::SurplusKey
         | Reason::PersonNotAdmitted

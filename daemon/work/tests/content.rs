@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::*;
+use crate::host::control::{Change, Course, Operator};
 use crate::policy::agreement::OnFault;
 use crate::policy::arrival::quality_name;
 use crate::policy::digest::hex;
@@ -77,6 +78,14 @@ fn one_faulty_row_holds_the_list_and_its_sender_reads_which_and_why() {
     assert_eq!((record.event, record.outcome), (Event::Receipt, Outcome::Ok));
     assert_eq!(record.path, Some(format!("/pillar-3/receipts/{}", quality_name(&arrival))));
     let note = zone.workshop.spool.hold_note(&arrival.id).unwrap();
+    let discard = Change { course: Course::Discard, arrival: arrival.id.clone(), reason: "corrected".into() };
+    zone.workshop.change(&discard, &Operator::new(0, None)).unwrap();
+    assert_eq!(zone.receipt(&arrival).verdict, Verdict::Discarded);
+    assert_eq!(
+        zone.receipt(&arrival).quality.unwrap().report,
+        quality_name(&arrival),
+        "it goes on vouching for it"
+    );
     assert!(
         note.detail.contains("2 findings against the rules of table list in 2 of 4 rows"),
         "{}",

@@ -202,6 +202,8 @@ fn a_row_of_the_result_that_is_nobodys_is_reported_too() {
     assert_eq!(case.zone.work(&arrival), End::Held(Reason::ContentRules));
     assert!(case.delivered().is_empty());
     let note = case.zone.workshop.spool.hold_note(&arrival.id).unwrap();
+    let quality = case.zone.receipt(&arrival).quality.unwrap();
+    assert_eq!((quality.counts.rows, quality.counts.findings, quality.left_out), (3, 1, false));
     assert!(note.detail.contains("1 rows of the result are nobody's, the first is row 2"), "{}", note.detail);
 
     let case = Shaping::new(job, OnFault::Report, vec![by_fund(None)]);
@@ -210,6 +212,7 @@ fn a_row_of_the_result_that_is_nobodys_is_reported_too() {
     assert_eq!(case.opened("agii", &arrival), "insz,fund\n1,101\n");
     assert_eq!(case.opened("atlas", &arrival), "insz,fund\n2,102\n");
     assert!(case.report(&arrival).contains("\n3;fund;nobodys-row-in-result;"), "{}", case.report(&arrival));
+    assert!(case.zone.receipt(&arrival).quality.unwrap().left_out);
 }
 
 #[test]

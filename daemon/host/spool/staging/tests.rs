@@ -111,6 +111,10 @@ fn receipt(claim: &Claim<'_>, text: &str) -> Result<(), SpoolError> {
     claim.publish_receipt((&name, text.as_bytes()), (&signature, text))
 }
 
+fn quality(claim: &Claim<'_>) -> Result<(), SpoolError> {
+    claim.publish_quality((&Name::parse("r.quality.csv").unwrap(), b"row;column\r\n"))
+}
+
 fn is_lost<T: std::fmt::Debug>(result: Result<T, SpoolError>, what: &str) {
     assert!(matches!(result, Err(SpoolError::Lost(_))), "{what}: {result:?}");
 }
@@ -130,6 +134,7 @@ fn who_has_lost_a_claim_changes_nothing_any_more_whatever_it_was_about_to_do() {
         is_lost(first.deliver(&delivered("stale")), "deliver");
         is_lost(first.adopt(&delivered("stale")), "adopt");
         is_lost(receipt(&first, "stale"), "a receipt");
+        is_lost(quality(&first), "a quality report");
         is_lost(first.begin(), "begin");
         is_lost(first.finish(), "finish");
         is_lost(first.defer(case.arrival.received, 1), "defer");
