@@ -178,9 +178,9 @@ impl Knowledge<'_> {
         }
         let own = sign.exchange.as_ref().and_then(|name| self.exchanges.get(name)).and_then(says);
         let concerns = |exchange: &&Exchange| {
-            let is_party =
-                |institution: &Slug| exchange.parties.contains_key(institution);
-            sign.institution.as_ref().is_none_or(is_party) && exchange.agreement.standing(today) == Standing::Open
+            let is_party = |institution: &Slug| exchange.parties.contains_key(institution);
+            sign.institution.as_ref().is_none_or(is_party)
+                && exchange.agreement.standing(today) == Standing::Open
         };
         let others = || {
             let all = self.exchanges.values().filter(concerns).filter_map(says);

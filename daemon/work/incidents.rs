@@ -66,7 +66,11 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(registry: &Registry) -> Result<Self, MetricsError> {
-        Ok(Self { metrics: IncidentMetrics::new(registry)?, closed: Mutex::default(), failure: Mutex::default() })
+        Ok(Self {
+            metrics: IncidentMetrics::new(registry)?,
+            closed: Mutex::default(),
+            failure: Mutex::default(),
+        })
     }
 
     /// A failure that lasts is told when it begins.
@@ -92,7 +96,9 @@ async fn follow(workshop: &Arc<Workshop>) {
         let of = Arc::clone(workshop);
         match spawn_blocking(move || of.watch_for_incidents()).await {
             Ok(watched) => workshop.watch.tell(watched.err().map(|error| error.to_string())),
-            Err(_) => tracing::error!("watching for incidents ended in a defect of this program; trying again"),
+            Err(_) => {
+                tracing::error!("watching for incidents ended in a defect of this program; trying again")
+            }
         }
     }
 }
@@ -150,7 +156,8 @@ impl Workshop {
         for error in cases.unreadable.iter().take(TOLD) {
             tracing::error!(%error, "an incident's case cannot be read; find out who changed it");
         }
-        let (closed, open): (Vec<Case>, Vec<Case>) = cases.read.into_iter().partition(|case| case.closed.is_some());
+        let (closed, open): (Vec<Case>, Vec<Case>) =
+            cases.read.into_iter().partition(|case| case.closed.is_some());
         let mut known = self.watch.closed.lock().unwrap_or_else(PoisonError::into_inner);
         known.extend(closed.into_iter().map(|case| case.id));
         Ok(open)
@@ -244,19 +251,20 @@ impl<'a> Taking<'a> {
         let day = found.place.file.day;
         for series in [Series::of(day, &found.sign), Series::collective(day, found.sign.kind)] {
             self.load(&series)?;
-            let newest = self.cases.get_mut(&series).and_then(Option::as_mut);
-            match newest {
+            let is_full = self.is_full(&series);
+            match self.cases.get_mut(&series).and_then(Option::as_mut) {
                 Some(case) if case.has_counted(&found.place) => return Ok(()),
                 Some(case) if case.closed.is_none() => {
                     case.count(found);
                     self.changed.insert(series);
                     return Ok(());
                 }
-                _ if self.is_full(&series) => {}
+                _ if is_full => {}
                 closed => {
                     let counted = closed.map(|case| case.counted.clone()).unwrap_or_default();
                     let Config { institutions, exchanges, .. } = self.config;
-                    let duty = Knowledge { institutions, exchanges }.duty(&found.sign, day);
+                    let zone = Knowledge { institutions, exchanges };
+                    let duty = zone.duty(&found.sign, day);
                     let number = series.newest(&self.ids).saturating_add(1);
                     let case = Case::open((&series, number), found, duty, counted);
                     self.ids.insert(case.id.clone());

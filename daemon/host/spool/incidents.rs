@@ -12,7 +12,9 @@ use std::io::Read;
 use rustix::fs::{FlockOperation, Mode, flock, fstat};
 use rustix::io::Errno;
 
-use super::{Attempt, DESCRIPTION_MAX, Directory, Spool, SpoolError, is_ours, is_unfinished, to_json, write_durably};
+use super::{
+    Attempt, DESCRIPTION_MAX, Directory, Spool, SpoolError, is_ours, is_unfinished, to_json, write_durably,
+};
 use crate::policy::incident::case::{Case, CaseId};
 use crate::policy::retention::LogName;
 
@@ -53,19 +55,7 @@ impl Spool {
 
     /// All cases but those that `is_passed_by`, oldest day first. For looking: changes nothing.
     pub fn incidents(&self, is_passed_by: impl Fn(&CaseId) -> bool) -> Result<Cases, SpoolError> {
-        let mut cases = Cases::default();
-        let folder = match self.top.directory(INCIDENTS) {
-            Ok(folder) => folder,
-            Err(Errno::NOENT) => return Ok(cases),
-            Err(error) => return Err(error).attempt("open", || INCIDENTS.to_owned()),
-        };
-        for id in ids(&folder)?.iter().filter(|id| !is_passed_by(id)) {
-            match read(&folder, id) {
-                Ok(case) => cases.read.extend(case),
-                Err(error) => cases.unreadable.push(error),
-            }
-        }
-        Ok(cases)
+        cases_in(&self.top, is_passed_by)
     }
 
     /// Takes the right to change cases; none while another process, or another thread of this one, has it.
@@ -106,6 +96,23 @@ impl Spool {
             facts.st_mode & 0o7777
         )))
     }
+}
+
+/// Those in a spool, but those that `is_passed_by`.
+pub fn cases_in(top: &Directory, is_passed_by: impl Fn(&CaseId) -> bool) -> Result<Cases, SpoolError> {
+    let mut cases = Cases::default();
+    let folder = match top.directory(INCIDENTS) {
+        Ok(folder) => folder,
+        Err(Errno::NOENT) => return Ok(cases),
+        Err(error) => return Err(error).attempt("open", || INCIDENTS.to_owned()),
+    };
+    for id in ids(&folder)?.iter().filter(|id| !is_passed_by(id)) {
+        match read(&folder, id) {
+            Ok(case) => cases.read.extend(case),
+            Err(error) => cases.unreadable.push(error),
+        }
+    }
+    Ok(cases)
 }
 
 impl Casebook {

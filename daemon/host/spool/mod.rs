@@ -57,7 +57,7 @@ pub use self::expire::{Resting, Weight};
 pub use self::folders::{FileFacts, Stage};
 pub use self::handoff::{Handed, Look};
 pub use self::held::{DiscardNote, Discarding};
-pub use self::incidents::{Casebook, Cases};
+pub use self::incidents::{Casebook, Cases, cases_in};
 pub use self::index::Standing;
 pub use self::nodes::Heartbeat;
 pub use self::orphans::{Orphans, Swept};

@@ -40,7 +40,9 @@ impl CaseId {
         let fits = text.len() <= ID_MAX
             && day.bytes().all(|b| b.is_ascii_digit())
             && text.bytes().all(is_plain)
-            && Incident::ALL.iter().any(|one| kind.strip_prefix(one.code()).is_some_and(|rest| rest.starts_with('-')));
+            && Incident::ALL
+                .iter()
+                .any(|one| kind.strip_prefix(one.code()).is_some_and(|rest| rest.starts_with('-')));
         fits.then(|| Self(text.to_owned()))
     }
 

@@ -150,7 +150,10 @@ fn a_case_counts_each_line_once_and_hands_on_what_it_has_counted() {
     let duty = zone.knowledge().duty(&found(0).sign, date(2026, 11, 21));
     let mut case = Case::open((&series, 1), &found(100), duty, BTreeMap::new());
     assert_eq!(case.report_by.to_string(), "2026-11-23T00:00:00Z");
-    assert_eq!((case.report_to.as_deref(), case.agreement.as_deref()), (Some("dpo@lists.example"), Some("ref-lists")));
+    assert_eq!(
+        (case.report_to.as_deref(), case.agreement.as_deref()),
+        (Some("dpo@lists.example"), Some("ref-lists"))
+    );
     assert!(case.has_counted(&found(100).place) && case.has_counted(&found(50).place));
     assert!(!case.has_counted(&found(101).place));
     case.count(&found(200));
@@ -175,7 +178,14 @@ fn ids_tell_cases_apart_and_come_back_as_themselves() {
         assert_eq!(CaseId::parse(id.as_str()).as_ref(), Some(&id));
         assert_eq!((one.newest([&id]), other.newest([&id])), (number, 0));
     }
-    for text in ["", "20261121", "20261121-other-00000000", "../20261121-substituted-00", "position", "2026112x-substituted-1"] {
+    for text in [
+        "",
+        "20261121",
+        "20261121-other-00000000",
+        "../20261121-substituted-00",
+        "position",
+        "2026112x-substituted-1",
+    ] {
         assert_eq!(CaseId::parse(text), None, "{text}");
     }
 }

@@ -20,7 +20,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(50);
 
 /// Does what an operator asked at the control socket.
-pub(in crate::work) async fn perform(workshop: Arc<Workshop>, closing: Closing, operator: Operator) -> Answer {
+pub(in crate::work) async fn perform(
+    workshop: Arc<Workshop>,
+    closing: Closing,
+    operator: Operator,
+) -> Answer {
     Answer::of(tokio::task::spawn_blocking(move || workshop.close_incident(&closing, &operator))).await
 }
 
@@ -33,7 +37,8 @@ impl Workshop {
         if operator.user() != 0 && operator.user() != process::user() {
             tracing::error!(incident = %id, %operator, "refused: incidents are closed by root and the user of `work` only");
             return Err(
-                "incidents are closed by root and the user of `work` only: run the command as one of them".to_owned()
+                "incidents are closed by root and the user of `work` only: run the command as one of them"
+                    .to_owned(),
             );
         }
         let failed = |error: Unwatched| format!("{id}: {error}");
@@ -60,7 +65,7 @@ impl Workshop {
         Ok(format!("{id} is closed, after {} signs", case.count))
     }
 
-    fn wait_for_casebook(&self) -> Result<Casebook, Unwatched> {
+    pub(super) fn wait_for_casebook(&self) -> Result<Casebook, Unwatched> {
         let begin = Instant::now();
         loop {
             match self.spool.casebook()? {
@@ -80,7 +85,8 @@ impl Workshop {
                 rules.has_had_its_time(thing, leave)
             })
         };
-        let cases: Vec<Case> = self.spool.incidents(|_| false)?.read.into_iter().filter(due).take(most).collect();
+        let cases: Vec<Case> =
+            self.spool.incidents(|_| false)?.read.into_iter().filter(due).take(most).collect();
         if cases.is_empty() {
             return Ok(0);
         }

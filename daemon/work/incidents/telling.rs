@@ -50,7 +50,9 @@ pub(super) async fn go_on(workshop: &Arc<Workshop>) {
         let of = Arc::clone(workshop);
         match spawn_blocking(move || of.tell_program()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!(%error, "an incident cannot be handed to the program now; trying again"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "an incident cannot be handed to the program now; trying again")
+            }
             Err(_) => tracing::error!("telling incidents ended in a defect of this program; trying again"),
         }
     }
@@ -80,9 +82,14 @@ impl Workshop {
     fn next_to_tell(&self) -> Result<Option<Case>, Unwatched> {
         let now = self.clock.now();
         let is_due = |case: &Case| {
-            case.announced && case.closed.is_none() && case.telling.taken.is_none() && case.telling.next <= now
+            case.announced
+                && case.closed.is_none()
+                && case.telling.taken.is_none()
+                && case.telling.next <= now
         };
-        let Some(id) = self.open_cases()?.into_iter().find(is_due).map(|case| case.id) else { return Ok(None) };
+        let Some(id) = self.open_cases()?.into_iter().find(is_due).map(|case| case.id) else {
+            return Ok(None);
+        };
         let Some(book) = self.spool.casebook()? else { return Ok(None) };
         // Another node may have been faster.
         let Some(mut case) = book.case(&id)?.filter(is_due) else { return Ok(None) };
