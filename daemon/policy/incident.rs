@@ -157,7 +157,7 @@ pub fn sign_of(record: &Record, zone: Knowledge<'_>) -> Option<Sign> {
     None
 }
 
-impl Knowledge<'_> {
+impl<'a> Knowledge<'a> {
     fn institution(&self, name: &str) -> Option<Slug> {
         Slug::parse(name).ok().filter(|name| self.institutions.contains_key(name))
     }
@@ -172,7 +172,7 @@ impl Knowledge<'_> {
 
     /// By when whom a sign is to be reported to: what its exchange says; without one, or where that says nothing, the strictest
     /// of the institution's exchanges in force; where there is no institution either, of all in force.
-    pub fn duty(&self, sign: &Sign, today: Date) -> Option<(&Exchange, &ReportBy)> {
+    pub fn duty(self, sign: &Sign, today: Date) -> Option<(&'a Exchange, &'a ReportBy)> {
         fn says(exchange: &Exchange) -> Option<(&Exchange, &ReportBy)> {
             exchange.agreement.incidents.as_ref().map(|report| (exchange, report))
         }

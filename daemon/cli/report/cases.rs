@@ -116,7 +116,9 @@ mod tests {
     fn each_case_is_told_once_with_how_it_stands_and_those_of_others_not_at_all() {
         let parties = BTreeMap::from([(slug("agii"), Party::default())]);
         let exchange = Exchange::plain(slug("lists"), Agreement::default(), parties, Vec::new());
-        let span = Span { from: date(2026, 11, 1), to: date(2026, 11, 30), ..Span::default_for_tests() };
+        let (from, to) = (date(2026, 11, 1), date(2026, 11, 30));
+        let [begin, end] = ["2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z"].map(|time| time.parse().unwrap());
+        let span = Span { from, to, begin, end };
         let mut of_log = Listed::default();
         of_log.take(Incident {
             time: "2026-11-21T12:00:00Z".parse().unwrap(),
