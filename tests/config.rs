@@ -232,6 +232,30 @@ fn each_bad_zone_is_told_with_file_line_key_and_remedy() {
 }
 
 #[test]
+fn the_files_of_a_register_on_a_server_are_looked_at_and_the_server_is_not() {
+    let server =
+        "{postgres: {host: no-such-host.invalid, database: r, user: d, password: keys/password, ca: ca.pem}}";
+    let certificate = "-----BEGIN CERTIFICATE-----\n";
+    for (password, mode, ca, part) in [
+        ("hush, hush\n", 0o600, certificate, None),
+        ("hush, hush\n", 0o644, certificate, Some("databases.register.postgres.password: the file")),
+        ("one\ntwo\n", 0o600, certificate, Some("is not one line with the password")),
+        ("hush, hush\n", 0o600, "none", Some("holds no certificate in PEM")),
+    ] {
+        let (_parent, zone) = new_zone();
+        replace(&zone.join("dropzone.yaml"), "{sqlite: register.db}", server);
+        fs::write(zone.join("keys/password"), password).unwrap();
+        fs::set_permissions(zone.join("keys/password"), PermissionsExt::from_mode(mode)).unwrap();
+        fs::write(zone.join("ca.pem"), ca).unwrap();
+        let checked = check(&zone, &[]);
+        let told = text(&checked.stderr);
+        assert_eq!(checked.status.code(), Some(if part.is_some() { 78 } else { 0 }), "{told}");
+        assert!(told.contains(part.unwrap_or_default()), "{part:?} in {told}");
+        assert!(!told.contains("hush"), "{told}");
+    }
+}
+
+#[test]
 fn exit_codes_follow_sysexits() {
     let parent = tempfile::tempdir().unwrap();
     let none = check(&parent.path().join("none"), &[]);

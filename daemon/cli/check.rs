@@ -114,6 +114,8 @@ struct PartyRow {
     institution: String,
     may_drop: bool,
     may_collect: bool,
+    /// Who of its people takes part and has a key.
+    people: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -186,6 +188,9 @@ fn exchange_row(config: &Config, exchange: &Exchange, today: Date) -> ExchangeRo
                 institution: name.to_string(),
                 may_drop: party.may_drop,
                 may_collect: party.may_collect,
+                people: config.institutions.get(name).map_or_else(Vec::new, |institution| {
+                    exchange.people_of(institution).iter().map(|person| person.label.clone()).collect()
+                }),
             })
             .collect(),
         flows: exchange
@@ -237,10 +242,11 @@ fn print(out: &mut impl Write, report: &Report) -> std::io::Result<()> {
 fn print_exchange(out: &mut impl Write, row: &ExchangeRow) -> std::io::Result<()> {
     let standing = span(Some(row.from), row.until, row.today);
     writeln!(out, "\nExchange {} ({}), {standing}:", row.exchange, row.reference)?;
-    let mut parties = table(&["party", "drop", "collect"]);
+    let mut parties = table(&["party", "drop", "collect", "people"]);
     let yes = |may: bool| if may { "yes" } else { "" };
     for party in &row.parties {
-        parties.add_row([party.institution.as_str(), yes(party.may_drop), yes(party.may_collect)]);
+        let people = party.people.join(", ");
+        parties.add_row([party.institution.as_str(), yes(party.may_drop), yes(party.may_collect), &people]);
     }
     writeln!(out, "{parties}")?;
     let mut flows = table(&["flow", "from", "job", "to"]);

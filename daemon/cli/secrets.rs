@@ -5,11 +5,12 @@
 use std::path::Path;
 
 use age::x25519;
+use memchr::memmem::find;
 use ssh_key::{PrivateKey, PublicKey};
 
-use crate::config::{Config, ConfigError, Database, Key, Loaded, Note};
+use crate::config::{Config, ConfigError, Database, Key, Loaded, Note, Postgres, PostgresTls};
 use crate::host::evidence::read_text;
-use crate::host::files::{FileError, examine_file, read_secret};
+use crate::host::files::{CA_LIMIT, FileError, examine_file, read_public, read_secret};
 use crate::policy::agreement::Job;
 use crate::policy::backup::NeededKey;
 use crate::policy::signature::ZoneKey;
@@ -40,14 +41,14 @@ pub fn examine(loaded: &Loaded) -> Examined {
         examined.secret(loaded, &root.at("identities").item(index), identity, is_identity);
     }
     for (name, database) in &machine.databases {
-        let (key, file) = match database {
-            Database::Sqlite(file) => ("sqlite", file),
-            // Whether its server answers is seen when a job runs.
-            Database::Postgres(_) => continue,
-        };
-        if let Err(error) = examine_file(file) {
-            let key = root.at("databases").at(name.as_str()).at(key);
-            examined.not_read(loaded, &key, file, &error);
+        let key = root.at("databases").at(name.as_str());
+        match database {
+            Database::Sqlite(file) => {
+                if let Err(error) = examine_file(file) {
+                    examined.not_read(loaded, &key.at("sqlite"), file, &error);
+                }
+            }
+            Database::Postgres(server) => examined.server(loaded, &key.at("postgres"), server),
         }
     }
     for (name, exchange) in &loaded.config.exchanges {
@@ -79,7 +80,13 @@ pub fn needed(config: &Config) -> Vec<NeededKey> {
         public: recipients(path).or_else(|| beside(path).map(|text| text.trim().to_owned())),
     };
     let keys = [key("host-key", &machine.host_key), key("signing-key", &machine.signing_key)];
-    keys.into_iter().chain(machine.identities.iter().map(identity)).collect()
+    let passwords = machine.databases.values().filter_map(|database| match database {
+        Database::Sqlite(_) => None,
+        Database::Postgres(server) => server.password.as_deref(),
+    });
+    let password = |path| NeededKey { key: "password".to_owned(), path: shown(path), public: None };
+    let identities = machine.identities.iter().map(identity);
+    keys.into_iter().chain(identities).chain(passwords.map(password)).collect()
 }
 
 /// The public half of the signing key, as far as this user can know it.
@@ -147,6 +154,23 @@ impl Examined {
         }
     }
 
+    /// What is here of it. Whether it answers is seen when a job runs.
+    fn server(&mut self, loaded: &Loaded, key: &Key, server: &Postgres) {
+        if let Some(file) = &server.password {
+            self.secret(loaded, &key.at("password"), file, is_password);
+        }
+        let PostgresTls::Require { ca: file } = &server.tls else { return };
+        match read_public(file, CA_LIMIT) {
+            Ok(text) if find(&text, b"-----BEGIN CERTIFICATE-----").is_some() => {}
+            Ok(_) => {
+                let problem = format!("the file {} holds no certificate in PEM", file.display());
+                let remedy = "put the certificate of the authority that signed the server's there";
+                self.errors.push(loaded.error_in_main(&key.at("ca"), problem, remedy));
+            }
+            Err(error) => self.not_read(loaded, &key.at("ca"), file, &error),
+        }
+    }
+
     fn not_read(&mut self, loaded: &Loaded, key: &Key, path: &Path, error: &FileError) {
         if error.is_denied() {
             self.not_examined(key, path, "because this user cannot read it");
@@ -160,6 +184,11 @@ impl Examined {
         let text = format!("{key}: {} was not examined, {why}", path.display());
         self.notes.push(Note { file: MAIN.to_owned(), text });
     }
+}
+
+fn is_password(content: &[u8]) -> Result<(), &'static str> {
+    let line = content.strip_suffix(b"\n").unwrap_or(content);
+    if line.is_empty() || line.contains(&b'\n') { Err("is not one line with the password") } else { Ok(()) }
 }
 
 fn is_ed25519_key(content: &[u8]) -> Result<(), &'static str> {

@@ -1,6 +1,8 @@
 //! `dropzone status`: what lies in the spool, for a person or (`--json`) for a program. It reads folders and asks no daemon,
 //! so that it also tells the truth when none runs.
 
+mod agreements;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
@@ -38,6 +40,9 @@ pub fn run(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let mut status =
         Status::read(&spool, &config, Clock::system().now()).context("the spool cannot be read")?;
     status.clocks = super::clock::rows(&config, status.time)?;
+    let (clock, done) = (Clock::system(), spool.list(State::Done)?);
+    status.agreements = agreements::agreement_rows(&spool, &config, &clock)?;
+    status.flows = agreements::flow_rows(&spool, &config, &done, clock.today())?;
     let mut out = std::io::stdout().lock();
     if json {
         serde_json::to_writer_pretty(&mut out, &status)?;
@@ -59,6 +64,8 @@ struct Status {
     has_room: bool,
     arrivals: Vec<StateRow>,
     exchanges: Vec<ExchangeRow>,
+    agreements: Vec<agreements::AgreementRow>,
+    flows: Vec<agreements::FlowRow>,
     held: Vec<HeldRow>,
     deferred: Vec<DeferredRow>,
     /// Results that were downloaded to the end and lie there until their grace is over.
@@ -140,6 +147,8 @@ impl Status {
             passphrases: passphrase_row(spool),
             incidents: super::incidents::Summary::read(spool, now)?,
             clocks: Vec::new(),
+            agreements: Vec::new(),
+            flows: Vec::new(),
         })
     }
 }
@@ -242,6 +251,7 @@ fn print(out: &mut impl Write, status: &Status, program: &str) -> anyhow::Result
         writeln!(out, "THE SPOOL IS FULL: uploads are turned down until there is more room\n")?;
     }
     writeln!(out, "{arrivals}\n\n{exchanges}")?;
+    agreements::print(out, &status.agreements, &status.flows)?;
     for row in status.clocks.iter().filter(|row| row.waits) {
         writeln!(out, "\nclock: {}", row.text(status.time))?;
     }

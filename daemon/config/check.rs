@@ -56,6 +56,7 @@ pub fn zone(directory: &Path, host: &str, documents: &Documents, findings: &mut 
             exchanges.insert(found.name.clone(), found);
         }
     }
+    super::people::too_many(&institutions, &exchanges, findings);
     let described = documents.exchanges.as_deref().unwrap_or_default();
     let retention =
         documents.machine.as_ref().and_then(|raw| rules(MAIN, &raw.retention, described, findings));

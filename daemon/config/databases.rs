@@ -68,6 +68,11 @@ fn tls(desk: &mut Desk<'_>, directory: &Path, key: &Key, raw: &raw::Postgres) ->
         || raw.host == "localhost"
         || raw.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     match (raw.tls.as_deref(), &raw.ca) {
+        (None | Some("require"), Some(_)) if raw.host.starts_with('/') => {
+            let remedy = "write tls: local without ca, or name the host";
+            desk.wrong(&key.at("host"), "is the folder of a Unix socket, which has no TLS", remedy);
+            None
+        }
         (None | Some("require"), Some(ca)) => {
             path(desk, directory, &key.at("ca"), ca).map(|ca| PostgresTls::Require { ca })
         }

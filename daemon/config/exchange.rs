@@ -15,7 +15,7 @@ use self::agreement::{agreement, collected};
 use self::job::job;
 use self::outgoing::{Context, deliveries};
 use self::parties::parties;
-use self::rhythm::rhythm;
+use self::rhythm::{countable, rhythm};
 use self::table::tables;
 use super::error::Key;
 use super::load::Document;
@@ -99,6 +99,10 @@ fn flow(desk: &mut Desk<'_>, around: Around<'_>, key: &Key, raw: &raw::Flow) -> 
     let job = job(desk, around.known, &key.at("job"), &raw.job);
     let input = rules(desk, around, &key.at("table"), raw.table.as_deref());
     let output = rules(desk, around, &key.at("result"), raw.result.as_deref());
+    if let (Some(Some(rhythm)), Some(input)) = (&rhythm, &input) {
+        let reads = !matches!(raw.job, raw::Job::Relay);
+        countable(desk, key, rhythm, (accept.as_ref(), reads.then_some(input.as_ref())));
+    }
     if matches!(raw.job, raw::Job::Relay) {
         refuse_reading(desk, key, raw);
     }

@@ -11,6 +11,7 @@ mod limits;
 mod load;
 mod locate;
 mod machine;
+mod people;
 mod raw;
 mod reload;
 mod retention;
@@ -29,7 +30,7 @@ use ipnet::IpNet;
 pub use self::error::{Cause, ConfigError, Key, Note};
 pub use self::load::{FILE_LIMIT, FILES_LIMIT, Loaded, check_texts, load, load_with_notes, worst};
 pub use self::reload::{Files, Successor, digest, successor, taken_over, turned_down};
-use crate::policy::account::Institution;
+use crate::policy::account::{Institution, Person, Who};
 use crate::policy::admission::{Bounds, EarlyDrop};
 use crate::policy::agreement::{Exchange, Standing};
 use crate::policy::job::JobLimits;
@@ -296,9 +297,25 @@ impl Config {
         self.exchanges.values().filter(move |exchange| exchange.parties.contains_key(institution))
     }
 
-    /// Whether any agreement of an institution is in force today (Europe/Brussels).
-    pub fn has_open_exchange(&self, institution: &Slug, today: jiff::civil::Date) -> bool {
-        self.exchanges_of(institution).any(|exchange| exchange.agreement.standing(today) == Standing::Open)
+    /// The exchanges that a person takes part in.
+    pub fn exchanges_for<'a>(&'a self, who: &'a Who) -> impl Iterator<Item = &'a Exchange> {
+        let function = self.function_of(who);
+        self.exchanges
+            .values()
+            .filter(move |exchange| exchange.admits(&who.institution, &who.label, function))
+    }
+
+    /// Why a person has access, as far as it is said.
+    pub fn function_of(&self, who: &Who) -> Option<&str> {
+        self.institutions.get(&who.institution)?.person(&who.label)?.function.as_deref()
+    }
+
+    /// Whether any agreement that a person of an institution takes part in is in force today (Europe/Brussels).
+    pub fn has_open_exchange(&self, institution: &Slug, person: &Person, today: jiff::civil::Date) -> bool {
+        self.exchanges
+            .values()
+            .filter(|exchange| exchange.admits_person(institution, person))
+            .any(|exchange| exchange.agreement.standing(today) == Standing::Open)
     }
 
     /// Every institution with every exchange it takes part in: the folders the spool must have.

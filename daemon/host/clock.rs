@@ -78,7 +78,17 @@ impl Clock {
 
     /// The calendar day in Europe/Brussels, for agreements and keys.
     pub fn today(&self) -> Date {
-        self.local(self.now()).date()
+        self.day_of(self.now())
+    }
+
+    /// The calendar day of a time, in Europe/Brussels.
+    pub fn day_of(&self, at: Timestamp) -> Date {
+        self.local(at).date()
+    }
+
+    /// When a calendar day ends in Europe/Brussels.
+    pub fn end_of(&self, day: Date) -> Timestamp {
+        day.tomorrow().map_or(Timestamp::MAX, |next| self.begins(next))
     }
 
     /// What a clock in Brussels shows at a time.

@@ -20,6 +20,8 @@ use crate::policy::digest::hex;
 
 /// Largest key or identity file, in bytes.
 const SECRET_LIMIT: u64 = 64 << 10;
+/// Largest file of authorities' certificates, in bytes: all that a system trusts has a quarter of that.
+pub const CA_LIMIT: u64 = 1 << 20;
 
 /// Why a file or folder is not used.
 #[derive(Debug, thiserror::Error)]
@@ -198,6 +200,15 @@ pub fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let room = usize::try_from(SECRET_LIMIT).unwrap_or(usize::MAX).saturating_add(1);
     let mut content = Zeroizing::new(Vec::with_capacity(room));
     read_bounded(path, &mut file, SECRET_LIMIT, &mut content)?;
+    Ok(content)
+}
+
+/// The content of a file that everybody may read and no stranger can write; fails unread beyond `limit` bytes.
+pub fn read_public(path: &Path, limit: u64) -> Result<Vec<u8>, FileError> {
+    let mut file = opened(path, rustix::fs::open(path, REGULAR, Mode::empty()))?;
+    refuse_writable(path, &metadata(path, &file)?)?;
+    let mut content = Vec::new();
+    read_bounded(path, &mut file, limit, &mut content)?;
     Ok(content)
 }
 

@@ -17,6 +17,7 @@ mod incidents;
 mod passphrases;
 mod reload;
 mod retention;
+mod rhythm;
 mod serve;
 mod work;
 

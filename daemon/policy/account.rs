@@ -80,7 +80,7 @@ pub enum LoginRefusal {
     KeyExpired,
     /// The peer's address is outside the institution's networks.
     WrongNetwork,
-    /// None of the institution's agreements is in force.
+    /// None of the institution's agreements is in force, or none that this person takes part in.
     NoOpenExchange,
     /// The key is one of the institution's, but would sign in a way that is not accepted.
     AlgorithmNotAccepted,
@@ -90,6 +90,13 @@ pub enum LoginRefusal {
     TooManyFromSource,
     /// The key is good, and as many sessions as may be run of this institution.
     TooManyOfInstitution,
+}
+
+impl Institution {
+    /// The person of that label.
+    pub fn person(&self, label: &str) -> Option<&Person> {
+        self.people.iter().find(|person| person.label == label)
+    }
 }
 
 impl LoginRefusal {
@@ -137,10 +144,11 @@ pub struct Attempt<'a> {
     pub today: Date,
 }
 
-/// Whether the offered key would be let in. `has_open_exchange` says whether any agreement of an institution is in force.
+/// Whether the offered key would be let in. `has_open_exchange` says whether any agreement of an institution is in
+/// force that this person of it takes part in.
 pub fn identify(
     institutions: &BTreeMap<Slug, Institution>,
-    has_open_exchange: impl Fn(&Slug) -> bool,
+    has_open_exchange: impl Fn(&Slug, &Person) -> bool,
     attempt: &Attempt<'_>,
 ) -> Result<Who, LoginRefusal> {
     let institution = Slug::parse(attempt.user)
@@ -163,7 +171,7 @@ pub fn identify(
     {
         return Err(LoginRefusal::WrongNetwork);
     }
-    if !has_open_exchange(&institution.name) {
+    if !has_open_exchange(&institution.name, person) {
         return Err(LoginRefusal::NoOpenExchange);
     }
     Ok(Who {
@@ -207,7 +215,7 @@ mod tests {
         let today = date(2026, 6, 1);
         let good =
             Attempt { user: "agency", fingerprint: "SHA256:an", peer: "10.1.2.3".parse().unwrap(), today };
-        let of = |attempt: Attempt<'_>, open: bool| identify(&institutions(), |_| open, &attempt);
+        let of = |attempt: Attempt<'_>, open: bool| identify(&institutions(), |_, _| open, &attempt);
         assert_eq!(of(good, true).unwrap().label, "an");
         for (attempt, open, refusal) in [
             (Attempt { user: "nobody", ..good }, true, LoginRefusal::UnknownUser),

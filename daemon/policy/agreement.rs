@@ -8,6 +8,7 @@ use std::time::Duration;
 use globset::GlobMatcher;
 use jiff::civil::Date;
 
+use super::account::{Institution, Person};
 use super::insz;
 use super::outgoing::Outgoing;
 use super::path::{Name, Slug};
@@ -340,6 +341,33 @@ impl Exchange {
     /// The flow of that name.
     pub fn flow(&self, name: &Slug) -> Option<&Flow> {
         self.flows.iter().find(|flow| &flow.name == name)
+    }
+
+    /// Whether a person of an institution, whose function is this, takes part.
+    pub fn admits(&self, institution: &Slug, label: &str, function: Option<&str>) -> bool {
+        let circle = self.circles.get(institution);
+        self.parties.contains_key(institution) && circle.is_none_or(|circle| circle.admits(label, function))
+    }
+
+    /// The same, of a person whose description is at hand.
+    pub fn admits_person(&self, institution: &Slug, person: &Person) -> bool {
+        self.admits(institution, &person.label, person.function.as_deref())
+    }
+
+    /// The people of an institution who have a key and take part.
+    pub fn people_of<'a>(&self, institution: &'a Institution) -> Vec<&'a Person> {
+        let takes_part =
+            |person: &&Person| !person.keys.is_empty() && self.admits_person(&institution.name, person);
+        institution.people.iter().filter(takes_part).collect()
+    }
+}
+
+impl Circle {
+    /// Whether it holds a person: who must be named where people are, and have one of the functions where these are.
+    pub fn admits(&self, label: &str, function: Option<&str>) -> bool {
+        let is_named = self.only.as_ref().is_none_or(|only| only.contains(label));
+        let has_function = |functions: &BTreeSet<String>| function.is_some_and(|one| functions.contains(one));
+        is_named && self.functions.as_ref().is_none_or(has_function)
     }
 }
 

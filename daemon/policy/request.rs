@@ -41,11 +41,15 @@ pub enum Verdict {
 pub struct Asker<'a> {
     /// The institution of the session.
     pub institution: &'a Slug,
+    /// The person's label.
+    pub label: &'a str,
+    /// Why this person has access.
+    pub function: Option<&'a str>,
     /// The calendar day in Europe/Brussels.
     pub today: Date,
 }
 
-/// Exchanges an institution has no part in, and exchanges that do not exist, get the same answer.
+/// Exchanges that an institution, or this person of it, has no part in, and exchanges that do not exist, get the same answer.
 pub fn judge(
     exchanges: &BTreeMap<Slug, Exchange>,
     asker: Asker<'_>,
@@ -62,6 +66,7 @@ pub fn judge(
     };
     let party = exchanges
         .get(name)
+        .filter(|exchange| exchange.admits(asker.institution, asker.label, asker.function))
         .and_then(|exchange| exchange.parties.get(asker.institution).map(|party| (exchange, *party)));
     let Some((exchange, party)) = party else {
         return Verdict::Deny(Reason::NoSuchPath);
@@ -115,7 +120,10 @@ mod tests {
     fn ask(who: &str, today: Date, path: &str, action: Action) -> Verdict {
         let institution = Slug::parse(who).unwrap();
         match RemotePath::parse(path).unwrap().place() {
-            Ok(place) => judge(&exchanges(), Asker { institution: &institution, today }, &place, action),
+            Ok(place) => {
+                let asker = Asker { institution: &institution, label: "an", function: None, today };
+                judge(&exchanges(), asker, &place, action)
+            }
             Err(reason) => Verdict::Deny(reason),
         }
     }

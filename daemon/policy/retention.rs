@@ -55,6 +55,14 @@ impl Kind {
     pub const ALL: [Self; 7] =
         [Self::Partial, Self::Refused, Self::Done, Self::Result, Self::Receipt, Self::HeadCopy, Self::Digest];
 
+    /// Whether it tells what happened, and holds nothing of a list: it stays when an agreement ends.
+    pub fn is_evidence(self) -> bool {
+        match self {
+            Self::Refused | Self::Receipt | Self::HeadCopy | Self::Digest => true,
+            Self::Partial | Self::Done | Self::Result => false,
+        }
+    }
+
     /// As configuration and metrics call it.
     pub fn code(self) -> &'static str {
         match self {
@@ -175,6 +183,11 @@ impl Rules {
             Kind::Receipt | Kind::HeadCopy => periods.receipts,
             Kind::Digest => self.digests,
         }
+    }
+
+    /// Whether nothing of an exchange is deleted.
+    pub fn is_under_legal_hold(&self, exchange: &Slug) -> bool {
+        self.exchanges.get(exchange).is_some_and(|of| of.legal_hold)
     }
 
     /// Whether any exchange is under legal hold. The records of all exchanges stand in the same files, so that a log day can

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use jiff::civil::Date;
 
-use super::account::{Attempt, Institution, LoginRefusal, Who, identify};
+use super::account::{Attempt, Institution, LoginRefusal, Person, Who, identify};
 use super::agreement::{Exchange, Party, Standing};
 use super::path::Slug;
 
@@ -31,6 +31,8 @@ pub enum Revoked {
     PartReduced,
     /// The agreement behind an exchange that the session has used is not in force.
     AgreementEnded,
+    /// The person does not take part any more in an exchange that the session has used.
+    NotAdmitted,
 }
 
 impl Revoked {
@@ -46,6 +48,7 @@ impl Revoked {
             Self::ExchangeRemoved => "exchange-removed",
             Self::PartReduced => "part-reduced",
             Self::AgreementEnded => "agreement-ended",
+            Self::NotAdmitted => "not-admitted",
         }
     }
 }
@@ -71,8 +74,8 @@ pub fn revoked(
 ) -> Option<Revoked> {
     let Live { who, peer, used } = live;
     let open = |exchange: &Exchange| exchange.agreement.standing(today) == Standing::Open;
-    let has_open_exchange = |name: &Slug| {
-        exchanges.values().any(|exchange| exchange.parties.contains_key(name) && open(exchange))
+    let has_open_exchange = |name: &Slug, person: &Person| {
+        exchanges.values().any(|exchange| exchange.admits_person(name, person) && open(exchange))
     };
     let attempt = Attempt { user: who.institution.as_str(), fingerprint: &who.fingerprint, peer, today };
     match identify(institutions, has_open_exchange, &attempt) {
@@ -85,6 +88,10 @@ pub fn revoked(
         let Some(has) = exchange.parties.get(&who.institution) else { return Some(Revoked::ExchangeRemoved) };
         if had.may_drop && !has.may_drop || had.may_collect && !has.may_collect {
             return Some(Revoked::PartReduced);
+        }
+        let person = institutions.get(&who.institution).and_then(|found| found.person(&who.label));
+        if !person.is_some_and(|person| exchange.admits_person(&who.institution, person)) {
+            return Some(Revoked::NotAdmitted);
         }
         (!open(exchange)).then_some(Revoked::AgreementEnded)
     })

@@ -80,7 +80,11 @@ impl Peer {
         let peer = self.connection.origin.peer.ip().to_canonical();
         let attempt = Attempt { user, fingerprint: &fingerprint, peer, today };
         // The answer takes the same time for every refusal, because russh waits it out; it differs in the log only.
-        let known = identify(&config.institutions, |name| config.has_open_exchange(name, today), &attempt);
+        let known = identify(
+            &config.institutions,
+            |name, person| config.has_open_exchange(name, person, today),
+            &attempt,
+        );
         match known {
             Ok(who) if may_sign(config.machine.algorithms, algorithm) => Some(who),
             Ok(_) => {

@@ -65,10 +65,15 @@ impl Workshop {
 
     fn release(&self, decision: &Decision<'_>) -> Result<&'static str, Unfinished> {
         self.decide(Event::Release, State::Hold, decision)?;
-        let note = self.spool.hold_note(decision.id).ok();
-        if note.is_some_and(|note| note.reason == Reason::SameContentElsewhere) {
-            // Otherwise it would only be held again.
-            self.spool.allow_seen(&self.spool.arrival(State::Hold, decision.id)?, self.clock.now())?;
+        // Otherwise these would only be held again.
+        match self.spool.hold_note(decision.id).ok().map(|note| note.reason) {
+            Some(Reason::SameContentElsewhere) => {
+                self.spool.allow_seen(&self.spool.arrival(State::Hold, decision.id)?, self.clock.now())?;
+            }
+            Some(Reason::Surplus { .. } | Reason::SurplusKey) => {
+                self.allow_surplus(&self.spool.arrival(State::Hold, decision.id)?)?;
+            }
+            Some(_) | None => {}
         }
         let released = self.spool.release(decision.id);
         self.settle(Event::Release, decision, released.map(|was_held| was_held.then_some(())))?;
@@ -90,6 +95,7 @@ impl Workshop {
             operator: decision.operator.clone(),
             reason: decision.reason.clone(),
             at: self.clock.now(),
+            because: None,
         };
         let begun = self.spool.begin_discard(decision.id, &note);
         let discarding = self.settle(Event::Discard, decision, begun)?;
@@ -153,11 +159,12 @@ impl Workshop {
     }
 
     /// Receipt first: while the payload is there, the sender has not been told that it is gone.
-    fn carry_through(&self, discarding: &Discarding<'_>) -> Result<(), Unfinished> {
+    pub(super) fn carry_through(&self, discarding: &Discarding<'_>) -> Result<(), Unfinished> {
         match discarding.arrival() {
             Ok(arrival) => {
                 self.write_discarded(&arrival, discarding)?;
                 self.spool.forget_seen(&arrival)?;
+                self.spool.free_place(&arrival.id)?;
             }
             // Without its description nobody knows its name, so there is no receipt.
             Err(error) if is_lasting(&error) => {
@@ -171,10 +178,12 @@ impl Workshop {
     fn write_discarded(&self, arrival: &Arrival, discarding: &Discarding<'_>) -> Result<(), Unfinished> {
         let before = self.receipt_before(arrival);
         // As decided and not as of now, so that the same receipt comes out however often this is tried.
-        let finished = discarding.note()?.map_or_else(|| self.clock.now(), |note| note.at);
+        let note = discarding.note()?;
+        let finished = note.as_ref().map_or_else(|| self.clock.now(), |note| note.at);
+        let because = note.and_then(|note| note.because).unwrap_or(Reason::Discarded);
         let receipt = Receipt {
             finished: Some(finished),
-            reason: Some(Explanation::from(&Reason::Discarded)),
+            reason: Some(Explanation::from(&because)),
             job: before.as_ref().and_then(|receipt| receipt.job.clone()),
             quality: before.as_ref().and_then(|receipt| receipt.quality.clone()),
             // What one receiver got before another's failed stays true.
@@ -308,7 +317,7 @@ mod tests {
         let arrival = held(&zone);
         let at = "2026-11-20T12:00:00Z".parse().unwrap();
         let (arrival_id, reason) = (arrival.id.clone(), "x".into());
-        let note = DiscardNote { arrival: arrival_id, operator: "uid 0".into(), reason, at };
+        let note = DiscardNote { arrival: arrival_id, operator: "uid 0".into(), reason, at, because: None };
         let discarding = zone.workshop.spool.begin_discard(&arrival.id, &note).unwrap().unwrap();
         zone.workshop.write_discarded(&arrival, &discarding).unwrap();
         let before = zone.receipt(&arrival);

@@ -7,8 +7,10 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::encrypt::{BUFFER, Buffer, EncryptError, Pipe, closed, new_buffer};
-use super::query::{Engine, QueryError, ROWS_BETWEEN_LOOKS, Sink};
+use super::postgres;
+use super::query::{self, QueryError, ROWS_BETWEEN_LOOKS, Sink};
 use super::stop::Stop;
+use crate::config::Database;
 use crate::policy::agreement::Query;
 use crate::policy::table::{Rows, Table};
 
@@ -27,7 +29,18 @@ pub struct List<'a> {
     parts: Vec<Rows<'a>>,
 }
 
-/// What a list is joined with, and how.
+/// What runs a query.
+#[derive(Debug, Clone, Copy)]
+pub struct Engine<'a> {
+    /// The register.
+    pub database: &'a Database,
+    /// Bytes of a SQLite file that may be in memory.
+    pub mapped: u64,
+    /// Ends the query early.
+    pub stop: &'a Stop,
+}
+
+/// The SQLite file that a list is joined with, and how.
 #[derive(Debug, Clone)]
 pub struct Source<'a> {
     /// The query.
@@ -69,7 +82,21 @@ impl<'a> List<'a> {
         self.rows
     }
 
-    /// Runs the query and writes its result, with a header line, in the list's dialect. Gives the number of rows.
+    /// Runs the query where its register is, and writes its result, with a header line, in the list's dialect. Gives the
+    /// number of rows.
+    pub fn query(&self, query: &Query, engine: Engine<'_>, out: &mut Pipe) -> Result<u64, QueryError> {
+        let Engine { database, mapped, stop } = engine;
+        match database {
+            Database::Sqlite(register) => {
+                self.join(&Source { query, register, mapped, stop: stop.clone() }, out)
+            }
+            Database::Postgres(server) => {
+                postgres::join(self.table, postgres::Source { query, server, stop }, out)
+            }
+        }
+    }
+
+    /// The same on a SQLite file.
     pub fn join(&self, source: &Source<'_>, out: &mut Pipe) -> Result<u64, QueryError> {
         self.join_by(source, out, PART)
     }
@@ -106,7 +133,7 @@ impl<'a> List<'a> {
     }
 
     fn join_by(&self, source: &Source<'_>, out: &mut Pipe, part: usize) -> Result<u64, QueryError> {
-        let mut probe = Engine::new(self.table.columns())?;
+        let mut probe = query::Engine::new(self.table.columns())?;
         probe.attach(source.register, 0)?;
         let held = probe.hold()?;
         let examined = probe.examine(source.query, &source.stop)?;
@@ -152,7 +179,7 @@ impl<'a> List<'a> {
         source: &Source<'_>,
         mut rows: Rows<'_>,
         most: usize,
-        engine: &mut Option<Engine>,
+        engine: &mut Option<query::Engine>,
         out: &mut impl Sink,
     ) -> Result<u64, QueryError> {
         let engine = match engine {
@@ -162,7 +189,7 @@ impl<'a> List<'a> {
                 engine
             }
             None => {
-                let new = engine.insert(Engine::new(self.table.columns())?);
+                let new = engine.insert(query::Engine::new(self.table.columns())?);
                 new.attach(source.register, source.mapped)?;
                 new
             }
@@ -276,7 +303,7 @@ mod tests {
 
     fn splits(sql: &str, register: &Path) -> bool {
         let query = Query { database: Slug::parse("register").unwrap(), sql: sql.to_owned(), columns: None };
-        let mut engine = Engine::new(&["insz".to_owned(), "name".to_owned()]).unwrap();
+        let mut engine = query::Engine::new(&["insz".to_owned(), "name".to_owned()]).unwrap();
         engine.attach(register, 0).unwrap();
         engine.hold().unwrap().is_some() && engine.examine(&query, &Stop::default()).unwrap().is_row_by_row
     }
@@ -362,7 +389,7 @@ mod tests {
     fn a_register_that_is_held_does_not_change_under_a_job() {
         let folder = tempfile::tempdir().unwrap();
         let path = register(folder.path(), "DELETE");
-        let engine = Engine::new(&["insz".to_owned()]).unwrap();
+        let engine = query::Engine::new(&["insz".to_owned()]).unwrap();
         engine.attach(&path, 0).unwrap();
         assert!(engine.hold().unwrap().is_some());
         let writer = Connection::open(&path).unwrap();

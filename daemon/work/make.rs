@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::Workshop;
 use super::deliver::{JobError, Order, Progress, Staged};
 use super::encrypt::{self, Pipe};
-use super::join::{List, Source};
+use super::join::{Engine, List};
 use super::memory::Share;
 use super::open;
 use super::outgoing::{Plan, Target, encryptor};
@@ -19,7 +19,6 @@ use super::replay::Digesting;
 use super::shape::{Made, Recipe, Shaping, Strays};
 use super::sheet;
 use super::stop::Stop;
-use crate::config::Database;
 use crate::host::spool::Claim;
 use crate::policy::agreement::{Job, OnFault, Query};
 use crate::policy::arrival::Arrival;
@@ -42,6 +41,7 @@ impl Workshop {
         stop.go_on()?;
         let found = found?;
         self.admit(arrival, &found)?;
+        self.take_place(arrival, order, None, stop)?;
         let plan = Plan::of(order, (arrival, Format::Csv), progress);
         let stage = |Target { receiver, name, .. }: &Target<'_>| {
             claim.stage_payload(receiver)?;
@@ -69,13 +69,14 @@ impl Workshop {
         let list = List::measure(&table, stop)?;
         // With those that were left out.
         progress.rows_in.get_or_insert(list.rows());
+        self.take_place(arrival, order, Some(&table), stop)?;
         let (rows, strays, staged) = match &order.flow.job {
             Job::Query(query) => {
                 let memory = self.memory.share();
-                let source = self.source(order, query, (&memory, stop))?;
+                let engine = engine(order, query, (&memory, stop))?;
                 let limit = order.config.machine.work.job.memory;
                 self.give_out(claim, order, (&plan, table.dialect()), |pipe| {
-                    list.join(&source, pipe).map_err(|error| blame(error, &memory, limit).into())
+                    list.query(query, engine, pipe).map_err(|error| blame(error, &memory, limit).into())
                 })?
             }
             Job::Shape => {
@@ -117,22 +118,6 @@ impl Workshop {
         Ok(opened?)
     }
 
-    fn source<'s>(
-        &self,
-        order: Order<'s>,
-        query: &'s Query,
-        (memory, stop): (&Share<'_>, &Stop),
-    ) -> Result<Source<'s>, JobError> {
-        match order.config.machine.databases.get(&query.database) {
-            Some(Database::Sqlite(register)) => {
-                Ok(Source { query, register, mapped: memory.bytes(), stop: stop.clone() })
-            }
-            Some(_) | None => {
-                Err(JobError::Setup(format!("database {} is not in dropzone.yaml", query.database)))
-            }
-        }
-    }
-
     /// Runs the job, and writes what it makes into the files of all receivers. Gives the number of its rows.
     fn give_out(
         &self,
@@ -167,6 +152,21 @@ impl Workshop {
         self.keep_passphrases(claim, keyring, &staged)?;
         Ok((rows, shaped.strays, staged))
     }
+}
+
+/// What runs a query of this order.
+fn engine<'s>(
+    order: Order<'s>,
+    query: &Query,
+    (memory, stop): (&Share<'_>, &'s Stop),
+) -> Result<Engine<'s>, JobError> {
+    let database = order
+        .config
+        .machine
+        .databases
+        .get(&query.database)
+        .ok_or_else(|| JobError::Setup(format!("database {} is not in dropzone.yaml", query.database)))?;
+    Ok(Engine { database, mapped: memory.bytes(), stop })
 }
 
 fn stage(Made { receiver, name, rows, sealed }: Made<File>) -> Result<Staged, JobError> {

@@ -2,13 +2,18 @@
 //! network but the loopback of its metrics, and alone holds age identities and databases.
 //!
 //! `scan` is the loop, which `watch` wakes; `turns` says whose turn it is; `worker` is the life of one arrival; `deliver` its
-//! job, of which `make` makes the results, with `open`, `check`, `join`, `outgoing`, `shape`, `pseudonym` and `encrypt` as
-//! steps; `command` runs a program instead; `query` the database that `join` runs in, of which `split` says whether a
-//! list may be cut and `query_error` what went wrong; `replay` whether a file was here before; `stop` when a job ends before it
-//! is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the arrivals of a process that is
-//! gone. Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
-//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `handoff` takes in what tools of this machine hand in, `tidy` what a
-//! crash left, `passphrase` makes, keeps and shows what opens some results, `messenger` hands it to a program, `seal` signs how far the access log has come, `incidents` finds in it what may have to be reported, and `memory` shares out what registers may take.
+//! job, of which `make` makes the results, with `open`, `sheet`, `check`, `join`, `outgoing`, `shape`, `pseudonym` and `encrypt` as
+//! steps; `query` the database that `join` runs in, of which `split` says whether a list may be cut, `postgres` the same on a
+//! server, `query_error` what went wrong with either; `command` runs a program instead; `replay` whether a file was here before;
+//! `stop` when a job ends before it is done; `receipts` what its sender reads, signed by `signer`; `takeover` what becomes of the
+//! arrivals of a process that is gone.
+//!
+//! Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
+//! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `handoff`
+//! takes in what tools of this machine hand in, `tidy` what a crash left, `passphrase` makes, keeps and shows what opens some
+//! results, `messenger` hands it to a program, `seal` signs how far the access log has come, `incidents` finds in it
+//! what may have to be reported, and `memory` shares out what
+//! registers may take.
 
 mod aside;
 mod ask;
@@ -17,6 +22,7 @@ pub mod command;
 mod control;
 pub mod deliver;
 pub mod encrypt;
+mod end;
 mod handoff;
 mod held;
 mod incidents;
@@ -27,6 +33,7 @@ mod messenger;
 pub mod open;
 pub mod outgoing;
 pub mod passphrase;
+mod postgres;
 mod pseudonym;
 pub mod query;
 mod query_error;
@@ -34,6 +41,7 @@ pub mod receipts;
 mod reload;
 mod replay;
 mod retention;
+mod rhythm;
 mod scan;
 mod seal;
 pub mod shape;
@@ -168,6 +176,7 @@ impl Workshop {
         // Before this process writes a record of its own, which would say that it is now.
         let guard = Guard::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         spool.own_seen()?;
+        spool.own_rhythm()?;
         spool.own_passphrases()?;
         spool.own_incidents()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;

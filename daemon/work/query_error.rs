@@ -3,6 +3,7 @@
 use rusqlite::ErrorCode;
 
 use super::encrypt::EncryptError;
+use super::postgres::PostgresError;
 use super::stop::{Interrupted, Stop};
 use crate::policy::job::Failure;
 use crate::policy::reason::Reason;
@@ -21,6 +22,9 @@ pub enum QueryError {
         /// What SQLite said.
         cause: rusqlite::Error,
     },
+    /// A PostgreSQL server did not do it.
+    #[error(transparent)]
+    Postgres(PostgresError),
     /// The columns of the result are not those agreed.
     #[error(
         "the query gives the columns {found:?}, agreed are {agreed:?}: correct `sql` or `columns` of the flow"
@@ -71,6 +75,7 @@ impl QueryError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::List(reason) => Failure::Lasting(reason.clone()),
+            Self::Postgres(error) => error.failure(),
             Self::Columns { .. } => Failure::Lasting(Reason::ColumnsNotAgreed),
             Self::NotASelect | Self::Value { .. } => Failure::Lasting(Reason::JobFailed),
             Self::Encrypt(EncryptError::Io(_)) | Self::EmptyRegister => Failure::Passing,

@@ -8,6 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::civil::Date;
+
+use super::end::{Closed, ended};
 use super::{Workshop, record_about};
 use crate::host::log::LogError;
 use crate::host::spool::{Resting, SpoolError};
@@ -70,6 +73,7 @@ pub(super) async fn keep_up(workshop: &Arc<Workshop>) {
     loop {
         let (of, due, passed_by) = (Arc::clone(workshop), Instant::now() >= next_round, stuck);
         let looked = tokio::task::spawn_blocking(move || {
+            of.tell_rhythm();
             let leave = of.upkeep.look(&of.log)?;
             due.then(|| of.round(leave, passed_by))
         });
@@ -102,6 +106,11 @@ impl Workshop {
     pub(super) fn round(&self, leave: Leave, passed_by: usize) -> Round {
         let mut round = Round::default();
         self.expire_log_days(leave, &mut round);
+        let closed = self.closed(leave);
+        let ended = self.close(&closed, leave);
+        if ended > 0 {
+            tracing::info!(things = ended, "removed because their agreement has ended");
+        }
         match self.expire_passphrases(leave, BATCH) {
             Ok(removed) => round.has_more = removed >= BATCH,
             Err(error) => {
@@ -115,7 +124,7 @@ impl Workshop {
             }
         }
         for kind in Kind::ALL {
-            match self.expire_kind(kind, leave, passed_by, &mut round) {
+            match self.expire_kind((kind, &closed), leave, passed_by, &mut round) {
                 // What comes after may rest on this kind being done: a receipt outlives its refusal.
                 Ok(()) if round.is_full() => {
                     round.has_more = true;
@@ -151,7 +160,7 @@ impl Workshop {
 
     fn expire_kind(
         &self,
-        kind: Kind,
+        (kind, closed): (Kind, &Closed),
         leave: Leave,
         passed_by: usize,
         round: &mut Round,
@@ -160,8 +169,11 @@ impl Workshop {
             return Ok(self.expire_digests(leave, round)?);
         }
         let most = BATCH.saturating_add(passed_by).saturating_sub(round.count());
+        // Of an agreement that has ended only evidence stays.
+        let end = |exchange: Option<&Slug>| closed.get(exchange?).filter(|_| !kind.is_evidence());
         let is_due = |exchange: Option<&Slug>, since| {
-            self.config().retention.has_had_its_time(Thing { kind, exchange, since }, leave)
+            let thing = Thing { kind, exchange, since };
+            end(exchange).is_some() || self.config().retention.has_had_its_time(thing, leave)
         };
         for resting in self.spool.find_due(kind, &is_due, most)? {
             if round.is_full() || self.is_stopping() {
@@ -169,10 +181,12 @@ impl Workshop {
             }
             // An operator may have put it under legal hold since it was found.
             let exchange = resting.exchange.as_ref();
-            if self.config().retention.period(kind, exchange) == Period::Never {
+            let end = end(exchange);
+            let is_held = exchange.is_some_and(|name| self.config().retention.is_under_legal_hold(name));
+            if is_held || end.is_none() && self.config().retention.period(kind, exchange) == Period::Never {
                 continue;
             }
-            match self.expire(&resting, round) {
+            match self.expire(&resting, end, round) {
                 Ok(()) => *round.deleted.entry(kind).or_default() += 1,
                 Err(Undone::Spool(error)) => {
                     // The others have their turn all the same.
@@ -215,11 +229,12 @@ impl Workshop {
     }
 
     /// Each is recorded before it is removed: what is cut off between the two is done again, and recorded again.
-    fn expire(&self, resting: &Resting, round: &mut Round) -> Result<(), Undone> {
+    fn expire(&self, resting: &Resting, end: Option<&Date>, round: &mut Round) -> Result<(), Undone> {
         let Resting { kind, institution, exchange, arrival, .. } = resting;
         for weight in self.spool.weigh(resting)? {
             round.bytes = round.bytes.saturating_add(weight.bytes);
             let period = self.config().retention.period(*kind, exchange.as_ref());
+            let why = end.map_or_else(|| format!("kept for {period}"), |on| ended(*on));
             self.log.append(&Record {
                 institution: institution.as_ref().map(ToString::to_string),
                 exchange: exchange.clone(),
@@ -227,7 +242,7 @@ impl Workshop {
                 path: Some(weight.path),
                 bytes: Some(weight.bytes),
                 sha256: weight.sha256,
-                detail: Some(format!("{}: kept for {period}", kind.words())),
+                detail: Some(format!("{}: {why}", kind.words())),
                 ..Record::new(Event::Expire, Outcome::Ok)
             })?;
         }

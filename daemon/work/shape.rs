@@ -123,9 +123,6 @@ where
         let checker = checker.map_err(|findings| breach(&findings, Reason::ColumnsNotAgreed))?;
         let mut lots = Vec::new();
         for part in &self.recipe.plan.parts {
-            if part.form == Format::Xlsx {
-                return Err(JobError::Setup("format: xlsx is not supported yet".to_owned()));
-            }
             let shape = Shape::of(part.outgoing, table.columns(), self.recipe.pseudonyms)?;
             let texts = part.shares.iter().map(|share| Text {
                 share,

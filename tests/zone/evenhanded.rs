@@ -16,14 +16,17 @@ use crate::harness::{AN, ELS, OTTO, Person, Zone};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Of an institution whose networks are elsewhere.
 const FAR: Person = Person { user: "remote", key: "far" };
+/// Of an institution that takes part, and nobody's choice to do so.
+const OUTSIDE: Person = Person { user: "guarded", key: "outside" };
 /// Each way to be refused, with the reason that the log gives.
-const REFUSED: [(Person, &str); 6] = [
+const REFUSED: [(Person, &str); 7] = [
     (Person { user: "nobody", key: "stranger" }, "unknown-user"),
     (Person { user: "agency", key: "stranger" }, "unknown-key"),
     (Person { user: "city", key: AN.key }, "unknown-key"),
     (ELS, "key-expired"),
     (OTTO, "no-open-exchange"),
     (FAR, "wrong-network"),
+    (OUTSIDE, "no-open-exchange"),
 ];
 
 fn zone() -> Zone {
@@ -34,9 +37,16 @@ fn zone() -> Zone {
         public_key(&zone.key_of(FAR))
     );
     fs::write(zone.directory().join("institutions/remote.yaml"), institution).unwrap();
+    person_key(&zone.key_of(OUTSIDE));
+    let institution = format!(
+        "institution: guarded\ntitle: Guarded\npeople: [{{label: outside, keys: [\"{}\"]}}]\n",
+        public_key(&zone.key_of(OUTSIDE))
+    );
+    fs::write(zone.directory().join("institutions/guarded.yaml"), institution).unwrap();
     let file = zone.directory().join("exchanges/relay.yaml");
-    let text =
-        fs::read_to_string(&file).unwrap().replace("city: [collect]", "city: [collect]\n  remote: [collect]");
+    let parties =
+        "city: [collect]\n  remote: [collect]\n  guarded: {may: [collect], people: {only: [somebody else]}}";
+    let text = fs::read_to_string(&file).unwrap().replace("city: [collect]", parties);
     fs::write(file, text).unwrap();
     zone.start();
     zone

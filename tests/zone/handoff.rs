@@ -73,7 +73,7 @@ fn each_file_becomes_one_arrival_however_often_the_process_is_killed() {
     zone.start();
     const FILES: usize = 12;
     for at in 0..FILES {
-        hand_in(&zone, &format!("list{at}.csv.age"), &zone.encrypt(&format!("insz\n{at}\n")));
+        hand_in(&zone, &format!("list{at}.csv.age"), &zone.encrypt(format!("insz\n{at}\n")));
         if at % 3 == 2 {
             // At whatever it is doing now.
             zone.wait_for("some of them to be taken", || (left(&zone).len() <= at).then_some(()));

@@ -10,7 +10,7 @@ use crate::harness::programs::run;
 use crate::harness::{AN, Daemon, Zone, config, pid};
 
 /// Makes every deferred arrival due: its next try is the time of the file that counts its tries.
-fn make_due(zone: &Zone) {
+pub fn make_due(zone: &Zone) {
     for arrival in zone.arrivals("deferred") {
         let tries = zone.spool().join("deferred").join(arrival).join("tries.json");
         // It may be taken between the look and the touch.

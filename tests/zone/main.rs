@@ -10,6 +10,7 @@
     reason = "a test stops at the first surprise, and tells what it saw"
 )]
 
+mod agreement;
 mod algorithms;
 mod asking;
 mod audit;
@@ -38,6 +39,7 @@ mod operations;
 mod paramiko;
 mod passphrase;
 mod paths;
+mod postgres;
 mod receipts;
 mod record;
 mod refusals;

@@ -120,7 +120,7 @@ impl Kept {
 type Change = fn(&Zone);
 
 /// Why a session ends, and what is changed for that.
-const CHANGES: [(&str, Change); 6] = [
+const CHANGES: [(&str, Change); 7] = [
     ("key-removed", |zone| {
         let public = public_key(&zone.key_of(AN));
         edit(zone, "institutions/agency.yaml", &format!("      - \"{public}\"\n"), "      []\n");
@@ -134,6 +134,10 @@ const CHANGES: [(&str, Change); 6] = [
         edit(zone, "institutions/agency.yaml", "people:", "networks: [192.0.2.0/24]\npeople:");
     }),
     ("exchange-removed", |zone| remove(zone, "exchanges/pillar-3.yaml")),
+    ("not-admitted", |zone| {
+        let circle = "agency: {may: [drop, collect], people: {only: [els]}}";
+        edit(zone, "exchanges/pillar-3.yaml", "agency: [drop, collect]", circle);
+    }),
     ("agreement-ended", |zone| {
         edit(zone, "exchanges/pillar-3.yaml", "from: 2023-03-03", "from: 2023-03-03\n  until: 2026-01-01");
     }),
@@ -174,7 +178,7 @@ async fn what_is_taken_away_cuts_its_sessions_aborts_their_uploads_and_leaves_th
         let line = end_of_the_upload(&zone, &path);
         assert_eq!(line["reason"], reason, "{line:#}");
         // Of the same institution, in an exchange from which these two take nothing away.
-        let goes_on = ["exchange-removed", "agreement-ended"].contains(&reason);
+        let goes_on = ["exchange-removed", "not-admitted", "agreement-ended"].contains(&reason);
         assert_eq!(elsewhere.is_served().await, goes_on, "{reason}");
         assert!(bystander.is_served().await, "{reason}");
         drop(elsewhere);

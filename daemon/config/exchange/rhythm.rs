@@ -6,7 +6,9 @@ use super::super::error::Key;
 use super::super::raw;
 use super::super::values::Desk;
 use super::job::columns_make_sense;
+use crate::policy::agreement::{Accept, Collision};
 use crate::policy::rhythm::{ArrivalKey, Period, Quota, Rhythm};
+use crate::policy::rules::{Column, TableRules};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const MONTHS_MAX: u16 = 120;
@@ -45,6 +47,37 @@ pub fn rhythm(desk: &mut Desk<'_>, key: &Key, raw: &raw::Rhythm) -> Option<Rhyth
         return None;
     }
     Some(Rhythm { quota, once_per })
+}
+
+/// What comes once only must be known for certain: a value that may be absent, or a name that is made different, would get by.
+pub fn countable(
+    desk: &mut Desk<'_>,
+    key: &Key,
+    rhythm: &Rhythm,
+    (accept, input): (Option<&Accept>, Option<Option<&TableRules>>),
+) {
+    let key = key.at("rhythm").at("once-per");
+    match (&rhythm.once_per, input) {
+        // That nobody reads a relayed file was told already.
+        (None, _) | (Some(ArrivalKey::Columns(_)), None) => {}
+        (Some(ArrivalKey::Name), _) => {
+            if accept.is_some_and(|accept| accept.collision == Collision::Version) {
+                let remedy = "remove `version`, which gives a second file another name";
+                desk.wrong(&key, "is the name, and another file under a name in use gets a new one", remedy);
+            }
+        }
+        (Some(ArrivalKey::Columns(names)), Some(input)) => {
+            let is_certain = |name: &String| {
+                let is_it = |column: &Column| column.name == *name && column.is_required;
+                input.is_some_and(|rules| rules.columns.iter().any(is_it))
+            };
+            for (index, name) in names.iter().enumerate().filter(|(_, name)| !is_certain(name)) {
+                let remedy = "name columns that the flow's table has with required: true";
+                let key = key.at("columns").item(index);
+                desk.wrong(&key, format!("{name:?} need not be in the list"), remedy);
+            }
+        }
+    }
 }
 
 fn quota(desk: &mut Desk<'_>, key: &Key, raw: &raw::Rhythm, period: &str) -> Option<Quota> {

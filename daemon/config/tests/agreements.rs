@@ -29,7 +29,7 @@ tables:
     template: true
     columns:
       - {column: insz, type: insz, required: true}
-      - {column: born, type: date}
+      - {column: born, type: date, required: true}
       - {column: name, type: text, at-most: 80, alphabet: letters}
       - {column: level, type: one-of, values: [A1, A2]}
       - {column: consent, type: yes-no}
@@ -112,8 +112,13 @@ const MISTAKES: [(&str, &str, &str, &str); 22] = [
     ("by: download", "by: looking", "collected.by", "not a choice"),
     ("formats: [csv, xlsx]", "formats: [ods]", "tables.list.formats[0]", "not a format"),
     ("type: insz, required", "type: number, required", "tables.list.columns[0].type", "not a type"),
-    ("{column: born,", "{column: INSZ,", "tables.list.columns[1].column", "twice"),
-    ("type: date}", "type: date, at-most: 3}", "tables.list.columns[1].at-most", "says nothing"),
+    ("{column: name,", "{column: INSZ,", "tables.list.columns[2].column", "twice"),
+    (
+        "type: date, required: true}",
+        "type: date, at-most: 3, required: true}",
+        "tables.list.columns[1].at-most",
+        "says nothing",
+    ),
     ("rows: [{column: consent,", "rows: [{column: agrees,", "tables.list.rows[0].column", "not a column"),
     ("forbid: [insz]", "forbid: [names]", "tables.list.forbid[0]", "cannot be forbidden"),
     ("period: 6 months", "period: 6 weeks", "flows[0].rhythm.period", "not a number of months"),
@@ -154,6 +159,7 @@ fn a_database_is_a_file_or_a_server_that_is_known_for_sure() {
         ("{postgres: {host: db.vdab.example, database: r, user: d}}", Some("has no ca")),
         ("{postgres: {host: db.vdab.example, database: r, user: d, tls: local}}", Some("another machine")),
         ("{postgres: {host: 127.0.0.1, database: r, user: d, tls: maybe}}", Some("not a choice")),
+        ("{postgres: {host: /run/postgresql, database: r, user: d, ca: c.pem}}", Some("has no TLS")),
     ] {
         let zone = Zone::new();
         zone.replace("dropzone.yaml", "{sqlite: register.db}", database);

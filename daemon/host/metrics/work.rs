@@ -23,6 +23,7 @@ use prometheus::{
     Gauge, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use super::rhythm::RhythmMetrics;
 use super::{MetricsError, add, counters, durations, seconds, serve::reasons};
 use crate::host::clock::Clock;
 use crate::host::log::AccessLog;
@@ -79,6 +80,8 @@ pub struct WorkMetrics {
     spool_free: IntGauge,
     takeovers: IntCounter,
     seals: Seals,
+    /// When lists are due.
+    pub rhythm: RhythmMetrics,
 }
 
 struct Seals {
@@ -126,6 +129,7 @@ impl WorkMetrics {
         let takeovers = IntCounter::new("dropzone_takeovers_total", help)?;
         add(&registry, &takeovers)?;
         let seals = seals(&registry)?;
+        let rhythm = RhythmMetrics::new(&registry)?;
         let known = RwLock::default();
         let metrics = Self {
             registry,
@@ -139,6 +143,7 @@ impl WorkMetrics {
             spool_free,
             takeovers,
             seals,
+            rhythm,
         };
         metrics.know(exchanges);
         Ok(metrics)

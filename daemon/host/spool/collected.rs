@@ -187,7 +187,10 @@ mod tests {
             by,
             session: "s1".into(),
             at: "2026-11-21T12:00:00Z".parse().unwrap(),
-            file: FileIdentity::of(&File::open(result(folder, institution)).unwrap()).unwrap(),
+            file: FileIdentity::of(
+                &std::fs::OpenOptions::new().read(true).open(result(folder, institution)).unwrap(),
+            )
+            .unwrap(),
         }
     }
 

@@ -103,6 +103,16 @@ impl Spool {
         }
     }
 
+    /// The same of a held arrival; none if it is not held any more.
+    pub fn weigh_held(&self, id: &ArrivalId) -> Result<Option<Weight>, SpoolError> {
+        let name = id.to_string();
+        match self.state(State::Hold).directory(&name) {
+            Ok(folder) => weigh_arrival(&folder, State::Hold, &name, Some(id)).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error).attempt("open", || name),
+        }
+    }
+
     /// Removes it for good. What is gone already is removed; what was written anew stays.
     pub fn remove(&self, resting: &Resting) -> Result<(), SpoolError> {
         match &resting.place {

@@ -17,6 +17,7 @@ use super::{
     write_durably,
 };
 use crate::policy::arrival::{Arrival, ArrivalId, DISCARDING, State};
+use crate::policy::reason::Reason;
 
 /// Who discarded an arrival, and why.
 const DISCARD: &str = "discard.json";
@@ -35,6 +36,9 @@ pub struct DiscardNote {
     pub reason: String,
     /// When, UTC.
     pub at: Timestamp,
+    /// What its sender is told; none: that an operator discarded it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<Reason>,
 }
 
 /// An arrival that is being discarded.
@@ -212,7 +216,6 @@ mod tests {
     use super::super::claim::TRIES;
     use super::*;
     use crate::policy::arrival::tests::arrival_named;
-    use crate::policy::reason::Reason;
 
     fn spool(root: &Path) -> Spool {
         Spool::open(root, &[]).unwrap()
@@ -221,7 +224,7 @@ mod tests {
     fn note() -> DiscardNote {
         let at = "2026-11-21T12:00:00Z".parse().unwrap();
         let arrival = arrival_named("a.age").id;
-        DiscardNote { arrival, operator: "uid 0".into(), reason: "sent by mistake".into(), at }
+        DiscardNote { arrival, operator: "uid 0".into(), reason: "sent by mistake".into(), at, because: None }
     }
 
     /// An arrival that lies in a state, with what may lie beside it.

@@ -2,7 +2,9 @@
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
 //! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `held` what an operator does,
 //! `folders` what an institution sees of the results, `collected` which of them somebody has, `index` what it still has in progress, `seen` what was here before,
-//! `handoff` what tools of this machine hand in, `passphrases` what opens some results, `incidents` what may have to be reported, `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
+//! `handoff` what tools of this machine hand in, `passphrases` what opens some results, `incidents` what may have to be reported,
+//! `ledger` which arrivals have a place in the rhythm of their flow, `terms` what is kept of an exchange beside that,
+//! `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
 //!
 //! ```text
 //! partial/‹institution›.‹exchange›/‹name›/payload.age     growing, seen by its own institution only
@@ -15,6 +17,7 @@
 //! collected/‹institution›.‹exchange›.‹digest›.json          results that were downloaded to the end and go after their grace
 //! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
 //! incidents/‹UTC day›-‹kind›-‹mark›.json               what may have to be reported, until an operator closes it; `work`'s own
+//! rhythm/‹exchange›/‹flow›/‹number›                       which arrivals took a place in its rhythm; `work`'s own
 //! handoff/‹exchange›/‹name›                           what tools of this machine hand in; `work`'s own
 //! passphrases/‹id›.‹receiver›.age                         what opens a result that is locked with it; `work`'s alone
 //! pseudonyms/‹exchange›.key                               what pseudonyms are made with; `work`'s own, never in a backup
@@ -30,6 +33,7 @@ mod handoff;
 mod held;
 mod incidents;
 mod index;
+mod ledger;
 mod nodes;
 mod orphans;
 mod partial;
@@ -39,6 +43,7 @@ mod publish;
 mod seen;
 mod space;
 mod staging;
+mod terms;
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -59,6 +64,7 @@ pub use self::handoff::{Handed, Look};
 pub use self::held::{DiscardNote, Discarding};
 pub use self::incidents::{Casebook, Cases, cases_in};
 pub use self::index::Standing;
+pub use self::ledger::{Entered, Kept, Ledger};
 pub use self::nodes::Heartbeat;
 pub use self::orphans::{Orphans, Swept};
 pub use self::partial::Partial;
@@ -67,6 +73,7 @@ pub use self::publish::Unpublished;
 pub use self::seen::Seen;
 pub use self::space::Room;
 pub use self::staging::Delivered;
+pub use self::terms::Noticed;
 use super::directory::Directory;
 use crate::policy::arrival::{Arrival, ArrivalId, State, UNFINISHED};
 use crate::policy::lease::{Claimed, Owner, arrival_in};
@@ -170,9 +177,10 @@ impl Spool {
         let mount = mount_of(&self.top)?;
         // Not there before `work` ran once.
         let seen = self.top.directory(seen::SEEN).ok();
+        let rhythm = self.top.directory(ledger::RHYTHM).ok();
         let passphrases = self.top.directory(passphrases::PASSPHRASES).ok();
         let folders = [&self.partial, &self.outbox, &self.receipts, &self.nodes];
-        for folder in self.states.iter().chain(folders).chain(&seen).chain(&passphrases) {
+        for folder in self.states.iter().chain(folders).chain(&seen).chain(&passphrases).chain(&rhythm) {
             if mount_of(folder)? != mount {
                 return Err(SpoolError::Unfit(format!(
                     "the spool {} spans several mounts: mount the whole folder as one volume, because arrivals move by rename",

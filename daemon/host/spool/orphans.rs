@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::ledger::RHYTHM;
 use super::partial::UNSAFE;
 use super::passphrases::PASSPHRASES;
 use super::publish::remove_arrival;
@@ -57,6 +58,7 @@ impl Spool {
         let swept_all = self
             .sweep_receipts(&mut swept, &mut is_old)
             .and_then(|()| self.sweep_markers(&mut swept, &mut is_old))
+            .and_then(|()| self.sweep_ledgers(&mut swept, &mut is_old))
             .and_then(|()| match self.top.directory(PASSPHRASES) {
                 Ok(folder) => sweep_unfinished(&folder, PASSPHRASES, &mut swept, &mut is_old),
                 Err(_) => Ok(()),
@@ -76,6 +78,26 @@ impl Spool {
         for part in entries(&markers, SEEN)? {
             if let Ok(folder) = markers.directory(&part) {
                 sweep_unfinished(&folder, &format!("{SEEN}/{part}"), swept, is_old)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn sweep_ledgers(
+        &self,
+        swept: &mut Vec<Swept>,
+        is_old: &mut impl FnMut(&str, Looks) -> bool,
+    ) -> Result<(), SpoolError> {
+        let Ok(top) = self.top.directory(RHYTHM) else { return Ok(()) };
+        for exchange in entries(&top, RHYTHM)? {
+            let Ok(folder) = top.directory(&exchange) else { continue };
+            let at = format!("{RHYTHM}/{exchange}");
+            sweep_unfinished(&folder, &at, swept, is_old)?;
+            for flow in entries(&folder, &at)? {
+                // What is no flow is a file.
+                if let Ok(ledger) = folder.directory(&flow) {
+                    sweep_unfinished(&ledger, &format!("{at}/{flow}"), swept, is_old)?;
+                }
             }
         }
         Ok(())

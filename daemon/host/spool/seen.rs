@@ -160,13 +160,18 @@ impl Spool {
     }
 
     fn seen_folder(&self) -> Result<Directory, SpoolError> {
-        let seen = open_or_make(&self.top, SEEN).attempt("make", || SEEN.to_owned())?;
-        let facts = seen.stat_self().attempt("examine", || SEEN.to_owned())?;
+        self.own_folder(SEEN)
+    }
+
+    /// A folder that is `work`'s own, made if it is not there; refused where it is somebody else's.
+    pub(super) fn own_folder(&self, name: &str) -> Result<Directory, SpoolError> {
+        let folder = open_or_make(&self.top, name).attempt("make", || name.to_owned())?;
+        let facts = folder.stat_self().attempt("examine", || name.to_owned())?;
         if is_ours(&facts) {
-            return Ok(seen);
+            return Ok(folder);
         }
         Err(SpoolError::Unfit(format!(
-            "the folder {SEEN} of the spool {} belongs to user {} and not to the one that runs `work`: find out who made it; \
+            "the folder {name} of the spool {} belongs to user {} and not to the one that runs `work`: find out who made it; \
              then, with both sides stopped, chown it with all below it to that user",
             self.path.display(),
             facts.st_uid
@@ -179,7 +184,7 @@ fn no_digest(sha256: &str) -> SpoolError {
 }
 
 /// There already but for the first time, so that is tried first.
-fn open_or_make(parent: &Directory, name: &str) -> rustix::io::Result<Directory> {
+pub(super) fn open_or_make(parent: &Directory, name: &str) -> rustix::io::Result<Directory> {
     match parent.directory(name) {
         Err(Errno::NOENT) => parent.make_with_mode(name, FOLDER_MODE),
         other => other,

@@ -109,7 +109,7 @@ mod tests {
         let identity = |name: usize| {
             let path = folder.path().join(name.to_string());
             std::fs::write(&path, "x").unwrap();
-            FileIdentity::of(&std::fs::File::open(path).unwrap()).unwrap()
+            FileIdentity::of(&std::fs::OpenOptions::new().read(true).open(path).unwrap()).unwrap()
         };
         let part = |from, to| Arc::new(Sent::of(from, to));
         let mut reading = Reading::default();

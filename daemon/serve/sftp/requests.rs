@@ -53,8 +53,13 @@ impl Sftp {
     pub(super) fn resolve(&self, path: &str, action: Action) -> Result<(RemotePath, Place), Reason> {
         let path = RemotePath::parse(path)?;
         let place = path.place()?;
-        let asker = Asker { institution: self.session.institution(), today: self.server.clock.today() };
-        let config = self.server.config();
+        let (config, who) = (self.server.config(), self.session.who());
+        let asker = Asker {
+            institution: &who.institution,
+            label: &who.label,
+            function: config.function_of(who),
+            today: self.server.clock.today(),
+        };
         match judge(&config.exchanges, asker, &place, action) {
             Verdict::Allow => {
                 let used = place.exchange().and_then(|name| config.exchanges.get(name));

@@ -60,7 +60,7 @@ impl Sftp {
                 let today = self.server.clock.today();
                 let config = self.server.config();
                 let open = config
-                    .exchanges_of(self.session.institution())
+                    .exchanges_for(self.session.who())
                     .filter(|exchange| exchange.agreement.standing(today) == Standing::Open);
                 entries.extend(open.map(|exchange| folder(exchange.name.as_str())));
             }
