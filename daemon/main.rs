@@ -87,6 +87,9 @@ enum Command {
     Report(dropzone::cli::report::Report),
     /// A folder to send to an institution: how to connect, encrypt, send, fetch and check. Nothing in it is secret.
     Kit(dropzone::cli::kit::Kit),
+    /// What may have to be reported, by when and to whom.
+    #[command(subcommand)]
+    Incidents(dropzone::cli::incidents::Incidents),
     /// Show the passphrase of a result, once, or list those that wait to be handed out.
     #[command(arg_required_else_help = true)]
     Passphrase(dropzone::cli::passphrase::Asked),
@@ -140,6 +143,7 @@ fn main() -> ExitCode {
         Command::Confined { description } => dropzone::cli::confined::run(&description),
         Command::Report(report) => dropzone::cli::report::run(&arguments.config, &report),
         Command::Kit(kit) => dropzone::cli::kit::run(&arguments.config, &kit),
+        Command::Incidents(command) => dropzone::cli::incidents::run(&arguments.config, &command),
         Command::Passphrase(asked) => dropzone::cli::passphrase::run(&arguments.config, asked),
         Command::Status { json } => dropzone::cli::status::run(&arguments.config, json),
     };

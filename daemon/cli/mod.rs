@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod demo;
 pub mod exit;
 pub mod hold;
+pub mod incidents;
 pub mod init;
 pub mod kit;
 pub mod log;

@@ -72,6 +72,7 @@ struct Status {
     collected: Vec<Mark>,
     /// Passphrases that wait to be handed out; none where this user may not look.
     passphrases: Option<PassphraseRow>,
+    incidents: super::incidents::Summary,
     clocks: Vec<super::clock::Row>,
 }
 
@@ -144,6 +145,7 @@ impl Status {
             exchanges: exchange_rows(spool, config, &listed),
             collected: spool.collected()?,
             passphrases: passphrase_row(spool),
+            incidents: super::incidents::Summary::read(spool, now)?,
             clocks: Vec::new(),
             agreements: Vec::new(),
             flows: Vec::new(),
@@ -253,6 +255,7 @@ fn print(out: &mut impl Write, status: &Status, program: &str) -> anyhow::Result
     for row in status.clocks.iter().filter(|row| row.waits) {
         writeln!(out, "\nclock: {}", row.text(status.time))?;
     }
+    status.incidents.print(out, program)?;
     print_passphrases(out, status, program)?;
     print_collected(out, status)?;
     print_deferred(out, status, program)?;

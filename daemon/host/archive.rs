@@ -9,6 +9,7 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::directory::Directory;
+use super::spool::{Cases, SpoolError, cases_in};
 use crate::policy::arrival::{ArrivalId, State, UNFINISHED};
 use crate::policy::path::Slug;
 use crate::policy::signature::ENDING;
@@ -67,6 +68,11 @@ impl Paper<'_> {
 }
 
 impl Archive {
+    /// All cases of incidents.
+    pub fn incidents(&self) -> Result<Cases, SpoolError> {
+        cases_in(&self.directory, |_| false)
+    }
+
     /// Opens the folder of a spool.
     pub fn open(path: &Path) -> Result<Self, ArchiveError> {
         let directory =

@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 use super::socket::Socket;
 use super::spool::{HandingOver, PassphraseKey};
 use crate::policy::arrival::ArrivalId;
+use crate::policy::incident::case::CaseId;
 use crate::policy::passphrase::{Locked, Meant, Shown};
 use crate::policy::record::printable;
 
@@ -69,6 +70,18 @@ pub enum Ask {
     Passphrase(Meant),
     /// Not to keep this one any longer, for it was shown.
     PassphraseShown(PassphraseKey),
+    /// To close an incident.
+    CloseIncident(Closing),
+}
+
+/// Which incident is dealt with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Closing {
+    /// Which.
+    pub incident: CaseId,
+    /// What came of it, in the operator's words.
+    pub reason: String,
 }
 
 /// What is to become of an arrival that waits.

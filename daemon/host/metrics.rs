@@ -13,6 +13,7 @@
 
 mod admission;
 mod ends;
+mod incidents;
 mod passphrases;
 mod reload;
 mod retention;
@@ -25,6 +26,7 @@ use prometheus::{Gauge, HistogramOpts, HistogramVec, IntCounterVec, Opts, Regist
 
 pub use self::admission::Limit;
 pub use self::ends::{ConnectionRefusal, SessionEnd, UploadOutcome};
+pub use self::incidents::{IncidentMetrics, NONE as NO_EXCHANGE};
 pub use self::passphrases::{HandOver, PassphraseMetrics};
 pub use self::reload::ReloadMetrics;
 pub use self::retention::RetentionMetrics;

@@ -18,6 +18,7 @@ pub async fn perform(server: Arc<Server>, ask: Ask, operator: Operator) -> Answe
         Ask::Kick(target) => kick(&server, &target, &operator).await,
         Ask::ConfirmClock(reason) => upkeep::confirm_clock(server, operator, reason).await,
         Ask::Arrival(_) => Answer::Refused(vec!["arrivals are work's, not serve's".to_owned()]),
+        Ask::CloseIncident(_) => Answer::Refused(vec!["incidents are work's, not serve's".to_owned()]),
         Ask::Passphrases | Ask::Passphrase(_) | Ask::PassphraseShown(_) => {
             Answer::Refused(vec!["passphrases are work's, not serve's".to_owned()])
         }

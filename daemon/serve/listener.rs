@@ -20,6 +20,7 @@ use super::tap::Tap;
 use crate::host::metrics::{ConnectionRefusal, Limit};
 use crate::host::spool::random;
 use crate::policy::account::LoginRefusal;
+use crate::policy::incident::CAME_IN_OTHERWISE;
 use crate::policy::penalties::Conduct;
 use crate::policy::record::{Event, Outcome, Record};
 
@@ -274,6 +275,8 @@ async fn record_end(server: &Server, connection: &Connection) {
             institution: Some(refused.user.clone()),
             key_fingerprint: Some(refused.fingerprint.clone()),
             reason: Some(refused.refusal.code().to_owned()),
+            // Who reads the log for incidents would else take each key of somebody's agent for a stranger's.
+            detail: login.session.is_some().then(|| CAME_IN_OTHERWISE.to_owned()),
             ..denied()
         })
         .collect();

@@ -1,11 +1,11 @@
 //! What operators may ask of `work` at its control socket: to reload, to believe its clock, to change the course of an arrival
-//! that waits, to hand passphrases out.
+//! that waits, to hand passphrases out, to close incidents.
 
 use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use super::{Workshop, held, passphrase};
+use super::{Workshop, held, incidents, passphrase};
 use crate::host::control::{Answer, Ask, Operator};
 
 /// Does what an operator asked at the control socket.
@@ -17,6 +17,7 @@ pub(super) async fn perform(workshop: Arc<Workshop>, ask: Ask, operator: Operato
         Ask::Passphrases => passphrase::list(workshop).await,
         Ask::Passphrase(meant) => passphrase::show(workshop, meant, operator).await,
         Ask::PassphraseShown(key) => passphrase::shown(workshop, key, operator).await,
+        Ask::CloseIncident(closing) => incidents::perform(workshop, closing, operator).await,
         Ask::Sessions | Ask::Kick(_) => Answer::Refused(vec!["sessions are serve's, not work's".to_owned()]),
     }
 }

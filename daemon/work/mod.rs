@@ -11,7 +11,8 @@
 //! Beside it, `ask` tells `serve` whether a file is for this zone, `control` does what operators ask, `held` what they decide
 //! about arrivals that wait; `reload` takes a changed configuration over, `retention` deletes what has had its time, `handoff`
 //! takes in what tools of this machine hand in, `tidy` what a crash left, `passphrase` makes, keeps and shows what opens some
-//! results, `messenger` hands it to a program, `seal` signs how far the access log has come, and `memory` shares out what
+//! results, `messenger` hands it to a program, `seal` signs how far the access log has come, `incidents` finds in it
+//! what may have to be reported, and `memory` shares out what
 //! registers may take.
 
 mod aside;
@@ -24,6 +25,7 @@ pub mod encrypt;
 mod end;
 mod handoff;
 mod held;
+mod incidents;
 pub mod join;
 mod make;
 mod memory;
@@ -61,6 +63,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use anyhow::Context;
 use zeroize::Zeroizing;
 
+use self::incidents::Watch;
 use self::memory::Memory;
 use self::open::Identities;
 use self::seal::Seals;
@@ -97,6 +100,7 @@ pub struct Workshop {
     metrics: WorkMetrics,
     reloads: ReloadMetrics,
     passphrases: PassphraseMetrics,
+    watch: Watch,
     upkeep: Upkeep,
     /// Held by the one discard at a time.
     discarding: Mutex<()>,
@@ -153,6 +157,7 @@ pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = 
         () = tidy::go_on(&workshop) => {}
         () = handoff::keep_up(&workshop) => {}
         () = messenger::go_on(&workshop) => {}
+        () = incidents::go_on(&workshop) => {}
         () = async { monitoring.await; std::future::pending().await } => {}
     }
     systemd::stopping();
@@ -173,6 +178,7 @@ impl Workshop {
         spool.own_seen()?;
         spool.own_rhythm()?;
         spool.own_passphrases()?;
+        spool.own_incidents()?;
         let log = AccessLog::open(&machine.log.directory, &machine.node, "work", clock.clone())?;
         // After the log was opened: from here on no other process of this node claims.
         let claims = Claims::new(spool.join(&machine.node, machine.work.lease)?);
@@ -181,6 +187,7 @@ impl Workshop {
         tell_last_deliveries(&spool, &metrics)?;
         let reloads = ReloadMetrics::new(metrics.registry(), clock.now())?;
         let passphrases = PassphraseMetrics::new(metrics.registry())?;
+        let watch = Watch::new(metrics.registry())?;
         let config = tokio::sync::watch::Sender::new(Arc::new(config));
         let upkeep = Upkeep::new(guard, metrics.registry())?;
         let (seals, memory, is_stuck, room, stop) = Default::default();
@@ -198,6 +205,7 @@ impl Workshop {
             metrics,
             reloads,
             passphrases,
+            watch,
             upkeep,
             discarding,
             reloading,

@@ -88,6 +88,11 @@ impl Workshop {
                 Reason::SameContentElsewhere
             }
             Incident::Substituted => Reason::Damaged,
+            // Met in the log, and never by a job.
+            Incident::PlaintextRefused
+            | Incident::ForeignPath
+            | Incident::UnknownKey
+            | Incident::LogTampered => Reason::Damaged,
         };
         let record = Record {
             bytes: Some(content.size),

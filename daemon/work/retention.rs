@@ -117,6 +117,12 @@ impl Workshop {
                 tracing::error!(%error, "passphrases whose time has passed could not be deleted; trying again");
             }
         }
+        match self.expire_incidents(leave, BATCH) {
+            Ok(removed) => round.has_more |= removed >= BATCH,
+            Err(error) => {
+                tracing::error!(%error, "closed incidents whose time has passed could not be deleted; trying again");
+            }
+        }
         for kind in Kind::ALL {
             match self.expire_kind((kind, &closed), leave, passed_by, &mut round) {
                 // What comes after may rest on this kind being done: a receipt outlives its refusal.

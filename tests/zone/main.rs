@@ -29,6 +29,7 @@ mod handoff;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod hold;
+mod incidents;
 mod isolation;
 mod jobs;
 mod kit;

@@ -8,10 +8,10 @@ use jiff::civil::Date;
 
 use super::counter::{Counter, Weighed};
 use super::evidence::{self, Span};
-use super::facts::{Facts, Incident, Level, Listed, Rhythm, Words};
+use super::facts::{Facts, Level, Rhythm, Words};
 use super::figures::{Counted, Figures};
 use super::papers::{Arrivals, Collector, Row, Taken};
-use super::{Progress, columns, kept, setup, verdict};
+use super::{Progress, cases, columns, kept, setup, verdict};
 use crate::cli::secrets;
 use crate::config::Config;
 use crate::host::archive::{Archive, Paper};
@@ -81,7 +81,7 @@ pub fn gather(source: &Source<'_>, signs: Option<ZoneKey>, progress: &Progress) 
         figures: gathering.figures,
         arrivals: gathering.collector.finish(waiting),
         rhythm: Vec::new(),
-        incidents: incidents(&tally.incidents),
+        incidents: cases::merge(&tally.incidents, archive.incidents()?.read, (exchange, span), clock),
         log: tally,
         evidence,
         protection: setup::protection(config),
@@ -196,9 +196,4 @@ fn rhythm(exchange: &Exchange, arrivals: &Arrivals) -> Vec<Rhythm> {
         })
     };
     exchange.flows.iter().filter_map(told).collect()
-}
-
-/// What is reported as an incident: the records say.
-fn incidents(of_log: &Listed<Incident>) -> Listed<Incident> {
-    of_log.clone()
 }

@@ -1,6 +1,7 @@
 //! `dropzone report`: what happened under one agreement in a span of days, as a page to print and as the same facts in JSON,
 //! both signed. `gather` puts the facts together, `page` shows them; neither knows the other's business.
 
+mod cases;
 mod chart;
 pub(super) mod columns;
 mod counter;

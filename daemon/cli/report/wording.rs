@@ -102,6 +102,22 @@ pub fn incident(code: &str) -> Words {
             "een merkteken van eerder ontvangen bestanden was vervalst of onleesbaar",
             "a marker of files that were here before was forged or unreadable",
         ),
+        Incident::PlaintextRefused => Words::new(
+            "een bestand dat niet versleuteld was, werd verzonden; het werd geweigerd en niet bewaard",
+            "a file that was not encrypted was sent; it was refused and not stored",
+        ),
+        Incident::ForeignPath => Words::new(
+            "een instelling zocht toegang tot een uitwisseling waaraan zij geen deel heeft; zij kreeg niets te zien",
+            "an institution reached for an exchange that it has no part in; it was shown nothing",
+        ),
+        Incident::UnknownKey => Words::new(
+            "iemand wou aanmelden als een instelling met een sleutel die niet van haar is; niemand werd toegelaten",
+            "somebody tried to log in as an institution with a key that is none of its; nobody was let in",
+        ),
+        Incident::LogTampered => Words::new(
+            "het toegangslogboek was niet meer zoals het verzegeld werd",
+            "the access log was not as it was sealed",
+        ),
     }
 }
 

@@ -119,6 +119,36 @@ impl LogFolder {
         for_each_line(&mut file, each).map(|_| ()).map_err(|cause| self.unread(name, cause))
     }
 
+    /// Gives whole lines of a day file from an offset on, each with the offset of its end, until about `most` bytes are read. Gives
+    /// the offset behind the last one; none if the file is gone. A line without an end is left for another time.
+    pub fn lines_from(
+        &self,
+        name: &LogName,
+        (from, most): (u64, u64),
+        mut each: impl FnMut(&[u8], u64),
+    ) -> Result<Option<u64>, EvidenceError> {
+        let Some(mut file) = self.file(name)? else { return Ok(None) };
+        let mut read = || -> io::Result<u64> {
+            // One that was cut off since is for those who seal.
+            let mut at = from.min(file.metadata()?.len());
+            file.seek(SeekFrom::Start(at))?;
+            let last = at.saturating_add(most);
+            let mut reader = BufReader::with_capacity(BUFFER, &mut file);
+            let mut line = Vec::new();
+            while at < last {
+                line.clear();
+                let length = (&mut reader).take(LINE_MAX).read_until(b'\n', &mut line)? as u64;
+                if !line.ends_with(b"\n") && length < LINE_MAX {
+                    break;
+                }
+                at = at.saturating_add(length);
+                each(line.strip_suffix(b"\n").unwrap_or(&line), at);
+            }
+            Ok(at)
+        };
+        read().map(Some).map_err(|cause| self.unread(name, cause))
+    }
+
     fn unread(&self, name: &LogName, cause: io::Error) -> EvidenceError {
         EvidenceError { doing: "read", path: self.path.join(name.to_string()), cause }
     }

@@ -2,7 +2,7 @@
 //! and `rename(2)` of that folder is the only transition. `partial` is where an upload grows, `publish` how it becomes
 //! an arrival, `claim` what a worker does with one, `staging` what leaves it, `nodes` who claims, `held` what an operator does,
 //! `folders` what an institution sees of the results, `collected` which of them somebody has, `index` what it still has in progress, `seen` what was here before,
-//! `handoff` what tools of this machine hand in, `passphrases` what opens some results,
+//! `handoff` what tools of this machine hand in, `passphrases` what opens some results, `incidents` what may have to be reported,
 //! `ledger` which arrivals have a place in the rhythm of their flow, `terms` what is kept of an exchange beside that,
 //! `small` how small files are written and whose they must be, `space` whether there is room, `orphans` what a crash left, `expire` what lies there until its time has passed.
 //!
@@ -16,6 +16,7 @@
 //! receipts/‹institution›/‹exchange›/‹name›                one JSON per arrival, and its signature
 //! collected/‹institution›.‹exchange›.‹digest›.json          results that were downloaded to the end and go after their grace
 //! seen/‹first two hex›/‹sha256›.json                      which encrypted files were here before; `work`'s own
+//! incidents/‹UTC day›-‹kind›-‹mark›.json               what may have to be reported, until an operator closes it; `work`'s own
 //! rhythm/‹exchange›/‹flow›/‹number›                       which arrivals took a place in its rhythm; `work`'s own
 //! handoff/‹exchange›/‹name›                           what tools of this machine hand in; `work`'s own
 //! passphrases/‹id›.‹receiver›.age                         what opens a result that is locked with it; `work`'s alone
@@ -30,6 +31,7 @@ mod expire;
 mod folders;
 mod handoff;
 mod held;
+mod incidents;
 mod index;
 mod ledger;
 mod nodes;
@@ -60,6 +62,7 @@ pub use self::expire::{Resting, Weight};
 pub use self::folders::{FileFacts, Stage};
 pub use self::handoff::{Handed, Look};
 pub use self::held::{DiscardNote, Discarding};
+pub use self::incidents::{Casebook, Cases, cases_in};
 pub use self::index::Standing;
 pub use self::ledger::{Entered, Kept, Ledger};
 pub use self::nodes::Heartbeat;
