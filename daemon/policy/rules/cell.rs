@@ -94,11 +94,20 @@ fn may_be_formula(text: &str) -> bool {
     }
     text.split([',', ';', '\t', '\r', '\n']).map(str::trim_start).any(|piece| match piece.chars().next() {
         Some('=' | '\u{ff1d}') => true,
-        Some(sign) if signs.contains(&sign) => {
-            piece.contains(['(', '|', '!']) && piece.chars().any(char::is_alphabetic)
-        }
-        Some(_) | None => false,
+        Some(sign) => signs.contains(&sign) && calls_something(piece),
+        None => false,
     })
+}
+
+/// A function, another sheet or another program.
+fn calls_something(piece: &str) -> bool {
+    let pairs = piece.chars().zip(piece.chars().skip(1));
+    piece.contains('|')
+        || pairs.into_iter().any(|(one, next)| match (one, next) {
+            (before, '(') => before.is_alphabetic(),
+            ('!', behind) => behind.is_alphanumeric() || behind == '$',
+            _ => false,
+        })
 }
 
 #[cfg(test)]
@@ -165,6 +174,8 @@ mod tests {
                     "@thuis",
                     "noa@stad.example",
                     "-5 (+2)",
+                    "+32 473 12 34 56 (gsm)",
+                    "- Belangrijk!",
                     "x (=y)",
                 ],
                 &[
@@ -174,6 +185,7 @@ mod tests {
                     "+cmd|' /C calc'!A0",
                     "-2+3+cmd|' /C calc'!A0",
                     "@SUM(A1:A9)",
+                    "-Blad2!A1",
                     "bakker;=1+1",
                     "bakker, +WEBSERVICE(A1)",
                 ],
