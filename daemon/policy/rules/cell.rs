@@ -101,9 +101,9 @@ fn may_be_formula(text: &str) -> bool {
 
 /// A function, another sheet or another program.
 fn calls_something(piece: &str) -> bool {
-    let pairs = piece.chars().zip(piece.chars().skip(1));
+    let mut pairs = piece.chars().zip(piece.chars().skip(1));
     piece.contains('|')
-        || pairs.into_iter().any(|(one, next)| match (one, next) {
+        || pairs.any(|(one, next)| match (one, next) {
             (before, '(') => before.is_alphabetic(),
             ('!', behind) => behind.is_alphanumeric() || behind == '$',
             _ => false,
