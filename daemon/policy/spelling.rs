@@ -12,9 +12,13 @@ const ZEROS: [char; 20] = [
     '\u{17e0}', '\u{1810}',
 ];
 
-/// The text in its plain spelling. What is ASCII is plain.
+/// Bytes of a text that is looked at so, more than any cell may hold that is in order: of a long row of accents, the library keeps
+/// each in memory until the letter ends.
+const LONGEST: usize = 1 << 20;
+
+/// The text in its plain spelling. What is ASCII is plain; what is too long to be one stays as it is.
 pub fn plain(text: &str) -> Cow<'_, str> {
-    if text.is_ascii() {
+    if text.is_ascii() || text.len() > LONGEST {
         return Cow::Borrowed(text);
     }
     Cow::Owned(text.nfkc().filter(|letter| !is_unseen(*letter)).map(with_our_digits).collect())
@@ -52,5 +56,7 @@ mod tests {
             assert_eq!(plain(text), said, "{text:?}");
         }
         assert!(matches!(plain("plain text"), Cow::Borrowed(_)), "most cost nothing");
+        let accents = "\u{301}".repeat(LONGEST);
+        assert!(matches!(plain(&accents), Cow::Borrowed(_)), "nobody has that much room");
     }
 }
