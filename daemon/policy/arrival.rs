@@ -213,14 +213,34 @@ fn parts(name: &Name) -> (&str, String) {
 /// The name of one person's share of it: the label stands behind the stamp. Two people never share a name: characters that a
 /// file's name cannot well have are replaced, and then some of the label's digest tells the labels apart.
 pub fn personal_name(arrival: &Arrival, label: &str) -> Name {
-    let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let mut fit: String = label.chars().map(|c| if is_fit(c) { c } else { '_' }).take(LABEL_ROOM).collect();
-    if fit != label {
-        let digest = Sha256::digest(label.as_bytes());
-        fit = format!("{fit}-{}", hex(digest.first_chunk::<4>().map_or(&[], <[u8; 4]>::as_slice)));
-    }
     let (stem, ending) = parts(&arrival.name);
-    derived_name(stem, &format!("{}.{fit}", arrival.id.stamp()), (&ending, 0))
+    derived_name(stem, &format!("{}.{}", arrival.id.stamp(), fitting(label)), (&ending, 0))
+}
+
+/// A label as it stands in a name.
+fn fitting(label: &str) -> String {
+    let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let fit: String = label.chars().map(|c| if is_fit(c) { c } else { '_' }).take(LABEL_ROOM).collect();
+    if fit == label {
+        return fit;
+    }
+    let digest = Sha256::digest(label.as_bytes());
+    format!("{fit}-{}", hex(digest.first_chunk::<4>().map_or(&[], <[u8; 4]>::as_slice)))
+}
+
+/// Whether a result of this name is the share of another person than this one. What has no more than an ending behind its stamp is
+/// everybody's; so it must be asked only where there are shares.
+pub fn is_of_another(name: &Name, label: &str) -> bool {
+    let name = name.as_str();
+    let parts: Vec<&str> = name.strip_suffix(".age").unwrap_or(name).split('.').collect();
+    // The last one: whatever stands before it, the sender chose.
+    let Some(stamp) = parts.iter().rposition(|part| is_stamp(part)) else { return false };
+    let behind = parts.get(stamp + 1..).unwrap_or_default().join(".");
+    let own = fitting(label);
+    let is_own = behind.strip_prefix(&own).is_some_and(|rest| {
+        rest.is_empty() || rest.strip_prefix('.').is_some_and(|ending| !ending.contains('.'))
+    });
+    !is_own && behind.contains('.')
 }
 
 /// The same name for a result in another form: `list.‹stamp›.csv.age` becomes `list.‹stamp›.xlsx.age`.
@@ -288,6 +308,26 @@ pub(crate) mod tests {
             mtime: None,
             refused: None,
         }
+    }
+
+    #[test]
+    fn a_share_is_its_persons_and_nobody_elses_whatever_its_sender_called_it() {
+        let people = ["tine.maes", "maes", "bart", "Zo\u{eb} D.", "an_x", "an x"];
+        let stamp = arrival_named("x.age").id.stamp().to_owned();
+        for name in ["week.csv.age", "week.1.xlsx.age", &format!("week.{stamp}.bart.csv.age")] {
+            let arrival = arrival_named(name);
+            assert!(!is_of_another(&delivery_name(&arrival), "bart"), "{name}");
+            for whose in people {
+                for form in
+                    [personal_name(&arrival, whose), with_form(&personal_name(&arrival, whose), "xlsx")]
+                {
+                    for who in people {
+                        assert_eq!(is_of_another(&form, who), who != whose, "{form} {who}");
+                    }
+                }
+            }
+        }
+        assert!(!is_of_another(&Name::parse("relayed.2026.a.b.csv.age").unwrap(), "bart"));
     }
 
     #[test]

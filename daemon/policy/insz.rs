@@ -7,6 +7,10 @@
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
+use super::spelling;
+
 /// Digits of a number.
 const DIGITS: usize = 11;
 /// Between which digits somebody may put something: YY MM DD, serial, check.
@@ -19,6 +23,8 @@ const BELGIUM: &str = "32";
 const GAP: usize = 3;
 /// Groups of digits that a number can be written in.
 const GROUPS: usize = 5;
+/// Characters of an amount with an exponent, `8.5073003328E+10`, at most.
+const EXPONENT_MAX: usize = 24;
 
 /// A national number with the right check digits. Neither `Debug` nor an error ever shows it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,15 +83,32 @@ impl fmt::Debug for Insz {
     }
 }
 
+/// What may stand between the digits of a number.
+pub fn is_between(c: char) -> bool {
+    matches!(c, '.' | '-' | '/' | '_' | ':' | '\u{2010}'..='\u{2015}' | '\u{2212}') || c.is_whitespace()
+}
+
 /// Whether a text holds a right national number anywhere: alone, in the middle of a sentence, between letters, with dots,
-/// dashes, slashes or spaces at its joints, or as `85.073.003.328`.
+/// dashes, slashes or spaces at its joints, or as `85.073.003.328`; in digits of any script, and whatever unseen characters
+/// came along with it.
 ///
 /// Eleven digits of a longer row of digits do not count: every account or card number would hold one now and then. Nor do
 /// eleven digits that are grouped in another way, or begin with `+32`, as telephone numbers are. Of those that stand alone or are
 /// grouped in this way by accident about one in four hundred has a possible date and fitting check digits. Ten digits count
-/// where they are all there is and the zero before them was lost. Who wants to hide a number can; this finds those that were
-/// left in by mistake.
+/// where they are all there is and the zero before them was lost, and so does `8.5073003328E10`. Who wants to hide a number
+/// can; this finds those that were left in by mistake.
 pub fn is_held_by(text: &str) -> bool {
+    if is_held_as_written(text) || is_amount_with_exponent(text) {
+        return true;
+    }
+    if text.is_ascii() {
+        return false;
+    }
+    let plain = Zeroizing::new(spelling::plain(text).into_owned());
+    plain.as_str() != text && is_held_as_written(&plain)
+}
+
+fn is_held_as_written(text: &str) -> bool {
     // Most cells end here.
     let digits = digits_of(text);
     if digits < DIGITS {
@@ -120,6 +143,20 @@ fn lost_a_zero(text: &str) -> bool {
     Insz::of(number).is_some()
 }
 
+/// As programs write large amounts, where that is all there is: every digit of the number is still there.
+fn is_amount_with_exponent(text: &str) -> bool {
+    let text = text.trim();
+    let may_be_one = text.len() <= EXPONENT_MAX && text.starts_with(|c: char| c.is_ascii_digit());
+    if !may_be_one || !text.contains(['e', 'E']) {
+        return false;
+    }
+    text.replace(',', ".").parse::<f64>().is_ok_and(|amount| {
+        let number = Zeroizing::new(format!("{amount:011.0}"));
+        let digits = <[u8; DIGITS]>::try_from(number.as_bytes());
+        amount.fract() == 0.0 && digits.is_ok_and(|digits| Insz::of(digits).is_some())
+    })
+}
+
 /// What stands before the next digits, they, and what is left.
 fn next_group(text: &str) -> Option<(&str, &str, &str)> {
     let (before, rest) = text.split_at_checked(text.bytes().position(|byte| byte.is_ascii_digit())?)?;
@@ -146,8 +183,6 @@ enum Link {
 
 impl Link {
     fn of(gap: &str) -> Self {
-        let is_joint =
-            |c: char| matches!(c, '.' | '-' | '/' | '_' | ':' | '\u{2010}'..='\u{2015}' | '\u{2212}');
         if gap.ends_with('+') {
             return Self::Plus;
         }
@@ -155,7 +190,7 @@ impl Link {
         if gap.is_empty() || gap.len() > GAP * char::MAX.len_utf8() || gap.chars().count() > GAP {
             return Self::None;
         }
-        match (gap.chars().all(|c| is_joint(c) || c.is_whitespace()), gap) {
+        match (gap.chars().all(is_between), gap) {
             // Not the plain space: telephone numbers are written so.
             (true, "." | "\u{a0}" | "\u{202f}" | "\u{2009}") => Self::JointOrThousands,
             (true, _) => Self::Joint,
@@ -328,6 +363,33 @@ pub(crate) mod tests {
             "2024-01-15 85073003328",
         ] {
             assert!(is_held_by(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_found_in_any_script_and_with_what_nobody_sees_in_it() {
+        for text in [
+            "８５０７３００３３２８",
+            "٨٥٠٧٣٠٠٣٣٢٨",
+            "cliënt ۸۵.۰۷.۳۰-۰۳۳.۲۸",
+            "8507\u{ad}3003328",
+            "850\u{200b}73\u{200d}00\u{2060}3328",
+            "\u{202b}850730\u{200f}\u{200f}\u{200f}\u{200f}03328\u{202c}",
+            "85０73003328",
+            "𝟖5073003328",
+            "8\u{fe0f}\u{20e3}5073003328",
+            "85．07．30－033．28",
+            "8.5073003328E10",
+            " 8,5073003328e+10 ",
+            "85073003328e0",
+            "850730033280E-1",
+        ] {
+            assert!(is_held_by(text), "{text:?}");
+        }
+        for text in
+            ["8.5073E10", "8.5073003327E10", "1e400", "1e", "NaN", "8507300332\u{200b}8\u{200b}0", "été 2024"]
+        {
+            assert!(!is_held_by(text), "{text:?}");
         }
     }
 

@@ -38,6 +38,7 @@ pub mod rules;
 pub mod search;
 pub mod shape;
 pub mod signature;
+mod spelling;
 pub mod table;
 pub mod trust;
 pub mod upload;

@@ -11,6 +11,7 @@ use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
 use super::digest::hex;
+use super::insz;
 use super::path::Slug;
 
 /// Bytes of a key.
@@ -107,16 +108,16 @@ impl Pseudonyms {
     }
 }
 
-/// The digits of what is written as a national number, with or without dots, dashes, slashes and spaces, so that all
+/// The digits of what is written as a national number, whatever its column lets stand between them, so that all
 /// spellings of one have one pseudonym. Whether its check digits fit does not matter: a wrong one stays the same wrong one.
 fn insz_digits(value: &str) -> Option<Zeroizing<[u8; INSZ_DIGITS]>> {
     let mut digits = Zeroizing::new([0; INSZ_DIGITS]);
     let mut places = digits.iter_mut();
-    for byte in value.bytes() {
-        match byte {
-            b'0'..=b'9' => *places.next()? = byte,
-            b'.' | b'-' | b'/' | b' ' => {}
-            _ => return None,
+    for letter in value.chars() {
+        match u8::try_from(letter) {
+            Ok(digit @ b'0'..=b'9') => *places.next()? = digit,
+            Ok(_) | Err(_) if insz::is_between(letter) => {}
+            Ok(_) | Err(_) => return None,
         }
     }
     places.next().is_none().then_some(digits)
@@ -165,7 +166,16 @@ mod tests {
     fn every_spelling_of_a_number_has_one_pseudonym_and_no_two_numbers_share_one() {
         let pseudonyms = pseudonyms(&key(1), "pillar-3", "insz");
         let expected = of_value(&pseudonyms, "85073003328");
-        for spelling in ["85.07.30-033.28", "850730 033 28", " 85073003328 ", "85/07/30-033-28"] {
+        for spelling in [
+            "85.07.30-033.28",
+            "850730 033 28",
+            " 85073003328 ",
+            "85/07/30-033-28",
+            "85.07.30\u{2013}033.28",
+            "850730\u{a0}033_28",
+            "85:07:30\u{2212}033.28",
+        ] {
+            assert!(insz::Insz::parse(spelling.trim()).is_ok(), "a column for numbers takes {spelling}");
             assert_eq!(of_value(&pseudonyms, spelling), expected, "{spelling}");
         }
         for other in ["85073003329", "8507300332", "850730033280", "85073003328x", "x"] {

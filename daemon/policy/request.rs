@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use jiff::civil::Date;
 
 use super::agreement::Exchange;
-use super::path::{Folder, Place, Slug};
+use super::arrival::is_of_another;
+use super::path::{Folder, Name, Place, Slug};
 use super::reason::Reason;
 
 /// What a request wants to do.
@@ -49,6 +50,13 @@ pub struct Asker<'a> {
     pub today: Date,
 }
 
+impl Asker<'_> {
+    /// Whether a result in `out` is a colleague's own share, which nobody else is to see, fetch or remove.
+    pub fn is_kept_from(&self, exchange: &Exchange, name: &Name) -> bool {
+        exchange.has_shares_of_people(self.institution) && is_of_another(name, self.label)
+    }
+}
+
 /// Exchanges that an institution, or this person of it, has no part in, and exchanges that do not exist, get the same answer.
 pub fn judge(
     exchanges: &BTreeMap<Slug, Exchange>,
@@ -79,6 +87,7 @@ pub fn judge(
             Action::Stat | Action::List => Ok(()),
             Action::Read | Action::Write | Action::Remove | Action::Rename => Err(Reason::FolderIsReadOnly),
         },
+        Place::File(_, Folder::Out, name) if asker.is_kept_from(exchange, name) => Err(Reason::NoSuchPath),
         Place::File(_, folder, _) => match (folder, action) {
             (_, Action::List) => Err(Reason::NoSuchPath),
             (_, Action::Stat) => Ok(()),
@@ -101,8 +110,12 @@ pub fn judge(
 mod tests {
     use jiff::civil::date;
 
-    use super::super::agreement::{Agreement, Party};
+    use super::super::agreement::{Accept, Agreement, Collision, Flow, Job, Party};
+    use super::super::arrival::personal_name;
+    use super::super::arrival::tests::arrival_named;
+    use super::super::outgoing::Receivers;
     use super::super::path::RemotePath;
+    use super::super::question::Unasked;
     use super::*;
 
     fn exchanges() -> BTreeMap<Slug, Exchange> {
@@ -146,6 +159,38 @@ mod tests {
             ("collector", "/", Action::Write, deny(Reason::FolderIsReadOnly)),
         ] {
             assert_eq!(ask(who, day, path, action), expected, "{who} {action:?} {path}");
+        }
+    }
+
+    #[test]
+    fn a_colleagues_own_share_is_nothing_that_anybody_else_finds() {
+        let name = |label| personal_name(&arrival_named("week.csv.age"), label).to_string();
+        let institution = Slug::parse("collector").unwrap();
+        let people = Receivers::People { by: "counsellor".into(), of: vec![institution.clone()] };
+        let mut exchanges = exchanges();
+        for (has_shares, found) in [(false, true), (true, false)] {
+            if has_shares {
+                let (unasked, collision) = (Unasked::Accept, Collision::Reject);
+                let accept = Accept { names: vec![], max_size: 1, armored: false, collision, unasked };
+                let to = vec![institution.clone()];
+                let mut flow = Flow::plain(institution.clone(), vec![], accept, Job::Shape, to);
+                flow.deliveries[0].receivers = people.clone();
+                exchanges.get_mut("x").unwrap().flows.push(flow);
+            }
+            for (label, action, is_found) in [
+                ("an", Action::Read, true),
+                ("an", Action::Remove, true),
+                ("bo", Action::Read, found),
+                ("bo", Action::Remove, found),
+                ("bo", Action::Stat, found),
+            ] {
+                let place = RemotePath::parse(&format!("/x/out/{}", name(label))).unwrap().place().unwrap();
+                let today = date(2026, 6, 1);
+                let asker = Asker { institution: &institution, label: "an", function: None, today };
+                let verdict = judge(&exchanges, asker, &place, action);
+                let expected = if is_found { Verdict::Allow } else { Verdict::Deny(Reason::NoSuchPath) };
+                assert_eq!(verdict, expected, "{label} {action:?}");
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use super::arrival::ArrivalId;
 use super::digest::hex;
 use super::path::Name;
 use super::reason::Reason;
+use super::{rules, spelling};
 
 /// Digits of a national number.
 const NATIONAL_NUMBER: usize = 11;
@@ -208,10 +209,14 @@ pub fn name_key(name: &Name) -> String {
     key(stem)
 }
 
-/// What of a value tells one from another: its words, whatever their case and whatever stands between them. Eleven digits are a
-/// national number, however it is written.
+/// What of a value tells one from another: its words, whatever their case, their spelling and whatever stands between them.
+/// Eleven digits are a national number, and a day is that day, however they are written.
 pub fn key(value: &str) -> String {
-    let lower = value.to_lowercase();
+    let plain = spelling::plain(value);
+    if let Some(day) = rules::date(plain.trim()) {
+        return format!("{:04} {:02} {:02}", day.year(), day.month(), day.day());
+    }
+    let lower = plain.to_lowercase();
     let words: Vec<&str> =
         lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let joined = words.concat();
@@ -364,9 +369,17 @@ mod tests {
 
     #[test]
     fn a_key_is_the_same_however_it_is_written() {
-        for (one, other) in
-            [("85.07.30-033.28", "85073003328"), ("  Client  A-1 ", "client a 1"), ("K_17", "k/17")]
-        {
+        for (one, other) in [
+            ("85.07.30-033.28", "85073003328"),
+            ("  Client  A-1 ", "client a 1"),
+            ("K_17", "k/17"),
+            ("2026-03-01", "1/3/2026"),
+            ("01/03/2026 ", "1/3/2026"),
+            ("Zo\u{eb} D\u{2019}Hondt", "ZOE\u{308} d'hondt"),
+            ("Zo\u{eb}\u{200b} Peeters\u{200f}", "zo\u{eb} pee\u{ad}ters"),
+            ("Ｎｏａ\u{a0}Peeters", "noa peeters"),
+            ("٨٥٠٧٣٠٠٣٣٢٨", "85.07.30-033.28"),
+        ] {
             assert_eq!(key(one), key(other), "{one}");
         }
         for (one, other) in [("A-1", "A1"), ("2026-1-11", "2026-11-1"), ("é", "e")] {

@@ -6,6 +6,7 @@ mod checker;
 mod finding;
 mod wording;
 
+pub use self::cell::date;
 pub use self::checker::Checker;
 pub use self::finding::{Fault, Finding, Place};
 

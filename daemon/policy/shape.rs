@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::agreement::Flow;
+use super::agreement::{Exchange, Flow};
 use super::outgoing::{OutColumn, Outgoing, Receivers};
 use super::path::Slug;
 use super::pseudonym::{PseudonymKey, Pseudonyms};
@@ -141,6 +141,15 @@ impl Flow {
     /// Whether some of its receivers are people, of whom nobody knows who gets something before the job has run.
     pub fn has_personal(&self) -> bool {
         self.deliveries.iter().any(|outgoing| outgoing.receivers.are_people())
+    }
+}
+
+impl Exchange {
+    /// Whether results in an institution's `out` may be for one of its people alone.
+    pub fn has_shares_of_people(&self, institution: &Slug) -> bool {
+        let mut going = self.flows.iter().flat_map(|flow| &flow.deliveries);
+        going
+            .any(|outgoing| outgoing.receivers.are_people() && outgoing.institutions().contains(&institution))
     }
 }
 

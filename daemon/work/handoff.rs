@@ -251,7 +251,7 @@ impl Workshop {
         (file, envelope): (&File, &Envelope),
         (mut partial, arrival): (Partial, Arrival),
     ) -> Result<Fate, Unfinished> {
-        let copied = copy(file, &mut partial)?;
+        let copied = copy(file, &mut partial, arrival.size)?;
         let is_what_was_inspected = arrival.sha256.as_ref() == Some(&copied);
         if !is_what_was_inspected || self.is_stopping() {
             partial.remove()?;

@@ -87,6 +87,9 @@ pub enum Fault {
         "row 1 must hold the names of the columns, from column A on and without a gap; column {0} has none"
     )]
     Header(u32),
+    /// The names of the columns are longer than any list's.
+    #[error("row 1 is too long: it must hold the names of the columns and nothing else")]
+    Names,
     /// A cell beside the columns.
     #[error("row {row}, column {column} holds something, but the column has no name in row 1")]
     BesideColumns {
@@ -238,7 +241,7 @@ impl Fault {
             | Self::Rounded { row, .. }
             | Self::NoDate { row, .. }
             | Self::Order(row) => Some(u64::from(*row)),
-            Self::Header(_) => Some(1),
+            Self::Header(_) | Self::Names => Some(1),
             Self::NotAWorkbook
             | Self::ProtectedOrOld
             | Self::Parts

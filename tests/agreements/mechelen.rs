@@ -68,5 +68,5 @@ fn at_midnight_in_brussels_it_closes_and_cuts_who_is_there() {
     assert!(ran.text().contains("in") && !ran.succeeded(), "{} {}", ran.text(), ran.stderr);
     zone.zone.sftp(MECHELEN, "ls /").must_fail();
     let ended = zone.zone.logged(&[("event", "logout"), ("institution", "mechelen")]);
-    assert!(ended.iter().any(|line| line["reason"] == "agreement-ended"), "{ended:#?}");
+    assert!(ended.iter().any(|line| line["reason"] == "no-open-exchange"), "{ended:#?}");
 }

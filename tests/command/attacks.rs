@@ -140,7 +140,7 @@ fn with_a_network_there_are_still_no_sockets_of_the_zone_and_nobody_is_let_in() 
 fn other_processes_are_out_of_reach_and_so_is_the_kernel() {
     let bench = Bench::python(
         r#"
-import resource, signal, platform
+import fcntl, resource, signal, platform
 parent = os.getppid()
 # Their numbers here; those that all machines share begin at 424.
 of = {"x86_64": dict(ptrace=101, vm=310, keyctl=250, bpf=321, mount=165, perf=298, uffd=323, shm=29, kcmp=312, clone=56),
@@ -148,6 +148,11 @@ of = {"x86_64": dict(ptrace=101, vm=310, keyctl=250, bpf=321, mount=165, perf=29
 number = of[platform.machine()]
 attempt("signal", lambda: os.kill(parent, 0))
 attempt("kill", lambda: os.kill(parent, signal.SIGUSR1))
+attempt("signal by a pipe", lambda: fcntl.fcntl(1, 8, parent))
+attempt("another signal by a pipe", lambda: fcntl.fcntl(1, 10, 9))
+attempt("lease", lambda: fcntl.fcntl(os.open("/usr/bin/env", os.O_RDONLY), 1024, 0))
+attempt("watch", lambda: fcntl.fcntl(os.open("/usr", os.O_RDONLY), 1026, 0))
+attempt("signal by a socket", lambda: fcntl.ioctl(1, 0x8901, parent.to_bytes(4, "little")))
 attempt("trace", lambda: call(number["ptrace"], 16, parent, 0, 0))
 attempt("trace me", lambda: call(number["ptrace"], 0, 0, 0, 0))
 attempt("memory", lambda: call(number["vm"], parent, 0, 0, 0, 0, 0))
@@ -172,7 +177,7 @@ attempt("shared memory", lambda: call(number["shm"], 0, 4096, 0o1600))
 attempt("a call of the future", lambda: call(999))
 "#,
     );
-    bench.nothing_works(24);
+    bench.nothing_works(29);
 }
 
 #[test]

@@ -71,6 +71,34 @@ fn the_script_of_a_kit_says_why_a_list_was_not_delivered_and_believes_no_altered
 }
 
 #[test]
+fn a_name_that_a_hostile_server_lists_becomes_no_command_of_the_script() {
+    let zone = Zone::lay_out();
+    let (folder, ran) = kit(&zone, "agency", &[]);
+    ran.must_succeed();
+    // In the place of `sftp`: the server's listing grows by a name with quotes in it when the list was sent.
+    let programs = zone.here().join("programs");
+    fs::create_dir(&programs).unwrap();
+    let told = zone.here().join("told");
+    let sftp = format!(
+        "#!/bin/sh\nread -r line\nprintf '%s\\n' \"$line\" >>'{0}'\ncase $line in\n\
+         put*) : >'{0}.sent' ;;\n\
+         ls*) [ ! -e '{0}.sent' ] || printf '%s\\n' 'lijst.csv.age.x\" \".bashrc\" \".json' ;;\nesac\n",
+        told.display()
+    );
+    fs::write(programs.join("sftp"), sftp).unwrap();
+    fs::set_permissions(programs.join("sftp"), fs::Permissions::from_mode(0o755)).unwrap();
+    zone.put_here("lijst.csv", "insz\n");
+    let mut script = Command::new("bash");
+    script.arg(folder.join("dropzone.sh")).args(["send", "pillar-3", "enrich", "lijst.csv"]);
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    run(script.env("PATH", path).env("DROPZONE_PATIENCE", "2").current_dir(zone.here())).must_fail();
+    let told = fs::read_to_string(told).unwrap();
+    assert!(told.contains("put ") && !told.contains("bashrc"), "{told}");
+    let windows = text(&folder, "dropzone.ps1");
+    assert!(windows.contains("$Receipt -notmatch"), "the same by its text: nothing here runs it");
+}
+
+#[test]
 fn a_kit_names_the_zone_and_its_receivers_and_holds_nothing_secret() {
     let zone = Zone::lay_out();
     let (folder, ran) = kit(&zone, "agency", &[]);

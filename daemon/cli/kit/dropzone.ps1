@@ -78,7 +78,7 @@ function Send-List {
     for ($Try = 0; $Try -lt 300; $Try++) {
         foreach ($Receipt in (Get-Names "$Exchange/receipts")) {
             if (-not $Receipt.StartsWith("$Name.")) { continue }
-            if (-not $Receipt.EndsWith('.json')) { continue }
+            if ($Receipt -notmatch '^[A-Za-z0-9_][A-Za-z0-9._-]*\.json$') { continue }
             if ($Before -contains $Receipt) { continue }
             if (-not (Get-RemoteFile "$Exchange/receipts/$Receipt")) { continue }
             if (-not (Get-RemoteFile "$Exchange/receipts/$Receipt.sig")) { continue }

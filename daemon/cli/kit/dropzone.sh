@@ -83,8 +83,9 @@ fetch() {
     echo "$count result(s)"
 }
 
+# Plain names only, as everything else that becomes part of a command.
 receipts() {
-    list "$1/receipts" | grep -F -- "$2." | grep '\.json$' || true
+    list "$1/receipts" | grep -F -- "$2." | LC_ALL=C grep -x '[A-Za-z0-9_][A-Za-z0-9._-]*\.json' || true
 }
 
 list() {

@@ -71,6 +71,10 @@ fn known(allowance: Allowance) -> Result<Rules, seccompiler::Error> {
     for call in [libc::SYS_prlimit64, libc::SYS_sched_setaffinity] {
         rules.insert(call, vec![rule(0, SeccompCmpOp::Eq, 0)?]);
     }
+    // Nor has it the kernel signal others, or tell it of what others do with files.
+    for (call, unwanted) in [(libc::SYS_fcntl, UNWANTED_OF_FILES), (libc::SYS_ioctl, UNWANTED_OF_DEVICES)] {
+        rules.insert(call, vec![none_of(1, unwanted)?]);
+    }
     let options =
         HARMLESS_OPTIONS.iter().map(|option| rule(0, SeccompCmpOp::Eq, u64::from(option.unsigned_abs())));
     rules.insert(libc::SYS_prctl, options.collect::<Result<_, _>>()?);
@@ -98,6 +102,18 @@ fn rule(argument: u8, operator: SeccompCmpOp, value: u64) -> Result<SeccompRule,
     };
     Ok(SeccompRule::new(vec![SeccompCondition::new(argument, length, operator, value)?])?)
 }
+
+fn none_of(argument: u8, values: &[u64]) -> Result<SeccompRule, seccompiler::Error> {
+    let condition =
+        |value: &u64| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, *value);
+    Ok(SeccompRule::new(values.iter().map(condition).collect::<Result<_, _>>()?)?)
+}
+
+/// Of fcntl(2), the same everywhere: F_SETOWN, F_SETSIG and F_SETOWN_EX, by which the kernel would signal any process of this user when
+/// a pipe has room; F_SETLEASE, which keeps others from opening a file; F_NOTIFY, which tells what happens in a folder.
+const UNWANTED_OF_FILES: &[u64] = &[8, 10, 15, 1024, 1026];
+/// Of ioctl(2): FIOSETOWN and SIOCSPGRP, the first of these for sockets.
+const UNWANTED_OF_DEVICES: &[u64] = &[0x8901, 0x8902];
 
 /// Flags of clone(2) that make a namespace, and `CLONE_NEWTIME`, which lies among the bits of its exit signal.
 const NAMESPACES: u64 = (libc::CLONE_NEWNS

@@ -2,6 +2,7 @@
 //! for whichever group the operator gives them to, and none of `serve`'s business. What lies there is somebody else's file, which
 //! may change at any moment: it is only ever read, and removed; what becomes of it is a copy. What is taken, `work` decides.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -110,21 +111,19 @@ impl Spool {
         made.attempt("open", || format!("{HANDOFF}/{exchange}"))
     }
 
-    /// What lies there, but `most` at a time. Names that begin with a dot, and those that no arrival can have, are left out.
+    /// What lies there, but of each owner `most` at a time: files before what is none, and what has been there longest first,
+    /// so that whoever floods the folder keeps nobody else's file from its turn. Names that begin with a dot, and those that
+    /// no arrival can have, are left out.
     pub fn handed_in(&self, exchange: &Slug, most: usize) -> Result<Vec<Handed>, SpoolError> {
         let folder = self.handoff_of(exchange)?;
         let entries = folder.entries().attempt("list", || format!("{HANDOFF}/{exchange}"))?;
-        let mut names: Vec<Name> = entries
-            .iter()
-            .filter(|entry| !entry.name.starts_with('.'))
-            .filter_map(|entry| Name::parse(&entry.name).ok())
-            .collect();
-        names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        let names = entries.iter().filter(|entry| !entry.name.starts_with('.'));
+        let names = names.filter_map(|entry| Name::parse(&entry.name).ok());
         let seen = |name: Name| {
             let look = Look::of(&folder.stat(name.as_str()).ok()?);
             Some(Handed { name, look })
         };
-        Ok(names.into_iter().filter_map(seen).take(most).collect())
+        Ok(in_turn(names.filter_map(seen).collect(), most))
     }
 
     /// Opens a file as it was seen; none where it is not there any more, or another.
@@ -149,6 +148,20 @@ impl Spool {
         folder.remove(handed.name.as_str()).and_then(|()| folder.sync()).attempt("remove", what)?;
         Ok(true)
     }
+}
+
+fn in_turn(mut handed: Vec<Handed>, most: usize) -> Vec<Handed> {
+    handed.sort_unstable_by(|one, other| {
+        let turn = |handed: &Handed| (!handed.look.is_plain, handed.look.changed);
+        (turn(one), one.name.as_str()).cmp(&(turn(other), other.name.as_str()))
+    });
+    let mut of_owners: HashMap<u32, usize> = HashMap::new();
+    handed.retain(|handed| {
+        let of_owner = of_owners.entry(handed.look.owner).or_default();
+        *of_owner += 1;
+        *of_owner <= most
+    });
+    handed
 }
 
 /// Whether an open file looks as it was seen.
@@ -204,9 +217,34 @@ mod tests {
         std::fs::create_dir(path.join("folder.age")).unwrap();
         std::fs::write(path.join(".hidden.age"), "x").unwrap();
         let handed = spool.handed_in(&exchange, 9).unwrap();
-        let names: Vec<_> = handed.iter().map(|handed| handed.name.as_str()).collect();
+        let mut names: Vec<_> = handed.iter().map(|handed| handed.name.as_str()).collect();
+        names.sort_unstable();
         assert_eq!(names, ["folder.age", "hard.age", "soft.age"]);
         assert!(handed.iter().all(|handed| !handed.look.is_plain()));
-        assert!(spool.open_handed(&exchange, &handed[2]).unwrap().is_none());
+        let soft = handed.iter().find(|handed| handed.name.as_str() == "soft.age").unwrap();
+        assert!(spool.open_handed(&exchange, soft).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_flood_of_what_cannot_be_taken_keeps_no_file_from_its_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let (spool, exchange) = (Spool::open(folder.path(), &[]).unwrap(), Slug::parse("x").unwrap());
+        let path = spool.own_handoff(&exchange).unwrap();
+        std::fs::write(path.join("z.age"), "x").unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        for number in 0..20 {
+            symlink("../../secret", path.join(format!("a{number}.age"))).unwrap();
+            std::fs::write(path.join(format!("b{number}.age")), "written to again and again").unwrap();
+        }
+        let handed = spool.handed_in(&exchange, 3).unwrap();
+        assert_eq!((handed.len(), handed[0].name.as_str()), (3, "z.age"));
+        assert!(handed.iter().all(|handed| handed.look.is_plain()));
+        // Somebody else's, that lie there for longer and are never taken.
+        let of = |owner: u32, one: &Handed| Handed { look: Look { owner, ..one.look }, ..one.clone() };
+        let flood = spool.handed_in(&exchange, 99).unwrap();
+        let mut all: Vec<Handed> = flood.iter().skip(1).map(|one| of(1, one)).collect();
+        let late = Look { changed: [i64::MAX, 0], ..flood[0].look };
+        all.push(of(2, &Handed { look: late, ..flood[0].clone() }));
+        assert!(in_turn(all, 3).iter().any(|one| one.look.owner == 2));
     }
 }

@@ -18,13 +18,15 @@ pub(super) fn fault(kind: &Kind, text: &str) -> Option<Fault> {
             insz::Fault::LostZero => Fault::InszLostZero,
             insz::Fault::Check => Fault::InszCheck,
         }),
-        Kind::Date => (!is_date(text)).then_some(Fault::NotADate),
+        Kind::Date => date(text).is_none().then_some(Fault::NotADate),
         Kind::Text { at_most, alphabet } => {
             // Bytes are never fewer than characters, and most cells are short.
             if text.len() > *at_most && text.chars().count() > *at_most {
                 Some(Fault::TooLong { at_most: *at_most })
+            } else if !text.chars().all(|c| is_of(*alphabet, c)) {
+                Some(Fault::Characters)
             } else {
-                (!text.chars().all(|c| is_of(*alphabet, c))).then_some(Fault::Characters)
+                may_be_formula(text).then_some(Fault::Formula)
             }
         }
         Kind::OneOf(values) => (!values.iter().any(|value| value == text)).then_some(Fault::NotAgreedValue),
@@ -46,7 +48,7 @@ fn yes_or_no(text: &str) -> Option<bool> {
 }
 
 /// `2026-03-01`, or as Excel shows it here: `1/03/2026`.
-fn is_date(text: &str) -> bool {
+pub fn date(text: &str) -> Option<Date> {
     let parts = |separator| {
         let mut parts = text.split(separator);
         let three = (parts.next()?, parts.next()?, parts.next()?);
@@ -55,16 +57,16 @@ fn is_date(text: &str) -> bool {
     let (year, month, day) = match (parts('-'), parts('/')) {
         (Some((year, month, day)), _) if month.len() == 2 && day.len() == 2 => (year, month, day),
         (_, Some((day, month, year))) if month.len() <= 2 && day.len() <= 2 => (year, month, day),
-        _ => return false,
+        _ => return None,
     };
-    let number =
-        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<i16>().ok());
-    let (Some(Some(year)), Some(Some(month)), Some(Some(day)), 4) =
-        (number(year), number(month), number(day), year.len())
-    else {
-        return false;
+    let number = |text: &str| {
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| text.parse::<i16>().ok()).flatten()
     };
-    matches!((i8::try_from(month), i8::try_from(day)), (Ok(month), Ok(day)) if Date::new(year, month, day).is_ok())
+    let is_whole = year.len() == 4;
+    let (year, month, day) = (number(year)?, number(month)?, number(day)?);
+    let date = Date::new(year, i8::try_from(month).ok()?, i8::try_from(day).ok()?).ok();
+    date.filter(|_| is_whole)
 }
 
 fn is_of(alphabet: Alphabet, c: char) -> bool {
@@ -81,6 +83,31 @@ fn is_of(alphabet: Alphabet, c: char) -> bool {
             c.is_ascii_digit() || matches!(c, ' ' | '\u{a0}' | '+' | '.' | '/' | '(' | ')' | '-')
         }
     }
+}
+
+/// Whether a spreadsheet that opens the list as text could take what stands here for a formula, with either delimiter. A
+/// telephone number, a list's dash and a plain `-` are none that could do anything.
+fn may_be_formula(text: &str) -> bool {
+    let signs = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
+    if !text.contains(signs) {
+        return false;
+    }
+    text.split([',', ';', '\t', '\r', '\n']).map(str::trim_start).any(|piece| match piece.chars().next() {
+        Some('=' | '\u{ff1d}') => true,
+        Some(sign) => signs.contains(&sign) && calls_something(piece),
+        None => false,
+    })
+}
+
+/// A function, another sheet or another program.
+fn calls_something(piece: &str) -> bool {
+    let mut pairs = piece.chars().zip(piece.chars().skip(1));
+    piece.contains('|')
+        || pairs.any(|(one, next)| match (one, next) {
+            (before, '(') => before.is_alphabetic(),
+            ('!', behind) => behind.is_alphanumeric() || behind == '$',
+            _ => false,
+        })
 }
 
 #[cfg(test)]
@@ -136,6 +163,33 @@ mod tests {
                 &["Zoë-Marie D’Hondt", "J. O'Brien", "e\u{301}", "محمد", "Łukasz"],
                 &["Noa1", "a@b", "a\nb", "a_b"],
                 Fault::Characters,
+            ),
+            (
+                text(80, Alphabet::Line),
+                &[
+                    "a = b",
+                    "- geen opleiding",
+                    "-",
+                    "+32 (0)473/12.34-56",
+                    "@thuis",
+                    "noa@stad.example",
+                    "-5 (+2)",
+                    "+32 473 12 34 56 (gsm)",
+                    "- Belangrijk!",
+                    "x (=y)",
+                ],
+                &[
+                    "=HYPERLINK(\"x\")",
+                    " =1",
+                    "\u{ff1d}1+1",
+                    "+cmd|' /C calc'!A0",
+                    "-2+3+cmd|' /C calc'!A0",
+                    "@SUM(A1:A9)",
+                    "-Blad2!A1",
+                    "bakker;=1+1",
+                    "bakker, +WEBSERVICE(A1)",
+                ],
+                Fault::Formula,
             ),
             (text(40, Alphabet::Digits), &["+32 (0)473/12.34-56", "12"], &["12a", "٨"], Fault::Characters),
             (one_of, &["101", "Fonds B"], &["102", "fonds b", "101 ", "1"], Fault::NotAgreedValue),

@@ -2,7 +2,7 @@
 //! with findings, is the caller's business.
 
 use super::finding::{Fault, Finding, Place};
-use super::{Column, Condition, TableRules, cell};
+use super::{Column, Condition, Kind, TableRules, cell};
 use crate::policy::insz;
 
 /// A list whose header is within the agreement; its rows come one at a time.
@@ -72,7 +72,9 @@ impl<'r> Checker<'r> {
             if let Some(fault) = cell::fault(&column.kind, field) {
                 found.push(Finding { row, column: place, fault });
             }
-            if self.rules.forbids_insz && insz::is_held_by(field) {
+            // Where one belongs, one may stand.
+            let may_hold_one = column.kind == Kind::Insz || !self.rules.forbids_insz;
+            if !may_hold_one && insz::is_held_by(field) {
                 found.push(Finding { row, column: place, fault: Fault::InszForbidden });
             }
         }
@@ -100,7 +102,7 @@ fn is_empty(field: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Alphabet, Format, Kind};
+    use super::super::{Alphabet, Format};
     use super::*;
 
     fn column(name: &str, kind: Kind, is_required: bool) -> Column {
@@ -247,5 +249,16 @@ mod tests {
         let expected: Vec<String> =
             (2..5).map(|row| format!("row {row}, column note: insz-forbidden")).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn where_numbers_are_forbidden_only_a_column_for_them_may_hold_one() {
+        let rules = TableRules { forbids_insz: true, ..rules() };
+        let found = rows(
+            &rules,
+            &["insz", "note"],
+            &[&["85073003328", "x"], &["85073003328", "85.07.30-033.28"], &["85073003328", "٨٥٠٧٣٠٠٣٣٢٨"]],
+        );
+        assert_eq!(found, ["row 3, column note: insz-forbidden", "row 4, column note: insz-forbidden"]);
     }
 }

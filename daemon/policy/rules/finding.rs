@@ -52,6 +52,8 @@ pub enum Fault {
     },
     /// Characters that the column does not take.
     Characters,
+    /// A spreadsheet would take it for a formula.
+    Formula,
     /// None of the agreed values.
     NotAgreedValue,
     /// Neither yes nor no.
@@ -100,6 +102,7 @@ impl Fault {
             Self::NotADate => &wording::NOT_A_DATE,
             Self::TooLong { .. } => &wording::TOO_LONG,
             Self::Characters => &wording::CHARACTERS,
+            Self::Formula => &wording::FORMULA,
             Self::NotAgreedValue => &wording::NOT_AGREED_VALUE,
             Self::NotYesNo => &wording::NOT_YES_NO,
             Self::RowNotAgreed => &wording::ROW_NOT_AGREED,

@@ -67,6 +67,12 @@ pub(super) const CHARACTERS: Wording = Wording {
     english: "This field holds characters that do not belong in it. Remove them.",
 };
 
+pub(super) const FORMULA: Wording = Wording {
+    code: "formula",
+    dutch: "Een rekenblad kan dit als formule uitvoeren. Verwijder het teken vooraan (=, +, - of @).",
+    english: "A spreadsheet could run this as a formula. Remove the sign in front (=, +, - or @).",
+};
+
 pub(super) const NOT_AGREED_VALUE: Wording = Wording {
     code: "not-agreed-value",
     dutch: "Geen van de afgesproken waarden. Gebruik er een, letterlijk.",

@@ -6,7 +6,8 @@ use russh_sftp::protocol::{File, FileAttributes};
 use super::Sftp;
 use super::handles::Entry;
 use crate::host::spool::{FileFacts, SpoolError, Stage};
-use crate::policy::agreement::Standing;
+use crate::policy::agreement::{Exchange, Standing};
+use crate::policy::arrival::is_of_another;
 use crate::policy::path::{Folder, Name, Place, Slug};
 use crate::policy::reason::Reason;
 
@@ -87,7 +88,16 @@ impl Sftp {
                 all.extend(spool.all_in_progress(institution, exchange)?);
                 Ok(all)
             }
-            Folder::Out | Folder::Receipts => spool.files(institution, exchange, folder),
+            Folder::Receipts => spool.files(institution, exchange, folder),
+            Folder::Out => {
+                let mut all = spool.files(institution, exchange, folder)?;
+                let (config, who) = (self.server.config(), self.session.who());
+                let has_shares = |exchange: &Exchange| exchange.has_shares_of_people(institution);
+                if config.exchanges.get(exchange).is_some_and(has_shares) {
+                    all.retain(|file| !is_of_another(&file.name, &who.label));
+                }
+                Ok(all)
+            }
         }
     }
 

@@ -47,10 +47,11 @@ pub(super) fn inspect(file: &File, flow: &Flow, handed: &Handed) -> Result<(Insp
     Ok((inspected, sha256))
 }
 
-/// Copies a file to its end, and gives the SHA-256 of what was copied.
-pub(super) fn copy(file: &File, partial: &mut Partial) -> Result<String, SpoolError> {
+/// Copies a file, and gives the SHA-256 of what was copied. One that has grown since it was this long is not followed to its end,
+/// which whoever writes to it can keep ahead of.
+pub(super) fn copy(file: &File, partial: &mut Partial, size: u64) -> Result<String, SpoolError> {
     let (mut hasher, mut buffer, mut offset) = (Sha256::new(), vec![0; PIECE], 0_u64);
-    let mut input = reopened(file)?;
+    let mut input = reopened(file)?.take(size.saturating_add(1));
     loop {
         let count = input.read(&mut buffer).map_err(unreadable)?;
         let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else {

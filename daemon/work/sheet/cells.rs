@@ -19,6 +19,11 @@ const DATES_END: f64 = 2_958_466.0;
 /// The serial number of 29 February 1900, a day that spreadsheets have and calendars have not.
 const NO_DAY: std::ops::Range<f64> = 60.0..61.0;
 
+/// Bytes of all names in row 1. One text can be the name of every column.
+const NAMES_MAX: usize = 1 << 20;
+/// Sheets that are looked into. Many can be one and the same part.
+const SHEETS_MAX: usize = 256;
+
 type Book<'a> = Xlsx<Cursor<&'a [u8]>>;
 type Cells<'a, 'b> = XlsxCellReader<'a, Cursor<&'b [u8]>>;
 
@@ -46,8 +51,12 @@ fn the_sheet(book: &mut Book<'_>, stop: &Stop) -> Result<String, SheetError> {
     };
     let shown: Vec<String> =
         book.sheets_metadata().iter().filter(is_shown).map(|sheet| sheet.name.clone()).collect();
+    if shown.len() > SHEETS_MAX {
+        return Err(SheetError::Unreadable(Fault::Parts));
+    }
     let mut filled = Vec::new();
     for name in shown {
+        stop.go_on()?;
         if Looked::at(book, &name, stop)?.next_content()?.is_some() {
             filled.push(name);
         }
@@ -170,6 +179,15 @@ impl Text {
         if self.names.len() != column as usize || self.names.len() >= COLUMNS_MAX {
             let (_, first_without) = from_one((0, u32::try_from(self.names.len()).unwrap_or(u32::MAX)));
             return Err(SheetError::Unreadable(Fault::Header(first_without)));
+        }
+        let length = match &value {
+            DataRef::String(text) => text.len(),
+            DataRef::SharedString(text) => text.len(),
+            _ => 0,
+        };
+        let named: usize = self.names.iter().map(String::len).sum();
+        if named.saturating_add(length) > NAMES_MAX {
+            return Err(SheetError::Unreadable(Fault::Names));
         }
         self.names.push(text_of(value, Meaning::Other, (0, column))?);
         Ok(())

@@ -311,6 +311,26 @@ fn bombs_are_refused_before_they_are_unpacked() {
 }
 
 #[test]
+fn one_long_text_is_not_copied_for_every_column_it_names() {
+    let cells: String =
+        (0..2_000).map(|at| format!(r#"<c r="{}1" t="s"><v>0</v></c>"#, write::column_name(at))).collect();
+    let text = "n".repeat(20 << 10);
+    let row = format!(r#"<row r="1">{cells}</row>"#);
+    let named = archive(&parts(&[("lijst", "visible", row.as_str())], &[text.as_str()]));
+    assert_eq!(fault(&named), Fault::Names);
+}
+
+#[test]
+fn one_part_is_not_read_for_every_sheet_that_names_it() {
+    let mut parts = parts(&[("lijst", "visible", r#"<row r="1"/>"#)], &[]);
+    let book = parts.iter_mut().find(|(name, _)| name == "xl/workbook.xml").unwrap();
+    let sheets: String =
+        (0..100_000).map(|at| format!(r#"<sheet name="s{at}" sheetId="{at}" r:id="rId0"/>"#)).collect();
+    book.1 = book.1.replace("<sheets>", &format!("<sheets>{sheets}"));
+    assert_eq!(fault(&archive(&parts)), Fault::Parts);
+}
+
+#[test]
 fn a_number_that_lies_where_two_pieces_meet_is_seen() {
     for before in (256 << 10) - 80..(256 << 10) + 10 {
         let mut part = vec![b' '; before];
