@@ -11,7 +11,7 @@ use jiff::civil::Date;
 use serde::Serialize;
 
 use super::exit::{EX_CONFIG, EX_IOERR, EX_NOINPUT};
-use super::secrets;
+use super::{secrets, waiting};
 use crate::config::{self, Cause, Config, ConfigError, Loaded, Note};
 use crate::host::clock::Clock;
 use crate::policy::account::PersonKey;
@@ -25,6 +25,7 @@ pub fn run(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let checked = config::load_with_notes(directory).and_then(|mut loaded| {
         let examined = secrets::examine(&loaded);
         loaded.notes.extend(examined.notes);
+        loaded.notes.extend(waiting::notes(&loaded.config, today));
         if examined.errors.is_empty() { Ok(loaded) } else { Err(examined.errors) }
     });
     let mut out = std::io::stdout().lock();
