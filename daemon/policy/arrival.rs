@@ -213,36 +213,14 @@ fn parts(name: &Name) -> (&str, String) {
 /// The name of one person's share of it: the label stands behind the stamp. Two people never share a name: characters that a
 /// file's name cannot well have are replaced, and then some of the label's digest tells the labels apart.
 pub fn personal_name(arrival: &Arrival, label: &str) -> Name {
-    let (stem, ending) = parts(&arrival.name);
-    derived_name(stem, &format!("{}.{}", arrival.id.stamp(), fit(label)), (&ending, 0))
-}
-
-/// Whose share a result is, by its name: the one of these labels that stands behind its stamp. `None` for a file that is nobody's
-/// in particular, or somebody's who is not among them.
-pub fn person_of<'a>(name: &Name, labels: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let stem = name.as_str().strip_suffix(".age")?;
-    let stamp = stem.split('.').rfind(|part| is_stamp(part))?;
-    let (_, behind) = stem.rsplit_once(stamp)?;
-    let behind = behind.strip_prefix('.')?;
-    let is_hers = |label: &&str| {
-        behind.strip_prefix(&fit(label)).is_some_and(|ending| match ending.strip_prefix('.') {
-            None => ending.is_empty(),
-            Some(ending) => !ending.contains('.'),
-        })
-    };
-    // Without an ending, `jan.maes` could be the list `maes` of `jan`.
-    labels.filter(is_hers).max_by_key(|label| label.len())
-}
-
-/// A label as the name of a file has it.
-fn fit(label: &str) -> String {
     let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let mut fit: String = label.chars().map(|c| if is_fit(c) { c } else { '_' }).take(LABEL_ROOM).collect();
     if fit != label {
         let digest = Sha256::digest(label.as_bytes());
         fit = format!("{fit}-{}", hex(digest.first_chunk::<4>().map_or(&[], <[u8; 4]>::as_slice)));
     }
-    fit
+    let (stem, ending) = parts(&arrival.name);
+    derived_name(stem, &format!("{}.{fit}", arrival.id.stamp()), (&ending, 0))
 }
 
 /// The same name for a result in another form: `list.‹stamp›.csv.age` becomes `list.‹stamp›.xlsx.age`.
@@ -370,25 +348,6 @@ pub(crate) mod tests {
         let stamp = arrival.id.stamp().split('-').next().unwrap().to_owned();
         assert!(plain.as_str().starts_with(&format!("list.{stamp}")), "{plain}");
         assert!(plain.as_str().ends_with(".an.peeters.csv.age"), "{plain}");
-    }
-
-    #[test]
-    fn a_personal_file_tells_whose_it_is_and_another_is_nobodys() {
-        let labels = ["jan", "jan.maes", "an peeters", "csv"];
-        let whose = |name: &Name| person_of(name, labels.into_iter());
-        for list in ["list.csv.age", "list.age", "list.an.peeters.csv.age"] {
-            let arrival = arrival_named(list);
-            for label in ["jan", "jan.maes", "an peeters"] {
-                assert_eq!(whose(&personal_name(&arrival, label)), Some(label), "{list}");
-            }
-            assert_eq!(whose(&personal_name(&arrival, "els")), None, "{list}");
-        }
-        let again = arrival_named(personal_name(&arrival_named("list.csv.age"), "jan").as_str());
-        for other in ["list.csv.age", "list.age", "list.jan.csv.age"] {
-            let name = delivery_name(&arrival_named(other));
-            assert_eq!(whose(&name).filter(|label| *label != "csv"), None, "{name}");
-        }
-        assert_eq!(whose(&personal_name(&again, "jan.maes")), Some("jan.maes"), "the last stamp counts");
     }
 
     #[test]

@@ -89,7 +89,11 @@ fetch() {
         get "$exchange/out/$name" || fail "$name could not be fetched"
         # A result locked with a passphrase asks for it here.
         if head -n 2 -- "$work/$name" | grep -aq '^-> scrypt '; then
-            age -d -o "$work/plain" -- "$work/$name" </dev/tty || { left=$((left + 1)); continue; }
+            if ! age -d -o "$work/plain" -- "$work/$name" </dev/tty; then
+                echo "left on the zone, it was not opened with a passphrase: $name" >&2
+                left=$((left + 1))
+                continue
+            fi
         elif ! age -d -i "$identity" -o "$work/plain" -- "$work/$name" 2>"$work/why"; then
             # A colleague's share, for one. Others may still be ours.
             echo "left on the zone, $identity does not open it: $name" >&2

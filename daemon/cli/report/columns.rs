@@ -189,8 +189,8 @@ pub fn job(job: &Job) -> Words {
             "handed on unchanged, encrypted from end to end: this server cannot read it",
         ),
         Job::Shape => Words::new(
-            "de lijst zelf wordt verdeeld over de ontvangers",
-            "the list itself is divided among the receivers",
+            "de lijst zelf gaat naar de ontvangers, in de vorm die hieronder staat",
+            "the list itself goes to the receivers, in the form given below",
         ),
         Job::Query(Query { database, .. }) => Words::new(
             format!("gekoppeld aan de databank {database}, die enkel gelezen wordt"),

@@ -157,7 +157,7 @@ pub(super) const CONTENT_RULES: Wording = Wording {
 
 pub(super) const SHEET_UNREADABLE: Wording = Wording {
     code: "sheet-unreadable",
-    dutch: "Dit werkboek kan niet als een tabel gelezen worden. Bewaar het als .xlsx zonder wachtwoord, met een enkel zichtbaar werkblad, kolomnamen op de eerste rij, en zonder foutwaarden, koppelingen of getallen van meer dan 15 cijfers; of stuur CSV in UTF-8.",
+    dutch: "Dit werkboek kan niet als één tabel gelezen worden. Bewaar het als .xlsx zonder wachtwoord, met één zichtbaar werkblad, kolomnamen op de eerste rij, en zonder foutwaarden, koppelingen of getallen van meer dan 15 cijfers; of stuur CSV in UTF-8.",
     english: "This workbook cannot be read as a table. Save it as .xlsx without a password, with a single visible sheet, column names in the first row, and without error values, links or numbers of more than 15 digits; or send CSV in UTF-8.",
 };
 
@@ -169,7 +169,7 @@ pub(super) const SURPLUS: Wording = Wording {
 
 pub(super) const SURPLUS_KEY: Wording = Wording {
     code: "surplus-key",
-    dutch: "Dit werd al eens geleverd, en het protocol laat het een keer toe. Neem contact op met de beheerder als dit een verbetering is.",
+    dutch: "Dit werd al eens geleverd, en het protocol laat het één keer toe. Neem contact op met de beheerder als dit een verbetering is.",
     english: "This was delivered before, and the agreement allows it once. Contact the operator if this is a correction.",
 };
 

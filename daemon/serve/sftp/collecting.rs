@@ -12,7 +12,6 @@ use super::download::Sent;
 use super::handles::Download;
 use crate::host::spool::{FileIdentity, Mark, SpoolError};
 use crate::policy::agreement::{Collected, Collecting};
-use crate::policy::arrival::person_of;
 use crate::policy::path::{Folder, Name, Place, RemotePath, Slug};
 use crate::policy::reason::Reason;
 use crate::policy::record::{Event, Outcome, Record};
@@ -53,9 +52,6 @@ impl Sftp {
             Collecting::Removal => return Ok(()),
             Collecting::Download => {}
         }
-        if self.is_anothers(&name) {
-            return Ok(());
-        }
         let file = FileIdentity::of(&download.file).map_err(|error| {
             tracing::error!(%error, "a result that was read cannot be examined");
             Reason::Unavailable
@@ -95,14 +91,6 @@ impl Sftp {
             tracing::warn!(%error, "the mark of a result that was removed stays for now");
             Ok(())
         })
-    }
-
-    /// A colleague's share is encrypted to her alone: who else reads it does not have it, and it must not go for that.
-    fn is_anothers(&self, name: &Name) -> bool {
-        let (config, who) = (self.server.config(), self.session.who());
-        let Some(institution) = config.institutions.get(&who.institution) else { return false };
-        let labels = institution.people.iter().map(|person| person.label.as_str());
-        person_of(name, labels).is_some_and(|label| label != who.label)
     }
 
     fn collected_in(&self, exchange: &Slug) -> Collected {
