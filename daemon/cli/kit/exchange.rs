@@ -168,8 +168,8 @@ impl Chapter<'_> {
         let (count, nl, en) = match seconds {
             0..60 => (seconds, ["seconde", "seconden"], ["second", "seconds"]),
             60..3_600 => (seconds / 60, ["minuut", "minuten"], ["minute", "minutes"]),
-            3_600..172_800 => (seconds / 3_600, ["uur", "uur"], ["hour", "hours"]),
-            172_800.. => (seconds / 86_400, ["dag", "dagen"], ["day", "days"]),
+            3_600..259_200 => (seconds / 3_600, ["uur", "uur"], ["hour", "hours"]),
+            259_200.. => (seconds / 86_400, ["dag", "dagen"], ["day", "days"]),
         };
         let [one, more] = match self.guide.language {
             Language::Nl => nl,

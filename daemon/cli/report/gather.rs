@@ -201,6 +201,7 @@ fn found(taken: usize, surplus: usize) -> Words {
         taken => (format!("{taken} geleverd"), format!("{taken} delivered")),
     };
     match surplus {
+        0 if taken == 0 => {}
         0 => {
             nl += ", niets te veel";
             en += ", none too many";

@@ -159,17 +159,18 @@ fn logins(facts: &Facts) -> Statement {
     }
     let nl = counted(
         count,
-        "aanmelding in naam van een partij werd geweigerd",
-        "aanmeldingen in naam van een partij werden geweigerd",
+        "geweigerde aanmelding in naam van een partij",
+        "geweigerde aanmeldingen in naam van een partij",
         Nl,
     );
-    let en = counted(
-        count,
-        "login in the name of a party was refused",
-        "logins in the name of a party were refused",
-        En,
-    );
-    let (of_them_nl, of_them_en) = if foreign > 0 {
+    let en =
+        counted(count, "refused login in the name of a party", "refused logins in the name of a party", En);
+    let (of_them_nl, of_them_en) = if foreign == count {
+        (
+            " met een onbekende sleutel of van elders".to_owned(),
+            " with an unknown key or from elsewhere".to_owned(),
+        )
+    } else if foreign > 0 {
         (
             format!(", waarvan {foreign} met een onbekende sleutel of van elders"),
             format!(", {foreign} of them with an unknown key or from elsewhere"),
