@@ -33,7 +33,8 @@ send() {
     name=$(basename -- "$file").age
     plain_name "$name"
     recipients=$here/recipients/$exchange.$flow.txt
-    [ -s "$recipients" ] || fail "there is no recipient to encrypt to: $recipients"
+    [ -e "$recipients" ] || fail "this kit knows no flow $flow in $exchange to send to; LEESMIJ-README.html, part 7, has those there are"
+    [ -s "$recipients" ] || fail "who receives this has no key yet; ask for a new kit later: $recipients"
     age -R "$recipients" -o "$work/$name" -- "$file"
     receipts "$exchange" "$name" >"$work/before"
     batch "put \"$work/$name\" \"/$exchange/in/$name\"" >/dev/null || fail "the zone did not take $name; the message above says why"
