@@ -114,6 +114,16 @@ fn the_five_agreements_are_sound_as_shipped_and_say_what_they_wait_for() {
         text(&check(zone, &[]).stdout).contains("flow enrich takes nothing until agii has a recipient")
     };
     assert!(waits(&zone));
+    let told = text(&check(&zone, &[]).stdout);
+    let notes: Vec<&str> = told.lines().filter(|line| line.starts_with("note: ")).collect();
+    assert_eq!(notes.len(), 4, "one for all institutions and one for each flow: {notes:#?}");
+    assert!(notes[0].contains("agii, amal, atlas, lommel and vdab have no people"), "{notes:#?}");
+    assert!(notes[1].contains("nobody of agii, atlas and amal can receive a share yet"), "{notes:#?}");
+    assert!(notes[3].contains("until agii, atlas and amal have recipients"), "{notes:#?}");
+    assert!(
+        !notes.iter().any(|note| note.contains("mechelen")),
+        "what has ended waits for nothing: {notes:#?}"
+    );
     let recipient = fs::read_to_string(zone.join("keys/zone.agekey.pub")).unwrap();
     let institution = zone.join("institutions/agii.yaml");
     replace(&institution, "recipients: []", &format!("recipients: [{}]", recipient.trim()));

@@ -11,7 +11,7 @@ use jiff::civil::Date;
 use serde::Serialize;
 
 use super::exit::{EX_CONFIG, EX_IOERR, EX_NOINPUT};
-use super::secrets;
+use super::{secrets, waiting};
 use crate::config::{self, Cause, Config, ConfigError, Loaded, Note};
 use crate::host::clock::Clock;
 use crate::policy::account::PersonKey;
@@ -25,6 +25,7 @@ pub fn run(directory: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let checked = config::load_with_notes(directory).and_then(|mut loaded| {
         let examined = secrets::examine(&loaded);
         loaded.notes.extend(examined.notes);
+        loaded.notes.extend(waiting::notes(&loaded.config, today));
         if examined.errors.is_empty() { Ok(loaded) } else { Err(examined.errors) }
     });
     let mut out = std::io::stdout().lock();
@@ -116,6 +117,10 @@ struct PartyRow {
     may_collect: bool,
     /// Who of its people takes part and has a key.
     people: Vec<String>,
+    /// How many may, at most.
+    at_most: Option<usize>,
+    /// Files that lie in the spool's `handoff` count as dropped by it.
+    handoff: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -188,6 +193,8 @@ fn exchange_row(config: &Config, exchange: &Exchange, today: Date) -> ExchangeRo
                 institution: name.to_string(),
                 may_drop: party.may_drop,
                 may_collect: party.may_collect,
+                at_most: exchange.circles.get(name).and_then(|circle| circle.at_most),
+                handoff: exchange.handoff.as_ref() == Some(name),
                 people: config.institutions.get(name).map_or_else(Vec::new, |institution| {
                     exchange.people_of(institution).iter().map(|person| person.label.clone()).collect()
                 }),
@@ -245,8 +252,12 @@ fn print_exchange(out: &mut impl Write, row: &ExchangeRow) -> std::io::Result<()
     let mut parties = table(&["party", "drop", "collect", "people"]);
     let yes = |may: bool| if may { "yes" } else { "" };
     for party in &row.parties {
-        let people = party.people.join(", ");
-        parties.add_row([party.institution.as_str(), yes(party.may_drop), yes(party.may_collect), &people]);
+        let mut people = party.people.join(", ");
+        if let Some(at_most) = party.at_most {
+            people += &format!(" ({} of at most {at_most})", party.people.len());
+        }
+        let drop = if party.handoff { "yes, and handoff" } else { yes(party.may_drop) };
+        parties.add_row([party.institution.as_str(), drop, yes(party.may_collect), people.trim_start()]);
     }
     writeln!(out, "{parties}")?;
     let mut flows = table(&["flow", "from", "job", "to"]);

@@ -291,25 +291,40 @@ impl Held {
         line("detail", self.detail.as_deref().unwrap_or("-"))?;
         line("tries", &self.tries.map_or("unknown".to_owned(), |tries| tries.to_string()))?;
         line("receipt", self.receipt.as_deref().unwrap_or("none"))?;
-        let (program, id) = (program(directory), &self.id);
-        if self.reason == Some(Reason::SameContentElsewhere) {
-            writeln!(
-                out,
-                "\nThis is an incident. Released, it counts as the first of its content from then on, wherever that came from."
-            )?;
-        }
-        let is_hopeless = matches!(self.reason, Some(Reason::CutShort | Reason::Damaged));
-        if is_hopeless {
+        self.advise(out, &program(directory))
+    }
+
+    /// How to go on.
+    fn advise(&self, out: &mut impl Write, program: &str) -> std::io::Result<()> {
+        let release = format!("{program} hold release {} --reason \"…\"", self.id);
+        let is = |reasons: fn(&Reason) -> bool| self.reason.as_ref().is_some_and(reasons);
+        if is(|reason| matches!(reason, Reason::CutShort | Reason::Damaged)) {
             writeln!(
                 out,
                 "\nThe file itself is at fault: tried again, it fails again. Its sender has to send another."
             )?;
+        } else if is(|reason| matches!(reason, Reason::ContentRules)) {
+            writeln!(
+                out,
+                "\nThe list itself is at fault: tried again, it fails again. Its sender has the quality report, and sends the \
+                 corrected list under another name, or under this one once it is discarded."
+            )?;
+        } else if is(|reason| matches!(reason, Reason::Surplus { .. } | Reason::SurplusKey)) {
+            writeln!(
+                out,
+                "\nIt came more often than agreed. To let it through all the same, a correction for one:\n  {release}"
+            )?;
         } else {
-            writeln!(out, "\nWhen its cause is mended, have it worked on again:")?;
-            writeln!(out, "  {program} hold release {id} --reason \"…\"")?;
+            if is(|reason| matches!(reason, Reason::SameContentElsewhere)) {
+                writeln!(
+                    out,
+                    "\nThis is an incident. Released, it counts as the first of its content from then on, wherever that came from."
+                )?;
+            }
+            writeln!(out, "\nWhen its cause is mended, have it worked on again:\n  {release}")?;
         }
         writeln!(out, "When nothing can mend it, remove its payload for good; its receipt then says so:")?;
-        writeln!(out, "  {program} hold discard {id} --reason \"…\"")
+        writeln!(out, "  {program} hold discard {} --reason \"…\"", self.id)
     }
 }
 

@@ -21,4 +21,5 @@ pub mod run;
 pub mod secrets;
 pub mod serve;
 pub mod status;
+pub mod waiting;
 pub mod work;

@@ -113,7 +113,7 @@ fn flow(desk: &mut Desk<'_>, around: Around<'_>, key: &Key, raw: &raw::Flow) -> 
     let (name, job, deliveries) = (name?, job?, deliveries?);
     let unready = match job {
         Job::Relay => Vec::new(),
-        Job::Shape | Job::Query(_) | Job::Command(_) => unready(desk, around.known, &name, &deliveries),
+        Job::Shape | Job::Query(_) | Job::Command(_) => unready(around.known, &deliveries),
     };
     let to = deliveries.iter().flat_map(Outgoing::institutions).cloned().collect();
     Some(Flow {
@@ -200,23 +200,15 @@ fn result_columns(
 }
 
 /// A result is encrypted to its receivers' recipients; until all of them have one, the flow takes nothing.
-fn unready(desk: &mut Desk<'_>, known: &Known, flow: &Slug, deliveries: &[Outgoing]) -> Vec<Slug> {
+fn unready(known: &Known, deliveries: &[Outgoing]) -> Vec<Slug> {
     let to_recipients = |delivery: &&Outgoing| {
         delivery.lock == Lock::Recipients && !matches!(delivery.receivers, Receivers::People { .. })
     };
+    let has_none = |receiver: &&Slug| {
+        known.institutions.as_ref().and_then(|known| known.get(*receiver).copied().flatten()) == Some(false)
+    };
     let institutions = deliveries.iter().filter(to_recipients).flat_map(Outgoing::institutions);
-    let mut unready = Vec::new();
-    for receiver in institutions {
-        let can_receive =
-            known.institutions.as_ref().and_then(|known| known.get(receiver).copied().flatten());
-        if can_receive == Some(false) {
-            desk.note(format!(
-                "flow {flow} takes nothing until {receiver} has a recipient: add its age1... line to institutions/{receiver}.yaml"
-            ));
-            unready.push(receiver.clone());
-        }
-    }
-    unready
+    institutions.filter(has_none).cloned().collect()
 }
 
 /// The parties that a flow names, each of which must be allowed its part in it.

@@ -35,9 +35,6 @@ pub fn institution(desk: &mut Desk<'_>, document: &Document<raw::Institution>) -
     let people = people(desk, &raw.people);
     let recipients = recipients(desk, &root.at("recipients"), &raw.recipients);
     let networks = networks(desk, &root.at("networks"), &raw.networks);
-    if raw.people.is_empty() {
-        desk.note("has no people: nobody can log in for it");
-    }
     Some(Institution {
         name: document.stem.clone(),
         title: title?,

@@ -118,8 +118,25 @@ pub fn successor(current: &Config) -> Result<Successor, Vec<String>> {
     let (config, unread) = match super::load(&current.directory) {
         Ok(new) => (new, None),
         Err(errors) if errors.iter().any(is_unread) => {
-            let new = super::load::load_beside(&current.directory, &current.main).map_err(told)?;
-            (new, errors.iter().find(|error| is_unread(error)).map(out_of_reach))
+            let new = super::load::load_beside(&current.directory, &current.main).map_err(|others| {
+                // What is wrong beside the old dropzone.yaml may be right beside the new one: a database added to both.
+                let replaced = errors.iter().find(|error| is_unread(error)).map(|error| {
+                    out_of_reach(
+                        error,
+                        "Nothing is taken over, because the rest does not fit dropzone.yaml as it was",
+                    )
+                });
+                replaced.into_iter().chain(told(others)).collect::<Vec<_>>()
+            })?;
+            (
+                new,
+                errors.iter().find(|error| is_unread(error)).map(|error| {
+                    out_of_reach(
+                        error,
+                        "institutions/ and exchanges/ are in force as they are now, dropzone.yaml as it was",
+                    )
+                }),
+            )
         }
         Err(errors) => return Err(told(errors)),
     };
@@ -136,10 +153,9 @@ pub fn successor(current: &Config) -> Result<Successor, Vec<String>> {
 }
 
 /// `host::containment` holds a process to files, and not to their names.
-fn out_of_reach(error: &ConfigError) -> String {
+fn out_of_reach(error: &ConfigError, effect: &str) -> String {
     format!(
         "dropzone.yaml was probably replaced, and secrets lie beside it: a running process reads only the file it started with. \
-         institutions/ and exchanges/ are in force as they are now, dropzone.yaml as it was. Remedy: restart the process, or \
-         from then on write into the file instead of putting another in its place. ({error})"
+         {effect}. Remedy: restart the process, or from then on write into the file instead of putting another in its place. ({error})"
     )
 }

@@ -142,7 +142,7 @@ impl Meant {
         match &found[..] {
             [(at, _)] => Ok(*at),
             [] => Err("no passphrase is kept for that: it was handed out, its time has passed, or the result is not \
-                       delivered yet; `passphrase --list` shows what there is"
+                       delivered yet; `passphrase --list` shows what there is, by the whole names to write here"
                 .to_owned()),
             several => Err(unclear(several)),
         }

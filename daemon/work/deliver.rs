@@ -171,7 +171,7 @@ pub enum JobError {
     },
     /// The list breaks the rules of its flow.
     #[error(
-        "{findings} findings against the rules of table {table} in {faulty_rows} of {rows} rows; its sender has the report {report}"
+        "{faulty_rows} of {rows} rows break the rules of table {table} ({findings} findings in all), which its sender reads in {report}"
     )]
     ContentRules {
         /// Which rules.

@@ -145,4 +145,10 @@ fn a_reload_reads_replaced_institutions_and_says_what_to_do_about_a_replaced_mai
     reload().must_fail();
     zone.sftp(BO, "ls /").must_fail();
     zone.sftp(AN, "ls /").must_succeed();
+    // What needs the new one is not told as a mistake of its own.
+    replace("dropzone.yaml", "  register:", "  other: {sqlite: register.db}\n  register:");
+    replace("exchanges/pillar-3.yaml", "database: register", "database: other");
+    let told = reload().must_fail();
+    assert!(told.stderr.contains("serve: dropzone.yaml was probably replaced"), "{told:?}");
+    assert!(told.stderr.contains("Nothing is taken over"), "{told:?}");
 }

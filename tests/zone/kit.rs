@@ -174,3 +174,58 @@ fn a_kit_overwrites_nothing_and_asks_for_what_it_cannot_read() {
     kit(&zone, "city", &[]).1.must_succeed();
     assert_eq!(kit(&zone, "nobody", &[]).1.code, Some(64));
 }
+
+#[test]
+fn the_script_of_a_kit_brings_what_to_correct_and_leaves_what_it_cannot_open() {
+    let mut zone = Zone::lay_out();
+    let ruled = "exchange: ruled\nagreement: {reference: ref-ruled, title: Test, legal-basis: decreet, from: 2024-02-01, \
+                 incidents: {within: 48h, to: dpo@agency.example}}\nparties:\n  agency: {may: [drop, collect], people: {at-most: 3}}\n\
+                 tables:\n  list: {columns: [{column: insz, type: insz, required: true}, {column: note, type: text}], forbid: [insz]}\n\
+                 flows:\n  - flow: sort\n    from: [agency]\n    accept: {names: ['insz-*.csv.age'], max-size: 1 MiB}\n    table: list\n    \
+                 faults: report\n    job: shape\n    to: [agency]\n";
+    fs::write(zone.directory().join("exchanges/ruled.yaml"), ruled).unwrap();
+    zone.start();
+    let (folder, ran) = kit(&zone, "agency", &[]);
+    ran.must_succeed();
+    let page = text(&folder, "LEESMIJ-README.html");
+    for wanted in [
+        "age -R recipients/ruled.sort.txt -o insz-lijst.csv.age insz-lijst.csv",
+        "./dropzone.sh send ruled sort insz-lijst.csv",
+        "hoogstens 3 personen",
+        "binnen 48 uur aan dpo@agency.example",
+        "buiten insz nergens een rijksregisternummer",
+    ] {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+    zone.put_here("insz-mei.csv", "insz,note\n85073003328,x\n85073003329,y\n");
+    let sent = script(&zone, &folder, AN, &["send", "ruled", "sort", "insz-mei.csv"]).must_succeed();
+    assert!(sent.text().contains("te verbeteren rijen: 1 ("), "{}", sent.text());
+    let kept = names(&folder.join("receipts"));
+    let report = kept.iter().find(|name| name.ends_with(".quality.csv")).unwrap();
+    assert!(text(&folder.join("receipts"), report).contains("3;insz;insz-check;"), "{kept:?}");
+    // Encrypted to somebody else, as a colleague's share is: it stays, and does not keep from the rest.
+    let mine = zone.results("agency", "ruled").remove(0);
+    let outbox = zone.folder_of("outbox", "agency", "ruled");
+    let not_mine = std::process::Command::new("age")
+        .args(["-r", &recipient(&zone.identity_of("city"))])
+        .arg(zone.here().join("insz-mei.csv"))
+        .output()
+        .unwrap();
+    fs::write(outbox.join(format!("a.{mine}")), not_mine.stdout).unwrap();
+    let fetched = script(&zone, &folder, AN, &["fetch", "ruled"]).must_succeed();
+    assert!(fetched.text().contains("1 result(s)"), "{}", fetched.text());
+    assert!(fetched.stderr.contains("left on the zone") && fetched.stderr.contains("no identity matched"));
+    assert_eq!(zone.results("agency", "ruled"), [format!("a.{mine}")]);
+    script(&zone, &folder, AN, &["fetch", "ruled"]).must_fail();
+}
+
+#[test]
+fn of_an_agreement_that_has_ended_a_kit_says_so_and_nothing_to_do() {
+    let zone = Zone::lay_out();
+    let (folder, ran) = kit(&zone, "former", &[]);
+    ran.must_succeed();
+    let page = text(&folder, "LEESMIJ-README.html");
+    assert!(page.contains("Afgelopen op ") && page.contains("Ended on "), "{page}");
+    assert!(!page.contains("U dient in: ") && !page.contains("U ontvangt: "), "{page}");
+    assert!(names(&folder.join("recipients")).is_empty());
+}

@@ -50,6 +50,20 @@ fn statement(facts: &Value, about: &str) -> Value {
     all.iter().find(|statement| statement["about"] == about).unwrap().clone()
 }
 
+#[test]
+fn of_days_without_a_log_it_does_not_say_that_nobody_was_turned_down() {
+    let zone = Zone::lay_out();
+    let mut report = Command::new(env!("CARGO_BIN_EXE_dropzone"));
+    report.arg("--config").arg(zone.directory());
+    report.args(["report", "pillar-3", "--from", "2024-01-01", "--to", "2024-01-31"]);
+    run(report.arg(zone.here().join("new-folder"))).must_succeed();
+    let made = zone.here().join("new-folder/report-pillar-3-2024-01-01-2024-01-31.nl.json");
+    let facts: Value = serde_json::from_slice(&fs::read(made).unwrap()).unwrap();
+    let logins = statement(&facts, "logins");
+    assert_eq!(logins["level"], "attention", "{logins}");
+    assert!(logins["nl"].as_str().unwrap().contains("niet na te gaan"), "{logins}");
+}
+
 /// A zone in which something of everything happened, stopped, so that nothing more does.
 fn lived_in() -> Zone {
     let mut zone = Zone::new();

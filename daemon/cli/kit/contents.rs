@@ -56,7 +56,7 @@ impl Contents {
             plain(WINDOWS_SCRIPT, crlf(&filled(WINDOWS_SCRIPT_TEXT, zone))),
         ];
         let mut missing = Vec::new();
-        for exchange in zone.config.exchanges_of(&zone.institution.name) {
+        for exchange in zone.open_exchanges() {
             for flow in exchange.flows_from(&zone.institution.name) {
                 let recipients = recipients(zone, flow);
                 let name = recipients_file(exchange.name.as_str(), flow);
@@ -141,16 +141,18 @@ fn known_hosts(zone: &Zone<'_>) -> String {
 }
 
 fn batch(zone: &Zone<'_>) -> String {
-    let exchanges: Vec<&str> =
-        zone.config.exchanges_of(&zone.institution.name).map(|exchange| exchange.name.as_str()).collect();
     let mut text = format!(
         "# sftp -b {BATCH} -P {} -i KEY -o UserKnownHostsFile={KNOWN_HOSTS} {}@{}\n",
         zone.port, zone.institution.name, zone.host
     );
-    for exchange in exchanges {
-        text += &format!(
-            "# put list.csv.age /{exchange}/in/\n-ls -l /{exchange}/out\n-ls -l /{exchange}/receipts\n# get /{exchange}/out/*\n"
-        );
+    for exchange in zone.open_exchanges() {
+        let (name, own) = (&exchange.name, exchange.parties.get(&zone.institution.name));
+        if own.is_some_and(|own| own.may_drop) {
+            text += &format!("# put list.csv.age /{name}/in/\n-ls -l /{name}/receipts\n");
+        }
+        if own.is_some_and(|own| own.may_collect) {
+            text += &format!("-ls -l /{name}/out\n# get /{name}/out/*\n");
+        }
     }
     text
 }

@@ -90,6 +90,14 @@ function Send-List {
             Copy-Item (Join-Path $Work $Receipt) $Kept
             Copy-Item (Join-Path $Work "$Receipt.sig") $Kept
             Write-Host "receipt: $($Told.verdict)"
+            # What to correct, where the exchange has rules for what a list holds: rows and columns, and never a value.
+            if ($Told.quality -and $Told.quality.findings -gt 0) {
+                $Report = $Told.quality.report
+                if (Get-RemoteFile "$Exchange/receipts/$Report") {
+                    Copy-Item (Join-Path $Work $Report) $Kept
+                    Write-Host "rows to correct / te verbeteren rijen: $($Told.quality.'faulty-rows') ($(Join-Path $Kept $Report))"
+                }
+            }
             if ($Told.verdict -ne 'delivered') { Stop-With $Told.reason.nl }
             return
         }
@@ -103,14 +111,21 @@ function Receive-Results {
     $To = Join-Path $Here "received\$Exchange"
     New-Item -ItemType Directory -Force -Path $To | Out-Null
     foreach ($Name in (Get-Names "$Exchange/out")) {
-        Assert-PlainName $Name
+        if ($Name -notmatch '^[A-Za-z0-9_ (),][A-Za-z0-9._ (),-]*$') {
+            Write-Host "left on the zone, its name is not for this script (use WinSCP): $Name"
+            continue
+        }
         if (-not (Get-RemoteFile "$Exchange/out/$Name")) { Stop-With "$Name could not be fetched" }
         $Encrypted = Join-Path $Work $Name
         $Plain = Join-Path $To ($Name -replace '\.age$', '')
         # A result locked with a passphrase asks for it here.
         $Head = Get-Content -TotalCount 2 $Encrypted
         if ($Head[1] -like '-> scrypt *') { & age.exe -d -o $Plain $Encrypted } else { & age.exe -d -i $Identity -o $Plain $Encrypted }
-        if ($LASTEXITCODE -ne 0) { Stop-With "$Name could not be decrypted" }
+        if ($LASTEXITCODE -ne 0) {
+            # A colleague's share, for one. Others may still be ours.
+            Write-Host "left on the zone, it could not be decrypted: $Name"
+            continue
+        }
         # Only now is it ours: removing it tells the zone so.
         Invoke-Batch "rm `"/$Exchange/out/$Name`"" | Out-Null
         Write-Host "fetched: $Plain"

@@ -33,7 +33,8 @@ send() {
     name=$(basename -- "$file").age
     plain_name "$name"
     recipients=$here/recipients/$exchange.$flow.txt
-    [ -s "$recipients" ] || fail "there is no recipient to encrypt to: $recipients"
+    [ -e "$recipients" ] || fail "this kit knows no flow $flow in $exchange to send to; LEESMIJ-README.html, part 7, has those there are"
+    [ -s "$recipients" ] || fail "who receives this has no key yet; ask for a new kit later: $recipients"
     age -R "$recipients" -o "$work/$name" -- "$file"
     receipts "$exchange" "$name" >"$work/before"
     batch "put \"$work/$name\" \"/$exchange/in/$name\"" >/dev/null || fail "the zone did not take $name; the message above says why"
@@ -52,6 +53,7 @@ wait_for_receipt() {
                 mkdir -p "$here/receipts"
                 cp -- "$work/$receipt" "$work/$receipt.sig" "$here/receipts/"
                 echo "receipt: $verdict ($here/receipts/$receipt)"
+                quality "$exchange" "$receipt"
                 [ "$verdict" = delivered ] || { sed -n 's/^    "\(nl\|en\)": /\1: /p' "$here/receipts/$receipt"; exit 1; }
                 return
             fi
@@ -61,18 +63,44 @@ wait_for_receipt() {
     fail "no receipt within $patience seconds; it may still come: look into /$exchange/receipts"
 }
 
+# What to correct, where the exchange has rules for what a list holds: rows and columns, and never a value.
+quality() {
+    local exchange=$1 receipt=$2 report rows
+    report=$(sed -n 's/^    "report": "\(.*\)",\{0,1\}$/\1/p' "$work/$receipt")
+    rows=$(sed -n 's/^    "faulty-rows": \([0-9]*\).*/\1/p' "$work/$receipt")
+    if [ -z "$report" ] || grep -q '^    "findings": 0,' "$work/$receipt"; then return; fi
+    if get "$exchange/receipts/$report"; then
+        cp -- "$work/$report" "$here/receipts/"
+        echo "rows to correct / te verbeteren rijen: $rows ($here/receipts/$report)"
+    fi
+}
+
 fetch() {
-    local exchange=$1 name count=0
+    local exchange=$1 name count=0 left=0
     plain_name "$exchange"
     mkdir -p "$here/received/$exchange"
-    while read -r name; do
-        plain_name "$name"
+    while IFS= read -r name; do
+        case $name in
+            '' | -* | .* | *['"\*?[]'*)
+                echo "left on the zone, its name is not for this script (use WinSCP): $name" >&2
+                left=$((left + 1))
+                continue
+                ;;
+        esac
         get "$exchange/out/$name" || fail "$name could not be fetched"
         # A result locked with a passphrase asks for it here.
         if head -n 2 -- "$work/$name" | grep -aq '^-> scrypt '; then
-            age -d -o "$work/plain" -- "$work/$name" </dev/tty
-        else
-            age -d -i "$identity" -o "$work/plain" -- "$work/$name"
+            if ! age -d -o "$work/plain" -- "$work/$name" </dev/tty; then
+                echo "left on the zone, it was not opened with a passphrase: $name" >&2
+                left=$((left + 1))
+                continue
+            fi
+        elif ! age -d -i "$identity" -o "$work/plain" -- "$work/$name" 2>"$work/why"; then
+            # A colleague's share, for one. Others may still be ours.
+            echo "left on the zone, $identity does not open it: $name" >&2
+            sed -n 's/^age: error: /  /p' "$work/why" >&2
+            left=$((left + 1))
+            continue
         fi
         mv -- "$work/plain" "$here/received/$exchange/${name%.age}"
         # Only now is it ours: removing it tells the zone so.
@@ -81,6 +109,7 @@ fetch() {
         count=$((count + 1))
     done < <(list "$exchange/out")
     echo "$count result(s)"
+    [ "$left" -eq 0 ] || [ "$count" -gt 0 ] || exit 1
 }
 
 # Plain names only, as everything else that becomes part of a command.

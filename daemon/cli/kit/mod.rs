@@ -2,6 +2,7 @@
 //! its page says is `page`'s business; the scripts beside this file are what they are, with host, port and user filled in.
 
 mod contents;
+mod exchange;
 mod page;
 
 use std::io::Write;
@@ -19,7 +20,8 @@ use crate::config::{self, Config};
 use crate::host::clock::Clock;
 use crate::host::files;
 use crate::policy::account::Institution;
-use crate::policy::agreement::Job;
+use crate::policy::agreement::{Exchange, Job, Standing};
+use crate::policy::outgoing::Receivers;
 use crate::policy::path::Slug;
 
 /// For whom, and where to.
@@ -52,6 +54,24 @@ pub(super) struct Zone<'a> {
     host_key: ssh_key::PublicKey,
     signs: crate::policy::signature::ZoneKey,
     today: jiff::civil::Date,
+}
+
+impl Zone<'_> {
+    /// The exchanges that it has or will have a part in; one that has ended moves nothing any more.
+    fn open_exchanges(&self) -> impl Iterator<Item = &Exchange> {
+        let has_ended =
+            |exchange: &Exchange| matches!(exchange.agreement.standing(self.today), Standing::Ended { .. });
+        self.config.exchanges_of(&self.institution.name).filter(move |exchange| !has_ended(exchange))
+    }
+
+    /// Whether people of the institution receive shares of their own.
+    fn shares_by_person(&self) -> bool {
+        let mut deliveries =
+            self.open_exchanges().flat_map(|exchange| &exchange.flows).flat_map(|flow| &flow.deliveries);
+        deliveries.any(|delivery| {
+            matches!(&delivery.receivers, Receivers::People { of, .. } if of.contains(&self.institution.name))
+        })
+    }
 }
 
 /// Makes the folder.

@@ -1,18 +1,14 @@
 //! The page of a kit: what to do, step by step, in Dutch and then in English, for somebody who has never done it. It is for one
-//! institution: its exchanges, the columns that are asked for, the fingerprints to compare.
+//! institution, with the fingerprints to compare; what it says of each exchange is `exchange`'s business.
 
 use jiff::civil::Date;
 use maud::{DOCTYPE, Markup, html};
 
 use super::Zone;
-use super::contents::{
-    BATCH, KNOWN_HOSTS, SCRIPT, SESSION, WINDOWS_SCRIPT, fingerprint, recipients_file, winscp_link,
-};
-use crate::cli::report::columns::{self, Table};
+use super::contents::{BATCH, KNOWN_HOSTS, SCRIPT, SESSION, WINDOWS_SCRIPT, fingerprint, winscp_link};
+use super::exchange::{self, Chapter};
 use crate::cli::report::language::Language;
 use crate::cli::report::page::head;
-use crate::policy::agreement::{Exchange, Flow, Job};
-use crate::policy::outgoing::Lock;
 use crate::policy::published::ALLOWED_SIGNERS;
 use crate::policy::signature::{Namespace, SIGNER};
 
@@ -32,13 +28,14 @@ pub fn page(zone: &Zone<'_>) -> Markup {
     }
 }
 
-struct Guide<'a> {
-    zone: &'a Zone<'a>,
-    language: Language,
+/// It, in one language.
+pub(super) struct Guide<'a> {
+    pub(super) zone: &'a Zone<'a>,
+    pub(super) language: Language,
 }
 
 impl Guide<'_> {
-    fn t<'b>(&self, nl: &'b str, en: &'b str) -> &'b str {
+    pub(super) fn t<'b>(&self, nl: &'b str, en: &'b str) -> &'b str {
         self.language.of(nl, en)
     }
 
@@ -56,7 +53,7 @@ impl Guide<'_> {
             h2 { (self.t("5. Resultaten ophalen en ontcijferen", "5. Fetch and decrypt results")) } (self.fetch())
             h2 { (self.t("6. Alles in één keer: het script", "6. All at once: the script")) } (self.script())
             h2 { (self.t("7. Uw uitwisselingen", "7. Your exchanges")) }
-            @for exchange in self.zone.config.exchanges_of(&self.zone.institution.name) { (self.exchange(exchange)) }
+            @for exchange in self.zone.config.exchanges_of(&self.zone.institution.name) { (Chapter { guide: self, exchange }.whole()) }
             h2 { (self.t("8. Als er iets misgaat", "8. When something goes wrong")) } (self.help())
         }
     }
@@ -89,6 +86,9 @@ impl Guide<'_> {
                 }
                 li { (self.t("Ontvangt uw organisatie resultaten? Maak dan één keer een sleutel om ze te ontcijferen:", "Does your organisation receive results? Then make, once, a key to decrypt them:"))
                     pre class="code" { "age-keygen -o key.txt" }
+                    @if self.zone.shares_by_person() {
+                        p { strong { (self.t("Bij u krijgt iedere persoon een eigen deel van de resultaten (zie 7): dan maakt ieder van hen zo’n sleutel, en enkel die persoon kan het deel lezen. ", "With you, each person receives a share of the results of her own (see 7): then each of them makes such a key, and she alone can read her share. ")) } }
+                    }
                     (self.t("Stuur ons de regel die met age1 begint. Bewaar key.txt veilig en maak er een kopie van: zonder dat bestand kan niemand de resultaten nog lezen.", "Send us the line that begins with age1. Keep key.txt safe, and a copy of it: without that file nobody can read the results any more."))
                 }
             }
@@ -96,19 +96,18 @@ impl Guide<'_> {
     }
 
     fn encrypt(&self) -> Markup {
-        let exchanges = self.zone.config.exchanges_of(&self.zone.institution.name);
-        let own = &self.zone.institution.name;
-        let files: Vec<String> = exchanges
-            .flat_map(|exchange| {
-                exchange.flows_from(own).map(|flow| recipients_file(exchange.name.as_str(), flow))
-            })
-            .collect();
+        let zone = self.zone;
+        let mut flows = zone.open_exchanges().flat_map(|exchange| {
+            exchange.flows_from(&zone.institution.name).map(move |flow| (exchange, flow))
+        });
         html! {
-            @if files.is_empty() { p { (self.t("Uw organisatie dient niets in.", "Your organisation puts nothing in.")) } }
-            @else {
-                p { (self.t("Open een opdrachtvenster in deze map. Het bestand met de openbare sleutels hangt af van de uitwisseling:", "Open a command window in this folder. Which file of public keys to take depends on the exchange:")) }
-                pre class="code" { @for file in &files { "age -R " (file) (self.t(" -o lijst.csv.age lijst.csv", " -o list.csv.age list.csv")) "\n" } }
-                p class="note" { (self.t("Een bestand dat niet versleuteld is, neemt de server niet aan.", "The server takes no file that is not encrypted.")) }
+            @match flows.next() {
+                None => p { (self.t("Uw organisatie dient nu niets in.", "Your organisation puts nothing in now.")) },
+                Some((exchange, flow)) => {
+                    p { (self.t("Open een opdrachtvenster in deze map. Onder 7 staat bij elke uitwisseling de juiste opdracht, met een bestandsnaam die aanvaard wordt. Bijvoorbeeld:", "Open a command window in this folder. Part 7 has the right command for each exchange, with a file name that is accepted. For example:")) }
+                    pre class="code" { (exchange::encrypting(self.language, exchange, flow)) }
+                    p class="note" { (self.t("Een bestand dat niet versleuteld is, neemt de server niet aan.", "The server takes no file that is not encrypted.")) }
+                }
             }
         }
     }
@@ -117,7 +116,7 @@ impl Guide<'_> {
         html! {
             p { strong { "WinSCP: " }
                 (self.t("Hulpmiddelen, Sites importeren, en kies ", "Tools, Import sites, and choose ")) code class="code" { (SESSION) }
-                (self.t(". Kies bij Geavanceerd, SSH, Authenticatie uw eigen sleutel. Toont WinSCP een vingerafdruk, vergelijk ze dan met die hierboven. Sleep het versleutelde bestand naar de map ‘in’ van de uitwisseling. ", ". Under Advanced, SSH, Authentication choose your own key. Where WinSCP shows a fingerprint, compare it with the one above. Drag the encrypted file into the folder ‘in’ of the exchange. "))
+                (self.t(". Kies bij Geavanceerd, SSH, Authenticatie uw eigen sleutel. Toont WinSCP een vingerafdruk, vergelijk die dan met de vingerafdruk hierboven. Sleep het versleutelde bestand naar de map ‘in’ van de uitwisseling. ", ". Under Advanced, SSH, Authentication choose your own key. Where WinSCP shows a fingerprint, compare it with the one above. Drag the encrypted file into the folder ‘in’ of the exchange. "))
                 (self.t("Of open deze koppeling: ", "Or open this link: ")) span class="code" { (winscp_link(self.zone)) }
             }
             p { strong { "sftp: " } (self.t("in deze map; een voorbeeld staat in ", "in this folder; an example is in ")) code class="code" { (BATCH) } "." }
@@ -132,6 +131,10 @@ impl Guide<'_> {
                 "For each file a receipt (.json) with a signature (.json.sig) appears in the folder ‘receipts’. ‘delivered’ means: worked on and delivered. With ‘refused’ or ‘held’ it says why. To check that it is genuine:"))
             }
             pre class="code" { "ssh-keygen -Y verify -f " (ALLOWED_SIGNERS) " -I " (SIGNER) " -n " (Namespace::Receipt.as_str()) " -s NAME.json.sig < NAME.json" }
+            p { (self.t(
+                "Gelden er regels voor de inhoud (zie 7), dan staat naast het ontvangstbewijs ook een kwaliteitsverslag (.quality.csv, te openen met Excel): per fout de rij, de kolom en wat u kunt doen. Er staan geen gegevens uit uw lijst in.",
+                "Where there are rules for the content (see 7), a quality report (.quality.csv, which Excel opens) lies beside the receipt: for each fault the row, the column, and what to do. It holds no data of your list."))
+            }
             p { (self.t("Bewaar ontvangstbewijs en handtekening: zij zijn uw bewijs.", "Keep receipt and signature: they are your proof.")) }
         }
     }
@@ -141,8 +144,8 @@ impl Guide<'_> {
             p { (self.t("Haal op wat in de map ‘out’ staat, en ontcijfer het:", "Fetch what is in the folder ‘out’, and decrypt it:")) }
             pre class="code" { (self.t("age -d -i key.txt -o resultaat.csv resultaat.csv.age", "age -d -i key.txt -o result.csv result.csv.age")) }
             p { (self.t(
-                "Vraagt age om een wachtwoordzin, dan krijgt u die van ons langs een andere weg. Verwijder het bestand daarna uit ‘out’: zo weet de server dat u het hebt.",
-                "Where age asks for a passphrase, you get it from us another way. Then remove the file from ‘out’: that tells the server that you have it."))
+                "Vraagt age om een wachtwoordzin, dan krijgt u die van ons langs een andere weg. Verwijder het bestand uit ‘out’ zodra u het hebt kunnen lezen: zo weet de server dat u het hebt.",
+                "Where age asks for a passphrase, you get it from us another way. Remove the file from ‘out’ as soon as you could read it: that tells the server that you have it."))
             }
         }
     }
@@ -159,71 +162,6 @@ impl Guide<'_> {
         }
     }
 
-    fn exchange(&self, exchange: &Exchange) -> Markup {
-        let agreement = &exchange.agreement;
-        let own = &self.zone.institution.name;
-        let flows: Vec<&Flow> = exchange.flows_from(own).collect();
-        let receives: Vec<&Flow> = exchange.flows.iter().filter(|flow| flow.to.contains(own)).collect();
-        html! {
-            h3 { (exchange.name) ": " (agreement.title) }
-            dl {
-                dt { (self.t("Protocol", "Agreement")) } dd { (agreement.reference) "; " (agreement.legal_basis) }
-                dt { (self.t("Loopt", "Runs")) } dd { (self.t("van ", "from ")) (self.day(agreement.from))
-                    @match agreement.until {
-                        Some(until) => { (self.t(" tot en met ", " up to and with ")) (self.day(until)) (self.t("; daarna sluit de toegang vanzelf", "; then access closes by itself")) }
-                        None => { (self.t(", zonder einddatum", ", without end date")) }
-                    }
-                }
-                @if let Some(contact) = &agreement.contact { dt { (self.t("Aanspreekpunt", "Contact")) } dd { (contact) } }
-            }
-            @for flow in flows { (self.flow(exchange, flow)) }
-            @for flow in receives { (self.receiving(exchange, flow)) }
-        }
-    }
-
-    fn flow(&self, exchange: &Exchange, flow: &Flow) -> Markup {
-        let names: Vec<&str> = flow.accept.names.iter().map(|name| name.glob().glob()).collect();
-        html! {
-            p { strong { (self.t("U dient in: ", "You put in: ")) (flow.name) } (self.t(", in de map ", ", into the folder ")) code class="code" { "/" (exchange.name) "/in" } }
-            dl {
-                dt { (self.t("Bestandsnaam", "File name")) } dd { @if names.is_empty() { (self.t("vrij", "any")) } @else { (names.join(self.t(" of ", " or "))) } (self.t(", hoogstens ", ", at most ")) (self.language.bytes(flow.accept.max_size)) }
-                @if let Some(rhythm) = &flow.rhythm { dt { (self.t("Hoe vaak", "How often")) } dd { (self.language.say(&columns::rhythm(rhythm))) } }
-                dt { (self.t("Versleutel met", "Encrypt with")) } dd class="code" { "age -R " (recipients_file(exchange.name.as_str(), flow)) }
-                @if flow.job == Job::Relay { dt { (self.t("Let op", "Mind")) } dd { (self.t("enkel de ontvanger kan dit lezen, de server niet", "only the receiver can read this, the server cannot")) } }
-            }
-            @if let Some(rules) = &flow.input { (self.table(&columns::table(rules))) }
-        }
-    }
-
-    fn receiving(&self, exchange: &Exchange, flow: &Flow) -> Markup {
-        let own = &self.zone.institution.name;
-        let going = flow.deliveries.iter().filter(|going| going.institutions().contains(&own));
-        html! {
-            p { strong { (self.t("U ontvangt: ", "You receive: ")) (flow.name) } (self.t(", in de map ", ", in the folder ")) code class="code" { "/" (exchange.name) "/out" } }
-            ul { @for outgoing in going { @let told = columns::going(outgoing); li {
-                (self.language.say(&told.rows)) "; "
-                @if let Some(columns) = &told.columns { (columns.iter().map(|words| self.language.say(words)).collect::<Vec<_>>().join(", ")) "; " }
-                (self.language.say(&told.lock))
-                @if outgoing.lock == Lock::Passphrase { " " strong { (self.t("Wij geven de wachtwoordzin langs een ander kanaal.", "We give the passphrase another way.")) } }
-            } } }
-        }
-    }
-
-    fn table(&self, table: &Table) -> Markup {
-        html! {
-            table class="whole" {
-                caption { (self.t("Gevraagde kolommen", "Columns asked for")) " (" (table.formats.join(self.t(" of ", " or "))) ")" }
-                thead { tr { th scope="col" { (self.t("Kolom", "Column")) } th scope="col" { (self.t("Inhoud", "Content")) } th scope="col" { (self.t("Verplicht", "Required")) } } }
-                tbody { @for column in &table.columns { tr {
-                    td { (column.name) }
-                    td { (self.language.say(&column.holds)) }
-                    td { (if column.required { self.t("ja", "yes") } else { self.t("nee", "no") }) }
-                } } }
-            }
-            ul { @for rule in &table.rules { li { (self.language.say(rule)) } } }
-        }
-    }
-
     fn help(&self) -> Markup {
         let contacts: std::collections::BTreeSet<&str> = self
             .zone
@@ -236,13 +174,13 @@ impl Guide<'_> {
                 li { (self.t("Lees eerst het ontvangstbewijs: het zegt wat er aan de hand is en wat u kunt doen.", "Read the receipt first: it says what is the matter and what you can do.")) }
                 li { (self.t("Is een sleutel verloren of gestolen, verwittig ons dan meteen: wij sluiten hem binnen de seconde af.", "If a key is lost or stolen, tell us at once: we shut it out within a second.")) }
                 li { (self.t("Stuur nooit een onversleutelde lijst, een sleutel of een wachtwoordzin per mail.", "Never send an unencrypted list, a key or a passphrase by mail.")) }
-                @if !contacts.is_empty() { li { (self.t("Wie u kunt bereiken: ", "Whom you can reach: ")) @for contact in &contacts { (contact) " " } } }
+                @if !contacts.is_empty() { li { (self.t("Wie u kunt bereiken: ", "Whom you can reach: ")) (contacts.iter().copied().collect::<Vec<_>>().join(", ")) } }
             }
             p class="note" { (self.t("Opgemaakt op ", "Made on ")) (self.day(self.zone.today)) "." }
         }
     }
 
-    fn day(&self, day: Date) -> String {
+    pub(super) fn day(&self, day: Date) -> String {
         self.language.day(day)
     }
 }

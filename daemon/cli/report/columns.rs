@@ -61,16 +61,30 @@ pub fn table(rules: &TableRules) -> Table {
     }
     told.extend(rules.conditions.iter().map(condition));
     if rules.forbids_insz {
-        told.push(Words::new(
-            "nergens een rijksregisternummer, ook niet in een langere tekst",
-            "no national number anywhere, not even inside a longer text",
-        ));
+        told.push(without_insz(rules));
     }
     Table {
         formats: rules.formats.iter().map(|format| format_name(*format)).collect(),
         columns: rules.columns.iter().map(column).collect(),
         rules: told,
     }
+}
+
+/// Columns of national numbers are what they are; everywhere else there is none.
+fn without_insz(rules: &TableRules) -> Words {
+    let of_numbers = rules.columns.iter().filter(|column| matches!(column.kind, Kind::Insz));
+    let names: Vec<&str> = of_numbers.map(|column| column.name.as_str()).collect();
+    if names.is_empty() {
+        return Words::new(
+            "nergens een rijksregisternummer, ook niet in een langere tekst",
+            "no national number anywhere, not even inside a longer text",
+        );
+    }
+    let names = names.join(", ");
+    Words::new(
+        format!("buiten {names} nergens een rijksregisternummer, ook niet in een langere tekst"),
+        format!("no national number anywhere but in {names}, not even inside a longer text"),
+    )
 }
 
 fn column(column: &Column) -> ColumnRow {
@@ -91,7 +105,7 @@ fn column(column: &Column) -> ColumnRow {
         }
         Kind::OneOf(values) => {
             let values = values.join(", ");
-            Words::new(format!("een van: {values}"), format!("one of: {values}"))
+            Words::new(format!("één van: {values}"), format!("one of: {values}"))
         }
         Kind::YesNo => Words::new("ja of nee", "yes or no"),
     };
@@ -125,6 +139,10 @@ pub fn going(outgoing: &Outgoing) -> Going {
             Some(format) => Words::new(format_name(format), format_name(format)),
         },
         lock: match outgoing.lock {
+            Lock::Recipients if matches!(outgoing.receivers, Receivers::People { .. }) => Words::new(
+                "met de openbare sleutel van die persoon alleen (age)",
+                "with the public key of that person alone (age)",
+            ),
             Lock::Recipients => Words::new(
                 "met de openbare sleutel van de ontvanger (age)",
                 "with the receiver's public key (age)",
@@ -145,8 +163,8 @@ fn rows(receivers: &Receivers) -> Words {
             format!("each receiver its own rows only (by {by})"),
         ),
         Receivers::People { by, .. } => Words::new(
-            format!("elke persoon enkel de eigen rijen (volgens {by}), met een eigen sleutel"),
-            format!("each person her own rows only (by {by}), with a key of her own"),
+            format!("elke persoon enkel de eigen rijen (volgens {by})"),
+            format!("each person her own rows only (by {by})"),
         ),
     }
 }
@@ -171,8 +189,8 @@ pub fn job(job: &Job) -> Words {
             "handed on unchanged, encrypted from end to end: this server cannot read it",
         ),
         Job::Shape => Words::new(
-            "de lijst zelf wordt verdeeld over de ontvangers",
-            "the list itself is divided among the receivers",
+            "de lijst zelf gaat naar de ontvangers, in de vorm die hieronder staat",
+            "the list itself goes to the receivers, in the form given below",
         ),
         Job::Query(Query { database, .. }) => Words::new(
             format!("gekoppeld aan de databank {database}, die enkel gelezen wordt"),

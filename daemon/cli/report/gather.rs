@@ -166,6 +166,25 @@ fn waiting(archive: &Archive, exchange: &Slug) -> anyhow::Result<u64> {
     Ok(waiting.len() as u64)
 }
 
+fn found(taken: usize, surplus: usize) -> Words {
+    let (mut nl, mut en) = match taken {
+        0 => ("niets geleverd".to_owned(), "nothing delivered".to_owned()),
+        taken => (format!("{taken} geleverd"), format!("{taken} delivered")),
+    };
+    match surplus {
+        0 if taken == 0 => {}
+        0 => {
+            nl += ", niets te veel";
+            en += ", none too many";
+        }
+        surplus => {
+            nl += &format!(", {surplus} te veel en daarom aangehouden");
+            en += &format!(", {surplus} too many and therefore held");
+        }
+    }
+    Words::new(nl, en)
+}
+
 /// Whether the rhythm was kept, for each flow that has one: what came too much was held when it came, and its receipt says so.
 fn rhythm(exchange: &Exchange, arrivals: &Arrivals) -> Vec<Rhythm> {
     let is_surplus = |row: &&Row| {
@@ -189,10 +208,7 @@ fn rhythm(exchange: &Exchange, arrivals: &Arrivals) -> Vec<Rhythm> {
             flow: flow.name.to_string(),
             agreed,
             level: if surplus > 0 { Level::Attention } else { Level::Good },
-            found: Words::new(
-                format!("{taken} geleverd, {surplus} te veel en daarom aangehouden"),
-                format!("{taken} delivered, {surplus} too many and therefore held"),
-            ),
+            found: found(taken, surplus),
         })
     };
     exchange.flows.iter().filter_map(told).collect()

@@ -93,6 +93,10 @@ pub fn run(zone: &Path, report: &Report) -> anyhow::Result<ExitCode> {
     let source = gather::Source { config: &config, clock: &clock, span, exchange: &report.exchange };
     let facts = gather::gather(&source, signer.as_ref().map(Signer::public), &progress)?;
     progress.end();
+    if !files::exists(&report.directory) {
+        files::make_folder(&report.directory, 0o750)
+            .with_context(|| format!("{}: cannot make this folder", report.directory.display()))?;
+    }
     let (page, json) = paths.write(&facts, report.lang, &clock, signer.as_ref())?;
     tell(&facts, &paths, (&page, &json), report.lang)?;
     Ok(ExitCode::SUCCESS)

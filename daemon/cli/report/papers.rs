@@ -76,6 +76,8 @@ pub struct Row {
     pub rows_in: Option<u64>,
     /// Rows of the result.
     pub rows_out: Option<u64>,
+    /// Rows that broke the rules for the content, which its quality report tells.
+    pub faulty_rows: u64,
     /// Bytes of the encrypted file.
     pub bytes: u64,
     /// Of the encrypted file.
@@ -180,6 +182,7 @@ impl Collector {
             reason_code,
             rows_in: None,
             rows_out: None,
+            faulty_rows: 0,
             bytes: record.bytes.unwrap_or(0),
             sha256: record.sha256.clone(),
             deliveries: Vec::new(),
@@ -240,6 +243,7 @@ fn row(receipt: Receipt, (rows_in, rows_out): (Option<u64>, Option<u64>), is_sig
         reason: reason.map(|reason| Words::new(reason.nl, reason.en)),
         rows_in,
         rows_out,
+        faulty_rows: receipt.quality.as_ref().map_or(0, |quality| quality.counts.faulty_rows),
         bytes: receipt.size,
         sha256: receipt.sha256,
         deliveries: sent.collect(),

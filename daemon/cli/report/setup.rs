@@ -35,6 +35,10 @@ pub struct Agreement {
     pub incidents_within_hours: Option<u64>,
     /// To whom.
     pub incidents_to: Option<String>,
+    /// Today is behind its last day.
+    pub has_ended: bool,
+    /// A result has pseudonyms.
+    pub has_pseudonyms: bool,
     /// How long results and the pseudonym key stay after the end, in days.
     pub after_end_days: u64,
     /// How long the parties may keep the data.
@@ -141,6 +145,12 @@ pub fn agreement(exchange: &Exchange, today: Date) -> Agreement {
         incidents_within_hours: agreement.incidents.as_ref().map(|duty| hours(duty.within)),
         incidents_to: agreement.incidents.as_ref().map(|duty| duty.to.clone()),
         after_end_days: hours(agreement.after_end) / 24,
+        has_ended: matches!(agreement.standing(today), Standing::Ended { .. }),
+        has_pseudonyms: exchange
+            .flows
+            .iter()
+            .flat_map(|flow| &flow.deliveries)
+            .any(|delivery| delivery.columns.iter().flatten().any(|column| column.is_pseudonym)),
         parties_keep: agreement.parties_keep.clone(),
         collected: match exchange.collected.by {
             Collecting::Removal => {

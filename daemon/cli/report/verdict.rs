@@ -38,7 +38,19 @@ fn in_force(facts: &Facts) -> Statement {
     let (mut nl, mut en) = (format!("vanaf {}", Nl.day(from)), format!("from {}", En.day(from)));
     if let Some(until) = until {
         nl += &format!(" tot en met {}", Nl.day(until));
-        en += &format!(" up to and with {}", En.day(until));
+        en += &format!(" up to and including {}", En.day(until));
+    }
+    if from > facts.to || until.is_some_and(|until| until < facts.from) {
+        return statement(
+            "agreement",
+            Level::Attention,
+            format!(
+                "Het protocol was in deze periode niet in werking (wel {nl}): de server laat dan niemand toe."
+            ),
+            format!(
+                "The agreement was not in force in this span (but {en}): the server then lets nobody in."
+            ),
+        );
     }
     statement(
         "agreement",
@@ -100,6 +112,14 @@ fn people(facts: &Facts) -> Statement {
             "Somebody who is no party asked for something of this exchange and was turned down (see Access).",
         );
     }
+    if facts.agreement.has_ended {
+        return statement(
+            "people",
+            Level::Good,
+            "Niemand heeft nog toegang: het protocol is beëindigd.",
+            "Nobody has access any more: the agreement has ended.",
+        );
+    }
     let (mut nl, mut en) = (
         counted(count as u64, "persoon heeft toegang", "personen hebben toegang", Nl),
         counted(count as u64, "person has access", "people have access", En),
@@ -121,6 +141,14 @@ fn logins(facts: &Facts) -> Statement {
         .filter(|refused| is_foreign(&refused.code))
         .map(|refused| refused.count)
         .sum();
+    if facts.evidence.covered_from.is_none() {
+        return statement(
+            "logins",
+            Level::Attention,
+            "Of er aanmeldingen geweigerd werden, is niet na te gaan: van deze periode is er geen toegangslogboek.",
+            "Whether logins were refused cannot be known: there is no access log of this span.",
+        );
+    }
     if count == 0 {
         return statement(
             "logins",
@@ -131,17 +159,18 @@ fn logins(facts: &Facts) -> Statement {
     }
     let nl = counted(
         count,
-        "aanmelding in naam van een partij werd geweigerd",
-        "aanmeldingen in naam van een partij werden geweigerd",
+        "geweigerde aanmelding in naam van een partij",
+        "geweigerde aanmeldingen in naam van een partij",
         Nl,
     );
-    let en = counted(
-        count,
-        "login in the name of a party was refused",
-        "logins in the name of a party were refused",
-        En,
-    );
-    let (of_them_nl, of_them_en) = if foreign > 0 {
+    let en =
+        counted(count, "refused login in the name of a party", "refused logins in the name of a party", En);
+    let (of_them_nl, of_them_en) = if foreign == count {
+        (
+            " met een onbekende sleutel of van elders".to_owned(),
+            " with an unknown key or from elsewhere".to_owned(),
+        )
+    } else if foreign > 0 {
         (
             format!(", waarvan {foreign} met een onbekende sleutel of van elders"),
             format!(", {foreign} of them with an unknown key or from elsewhere"),

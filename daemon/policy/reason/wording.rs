@@ -49,8 +49,8 @@ pub(super) const NAME_IN_USE: Wording = Wording {
 
 pub(super) const NAME_NOT_ACCEPTED: Wording = Wording {
     code: "name-not-accepted",
-    dutch: "Deze bestandsnaam past niet bij de uitwisseling. Gebruik de afgesproken naam, bijvoorbeeld lijst.csv.age.",
-    english: "This file name does not fit the exchange. Use the agreed name, for example list.csv.age.",
+    dutch: "Deze bestandsnaam past niet bij de uitwisseling. Gebruik een naam die afgesproken is: de handleiding die u kreeg noemt ze, of vraag ze aan de beheerder.",
+    english: "This file name does not fit the exchange. Use a name that was agreed: the guide you were given has them, or ask the operator.",
 };
 
 pub(super) const AGREEMENT_NOT_BEGUN: Wording = Wording {
@@ -127,7 +127,7 @@ pub(super) const EMPTY: Wording = Wording {
 
 pub(super) const WRITES_OUT_OF_ORDER: Wording = Wording {
     code: "writes-out-of-order",
-    dutch: "Uw programma stuurt de delen van het bestand in een te losse volgorde. Stuur het met een gewone SFTP-client, van begin tot einde.",
+    dutch: "Uw programma stuurt de delen van het bestand te veel door elkaar. Stuur het met een gewone SFTP-client, van begin tot einde.",
     english: "Your program sends the parts of the file too far out of order. Send it with an ordinary SFTP client, from start to end.",
 };
 
@@ -151,13 +151,13 @@ pub(super) const COLUMNS_NOT_AGREED: Wording = Wording {
 
 pub(super) const CONTENT_RULES: Wording = Wording {
     code: "content-rules",
-    dutch: "De inhoud voldoet niet aan de afspraken. Het kwaliteitsverslag in receipts zegt welke rijen en kolommen; verbeter ze en stuur de lijst opnieuw.",
-    english: "The content does not meet what was agreed. The quality report in receipts says which rows and columns; correct them and send the list again.",
+    dutch: "De inhoud voldoet niet aan de afspraken. Het kwaliteitsverslag in receipts zegt welke rijen en kolommen; verbeter ze en stuur de lijst opnieuw, onder een andere naam.",
+    english: "The content does not meet what was agreed. The quality report in receipts says which rows and columns; correct them and send the list again, under another name.",
 };
 
 pub(super) const SHEET_UNREADABLE: Wording = Wording {
     code: "sheet-unreadable",
-    dutch: "Dit werkboek kan niet als een tabel gelezen worden. Bewaar het als .xlsx zonder wachtwoord, met een enkel zichtbaar werkblad, kolomnamen op de eerste rij, en zonder foutwaarden, koppelingen of getallen van meer dan 15 cijfers; of stuur CSV in UTF-8.",
+    dutch: "Dit werkboek kan niet als één tabel gelezen worden. Bewaar het als .xlsx zonder wachtwoord, met één zichtbaar werkblad, kolomnamen op de eerste rij, en zonder foutwaarden, koppelingen of getallen van meer dan 15 cijfers; of stuur CSV in UTF-8.",
     english: "This workbook cannot be read as a table. Save it as .xlsx without a password, with a single visible sheet, column names in the first row, and without error values, links or numbers of more than 15 digits; or send CSV in UTF-8.",
 };
 
@@ -169,7 +169,7 @@ pub(super) const SURPLUS: Wording = Wording {
 
 pub(super) const SURPLUS_KEY: Wording = Wording {
     code: "surplus-key",
-    dutch: "Dit werd al eens geleverd, en het protocol laat het een keer toe. Neem contact op met de beheerder als dit een verbetering is.",
+    dutch: "Dit werd al eens geleverd, en het protocol laat het één keer toe. Neem contact op met de beheerder als dit een verbetering is.",
     english: "This was delivered before, and the agreement allows it once. Contact the operator if this is a correction.",
 };
 

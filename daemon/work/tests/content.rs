@@ -87,7 +87,7 @@ fn one_faulty_row_holds_the_list_and_its_sender_reads_which_and_why() {
         "it goes on vouching for it"
     );
     assert!(
-        note.detail.contains("2 findings against the rules of table list in 2 of 4 rows"),
+        note.detail.contains("2 of 4 rows break the rules of table list (2 findings in all)"),
         "{}",
         note.detail
     );

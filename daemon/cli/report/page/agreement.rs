@@ -18,7 +18,7 @@ impl Page<'_> {
                 dd {
                     (self.t("van ", "from ")) (self.language.day(agreement.from))
                     @match agreement.until {
-                        Some(until) => { (self.t(" tot en met ", " up to and with ")) (self.language.day(until)) }
+                        Some(until) => { (self.t(" tot en met ", " up to and including ")) (self.language.day(until)) }
                         None => { (self.t(", zonder einddatum", ", without end date")) }
                     }
                     "; " (self.t("vandaag ", "today ")) (self.w(&agreement.standing))
@@ -34,7 +34,9 @@ impl Page<'_> {
                 }
                 (self.fact("Partijen bewaren", "Parties keep", agreement.parties_keep.as_deref()))
                 dt { (self.t("Na het einde", "After the end")) }
-                dd { (self.t("niet-opgehaalde resultaten verdwijnen na ", "results that nobody fetched go after ")) (agreement.after_end_days) (self.t(" dagen", " days")) }
+                dd { (self.t("niet-opgehaalde resultaten verdwijnen na ", "results that nobody fetched go after ")) (agreement.after_end_days) (self.t(" dagen", " days"))
+                    @if agreement.has_pseudonyms { (self.t(", en de sleutel van de pseudoniemen wordt vernietigd", ", and the key of the pseudonyms is destroyed")) }
+                }
                 dt { (self.t("Opgehaald", "Collected")) }
                 dd { (self.t("een resultaat geldt als opgehaald ", "a result counts as collected ")) (self.w(&agreement.collected)) }
             }

@@ -101,7 +101,7 @@ impl Page<'_> {
             header {
                 p class="kicker" { (self.t("Verslag over een gegevensuitwisseling", "Report on an exchange of data")) " · " (self.facts.exchange) }
                 h1 { (agreement.title) }
-                p class="span" { (self.language.day(*from)) (self.t(" tot en met ", " up to and with ")) (self.language.day(*to)) }
+                p class="span" { (self.language.day(*from)) (self.t(" tot en met ", " up to and including ")) (self.language.day(*to)) }
             }
             (self.at_a_glance())
             @if self.facts.signed_with.is_none() {

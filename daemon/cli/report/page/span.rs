@@ -57,6 +57,7 @@ impl Page<'_> {
                     td { (receivers(&row.deliveries).join(", ")) }
                 }
                 tr class="soft small" { td colspan="7" {
+                    @if row.faulty_rows > 0 { (self.t("Rijen met fouten: ", "Rows with faults: ")) (self.n(row.faulty_rows)) (self.t(" (zie het kwaliteitsverslag). ", " (see the quality report). ")) }
                     @if let Some(reason) = row.reason.as_ref().filter(|_| is_told(row)) { (self.w(reason)) " " }
                     span class="code" {
                         (row.arrival)
@@ -82,6 +83,10 @@ impl Page<'_> {
         let by_day = figures.unit == Unit::Day;
         let busy =
             figures.figures.iter().filter(|figure| figure.deliveries + figure.refusals + figure.accesses > 0);
+        let mut busy = busy.peekable();
+        if busy.peek().is_none() {
+            return html! {};
+        }
         html! {
             h3 { (self.t("Aantallen ", "Numbers ")) (chart::unit(figures.unit, self.language)) }
             table {
@@ -89,7 +94,7 @@ impl Page<'_> {
                     @if by_day { th scope="col" { (self.t("Dag", "Day")) } }
                     @else {
                         th scope="col" { (self.t("Van", "From")) }
-                        th scope="col" { (self.t("Tot en met", "Up to and with")) }
+                        th scope="col" { (self.t("Tot en met", "Up to and including")) }
                     }
                     th scope="col" class="n" { (self.t("Ingediend en aanvaard", "Handed in and accepted")) }
                     th scope="col" class="n" { (self.t("Geweigerd", "Refused")) }
@@ -103,7 +108,7 @@ impl Page<'_> {
                     td class="n" { (self.n(figure.accesses)) }
                 } } }
             }
-            p class="note" { (self.t("Wat hier niet staat, telde nul.", "What does not stand here was nought.")) }
+            p class="note" { (self.t("Wat hier niet staat, telde nul.", "What is not listed was zero.")) }
         }
     }
 
@@ -135,7 +140,8 @@ impl Page<'_> {
     pub(super) fn access(&self) -> Markup {
         let people = &self.facts.log.people;
         html! {
-            @if people.is_empty() { p { (self.t("Niemand meldde zich aan.", "Nobody logged in.")) } }
+            @if self.facts.evidence.covered_from.is_none() { p { (self.t("Niet na te gaan: van deze periode is er geen toegangslogboek.", "Not to be known: there is no access log of this span.")) } }
+            @else if people.is_empty() { p { (self.t("Niemand meldde zich aan.", "Nobody logged in.")) } }
             @else {
                 table {
                     caption { (self.t("Per persoon, volgens het toegangslogboek", "By person, as the access log has it")) }
