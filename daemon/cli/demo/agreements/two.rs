@@ -73,7 +73,8 @@ async fn passphrase(demo: &mut Demo<'_>, zone: &Path, name: &str) -> anyhow::Res
     let (is_shown, text) = ask(zone, name).await?;
     ensure!(is_shown, "no passphrase was shown: {text}");
     demo.told.quote(&text)?;
-    let is_it = |word: &&str| word.chars().filter(char::is_ascii_alphanumeric).count() == LENGTH;
+    let of_it = |letter: char| letter.is_ascii_alphanumeric() || letter == '-';
+    let is_it = |word: &&str| word.chars().all(of_it) && word.replace('-', "").len() == LENGTH;
     let passphrase = text.split_whitespace().find(is_it).context("no passphrase was shown")?.to_owned();
     demo.told.say("(made for a made-up list; it goes to the city by SMS, and never over SFTP)")?;
     let (is_shown, text) = ask(zone, name).await?;
