@@ -41,8 +41,12 @@ enum Command {
     /// Show the main job from end to end, with made-up people.
     Demo {
         /// Leave the zone running until Ctrl-C.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "agreement")]
         keep: bool,
+        /// Show one of the five shipped agreements instead: 1 pillar-3, 2 lists-lommel, 3 social-protection, 4 client-feedback,
+        /// 5 pilot-mechelen.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=5))]
+        agreement: Option<u8>,
     },
     /// Prove that the access log is as it was written, or find records in it.
     #[command(subcommand)]
@@ -124,7 +128,8 @@ fn main() -> ExitCode {
         Command::Serve(daemon) => dropzone::cli::serve::run(&arguments.config, daemon.stop_with_parent),
         Command::Work(daemon) => dropzone::cli::work::run(&arguments.config, daemon.stop_with_parent),
         Command::Run(daemon) => dropzone::cli::run::run(&arguments.config, daemon.stop_with_parent),
-        Command::Demo { keep } => dropzone::cli::demo::run(keep),
+        Command::Demo { agreement: Some(number), .. } => dropzone::cli::demo::agreements::run(number),
+        Command::Demo { keep, agreement: None } => dropzone::cli::demo::run(keep),
         Command::Log(command) => dropzone::cli::log::run(&arguments.config, command),
         Command::Reload => dropzone::cli::control::reload(&arguments.config),
         Command::Sessions { json } => dropzone::cli::control::sessions(&arguments.config, json),

@@ -166,7 +166,7 @@ pub(super) fn occupied(directory: &Path) -> Result<Option<String>, FileError> {
 }
 
 /// A few made-up jobseekers, so that the sample's query has something to join with.
-fn write_sample_register(path: &Path) -> anyhow::Result<()> {
+pub(super) fn write_sample_register(path: &Path) -> anyhow::Result<()> {
     files::write_new(path, b"", 0o640)?;
     let register = rusqlite::Connection::open(path)?;
     register.execute_batch(

@@ -18,8 +18,8 @@ pub fn run(directory: &Path, stop_with_parent: bool) -> anyhow::Result<ExitCode>
         stop_with_parent,
         |_| None,
         exit_code,
-        |Start { config, mut shutdown, hangup, .. }| {
-            crate::work::run(config, hangup, async move {
+        |Start { config, clock, mut shutdown, hangup, .. }| {
+            crate::work::run(config, clock, hangup, async move {
                 // Not inside the macro: what it takes is not evaluated where the level is off.
                 let cause = shutdown.requested().await;
                 tracing::info!(cause, "stopping");

@@ -4,54 +4,81 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::policy::trust::Reading;
 
 /// Tells the time.
 #[derive(Debug, Clone)]
 pub struct Clock {
-    fixed: Option<Arc<Mutex<Reading>>>,
+    source: Source,
     agreements: TimeZone,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    System,
+    /// Stands still.
+    Fixed(Arc<Mutex<Reading>>),
+    /// The machine's, and how far this one is from it.
+    Shifted(Arc<Mutex<Shift>>),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Shift {
+    now: SignedDuration,
+    since_boot: Duration,
 }
 
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        Self::with(None)
+        Self::of(Source::System)
     }
 
     /// A clock that stands still until it is set, for tests.
     pub fn fixed(at: Timestamp) -> Self {
-        Self::with(Some(at))
+        Self::of(Source::Fixed(Arc::new(Mutex::new(Reading { now: at, since_boot: Duration::ZERO }))))
+    }
+
+    /// A clock that shows this now and goes on as the machine's does: what the demo plays an agreement by that is over, or a year
+    /// in a minute. No option of a daemon leads here.
+    pub fn shifted(to: Timestamp) -> Self {
+        let now = to.duration_since(Self::system().now());
+        Self::of(Source::Shifted(Arc::new(Mutex::new(Shift { now, since_boot: Duration::ZERO }))))
     }
 
     /// Sets one that stands still, and all its clones: as an operator does, and no time passes.
     pub fn set(&self, to: Timestamp) {
-        if let Some(fixed) = &self.fixed {
+        if let Source::Fixed(fixed) = &self.source {
             fixed.lock().unwrap_or_else(PoisonError::into_inner).now = to;
         }
     }
 
-    /// Lets time pass on one that stands still, and all its clones.
+    /// Lets time pass on one that stands still or is shifted, and all its clones.
     pub fn pass(&self, time: Duration) {
-        if let Some(fixed) = &self.fixed {
-            let mut reading = fixed.lock().unwrap_or_else(PoisonError::into_inner);
-            reading.now = reading.now.checked_add(time).unwrap_or(Timestamp::MAX);
-            reading.since_boot = reading.since_boot.saturating_add(time);
+        match &self.source {
+            Source::System => {}
+            Source::Fixed(fixed) => {
+                let mut reading = fixed.lock().unwrap_or_else(PoisonError::into_inner);
+                *reading = later(*reading, time);
+            }
+            Source::Shifted(shift) => {
+                let mut shift = shift.lock().unwrap_or_else(PoisonError::into_inner);
+                let by = SignedDuration::try_from(time).unwrap_or(SignedDuration::MAX);
+                shift.now = shift.now.saturating_add(by);
+                shift.since_boot = shift.since_boot.saturating_add(time);
+            }
         }
     }
 
-    fn with(fixed: Option<Timestamp>) -> Self {
+    fn of(source: Source) -> Self {
         // Not the machine's own data: a zone must not end a day early because a container image came without it. It
         // is compiled in, which the test below holds; central European winter time only stands in for a panic.
         let agreements = TimeZoneDatabase::bundled().get("Europe/Brussels");
-        Self {
-            fixed: fixed.map(|now| Arc::new(Mutex::new(Reading { now, since_boot: Duration::ZERO }))),
-            agreements: agreements.unwrap_or_else(|_| TimeZone::fixed(jiff::tz::offset(1))),
-        }
+        Self { source, agreements: agreements.unwrap_or_else(|_| TimeZone::fixed(jiff::tz::offset(1))) }
     }
 
     /// The time, for log lines, ids and receipts.
@@ -65,15 +92,17 @@ impl Clock {
     }
 
     /// Both at one moment.
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
     pub fn reading(&self) -> Reading {
-        if let Some(fixed) = &self.fixed {
-            return *fixed.lock().unwrap_or_else(PoisonError::into_inner);
+        match &self.source {
+            Source::System => of_the_machine(),
+            Source::Fixed(fixed) => *fixed.lock().unwrap_or_else(PoisonError::into_inner),
+            Source::Shifted(shift) => {
+                let Shift { now, since_boot } = *shift.lock().unwrap_or_else(PoisonError::into_inner);
+                let real = of_the_machine();
+                let shifted = real.now.checked_add(now).unwrap_or(Timestamp::MAX);
+                Reading { now: shifted, since_boot: real.since_boot.saturating_add(since_boot) }
+            }
         }
-        let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-        let (seconds, nanos) = (u64::try_from(since.tv_sec), u32::try_from(since.tv_nsec));
-        let since_boot = Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0));
-        Reading { now: Timestamp::now(), since_boot }
     }
 
     /// The calendar day in Europe/Brussels, for agreements and keys.
@@ -108,6 +137,19 @@ impl Clock {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the wall clock")]
+fn of_the_machine() -> Reading {
+    let since = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanos) = (u64::try_from(since.tv_sec), u32::try_from(since.tv_nsec));
+    let since_boot = Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0));
+    Reading { now: Timestamp::now(), since_boot }
+}
+
+fn later(reading: Reading, time: Duration) -> Reading {
+    let now = reading.now.checked_add(time).unwrap_or(Timestamp::MAX);
+    Reading { now, since_boot: reading.since_boot.saturating_add(time) }
+}
+
 /// The UTC day of a time.
 pub(super) fn utc_day(at: Timestamp) -> Date {
     at.to_zoned(TimeZone::UTC).date()
@@ -133,5 +175,19 @@ mod tests {
             assert_eq!(clock.local(begins), agreement_day.at(0, 0, 0, 0));
             assert!(begins <= clock.now() && clock.now() < clock.begins(agreement_day.tomorrow().unwrap()));
         }
+    }
+
+    #[test]
+    fn a_shifted_clock_goes_on_by_itself_and_what_passes_on_it_is_no_jump() {
+        let began: Timestamp = "2022-06-30T12:00:00Z".parse().unwrap();
+        let clock = Clock::shifted(began);
+        let (first, copy) = (clock.reading(), clock.clone());
+        std::thread::sleep(Duration::from_millis(20));
+        let second = copy.reading();
+        assert!(began <= first.now && first.now < second.now && first.since_boot < second.since_boot);
+        clock.pass(Duration::from_secs(86_400));
+        let third = copy.reading();
+        assert!(third.now >= second.now + Duration::from_secs(86_400));
+        assert!(third.since_boot >= second.since_boot + Duration::from_secs(86_400), "both clocks went on");
     }
 }

@@ -89,6 +89,11 @@ impl Shutdown {
         })
     }
 
+    /// The same, and the end of whoever holds the other end of this pipe. For daemons inside the process of somebody else.
+    pub fn with(holder: pipe::Receiver) -> Result<Self, ProcessError> {
+        Ok(Self { parent: Some(holder), ..Self::listen(false)? })
+    }
+
     /// Waits for it, and says what it was.
     pub async fn requested(&mut self) -> &'static str {
         let Self { terminate, interrupt, parent } = self;

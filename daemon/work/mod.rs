@@ -131,8 +131,13 @@ pub enum Unfinished {
 }
 
 /// Runs until `shutdown`: opens everything, and works; its first look takes on what a crash left. Fails only at start.
-pub async fn run(config: Config, hangup: Hangup, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let opening = tokio::task::spawn_blocking(move || Workshop::open(config, Clock::system()));
+pub async fn run(
+    config: Config,
+    clock: Clock,
+    hangup: Hangup,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let opening = tokio::task::spawn_blocking(move || Workshop::open(config, clock));
     let workshop = Arc::new(opening.await.context("opening the workshop")??);
     let seen = Arc::clone(&workshop);
     let config = workshop.config();

@@ -1,6 +1,7 @@
 //! Who may know whom: the dependency direction and the shape of the crate, held by reading its sources. `source` finds
 //! what a file names; whether the code is right is the other tests' question.
 
+mod promises;
 mod source;
 
 use std::io;

@@ -19,6 +19,7 @@ mod collected;
 mod containment;
 mod content;
 mod delivery;
+mod demo;
 mod durability;
 mod evenhanded;
 mod evidence;

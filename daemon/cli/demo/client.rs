@@ -8,6 +8,7 @@ use anyhow::Context;
 use russh::client::{self, Handle, Handler};
 use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 use russh_sftp::client::SftpSession;
+use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -19,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Client {
     sftp: SftpSession,
     // The connection lives as long as its handle.
-    _connection: Handle<KnownHost>,
+    connection: Handle<KnownHost>,
 }
 
 struct KnownHost {
@@ -50,28 +51,42 @@ impl Client {
         let begun = Instant::now();
         loop {
             match timeout(PATIENCE, Self::try_log_in(address, fingerprint, user, key)).await? {
-                Ok(client) => return Ok(client),
+                Ok(Some(client)) => return Ok(client),
+                Ok(None) => anyhow::bail!("the server refused the key of {user}"),
                 Err(error) if begun.elapsed() > PATIENCE => return Err(error),
                 Err(_) => sleep(PAUSE).await,
             }
         }
     }
 
+    /// Whether the server, which runs, refuses this key.
+    pub async fn is_turned_away(
+        address: SocketAddr,
+        fingerprint: &str,
+        user: &str,
+        key: &PrivateKey,
+    ) -> anyhow::Result<bool> {
+        Ok(timeout(PATIENCE, Self::try_log_in(address, fingerprint, user, key)).await??.is_none())
+    }
+
+    /// Nobody where the key is refused.
     async fn try_log_in(
         address: SocketAddr,
         fingerprint: &str,
         user: &str,
         key: &PrivateKey,
-    ) -> anyhow::Result<Self> {
+    ) -> anyhow::Result<Option<Self>> {
         let handler = KnownHost { fingerprint: fingerprint.to_owned() };
         let mut connection = client::connect(Arc::new(client::Config::default()), address, handler).await?;
         let key = PrivateKeyWithHashAlg::new(Arc::new(key.clone()), None);
         let answer = connection.authenticate_publickey(user, key).await?;
-        anyhow::ensure!(answer.success(), "the server refused the key of {user}");
+        if !answer.success() {
+            return Ok(None);
+        }
         let channel = connection.channel_open_session().await?;
         channel.request_subsystem(true, "sftp").await?;
         let sftp = SftpSession::new(channel.into_stream()).await?;
-        Ok(Self { sftp, _connection: connection })
+        Ok(Some(Self { sftp, connection }))
     }
 
     /// Puts a file; the error is the server's own text.
@@ -96,6 +111,46 @@ impl Client {
         let mut names: Vec<_> = self.sftp.read_dir(path).await?.map(|entry| entry.file_name()).collect();
         names.sort();
         Ok(names)
+    }
+
+    /// Waits until the server has cut the connection.
+    pub async fn wait_until_cut(&self) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if self.connection.is_closed() {
+                return Ok(());
+            }
+            sleep(PAUSE).await;
+        }
+        anyhow::bail!("the session was not cut within {} s", PATIENCE.as_secs())
+    }
+
+    /// Waits until a folder is empty.
+    pub async fn wait_until_empty(&self, folder: &str) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            if self.list(folder).await?.is_empty() {
+                return Ok(());
+            }
+            sleep(PAUSE).await;
+        }
+        anyhow::bail!("{folder} was not emptied within {} s", PATIENCE.as_secs())
+    }
+
+    /// The last receipt of an uploaded file, once it says more than `in-progress`.
+    pub async fn receipt(&self, exchange: &str, uploaded: &str) -> anyhow::Result<Value> {
+        let folder = format!("/{exchange}/receipts");
+        let is_its = |name: &str| name.starts_with(&format!("{uploaded}.")) && name.ends_with(".json");
+        let name = self.wait_for(&folder, is_its).await?;
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            let receipt: Value = serde_json::from_slice(&self.get(&format!("{folder}/{name}")).await?)?;
+            if receipt.get("verdict").is_some_and(|verdict| verdict != "in-progress") {
+                return Ok(receipt);
+            }
+            sleep(PAUSE).await;
+        }
+        anyhow::bail!("{name} stays in progress")
     }
 
     /// Waits for a name that fits.

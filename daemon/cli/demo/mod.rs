@@ -1,6 +1,7 @@
 //! `dropzone demo`: the main job in one go, over real SFTP, with made-up people. It needs no other program. Every step is
 //! done by the same daemons that run in production; the demo only plays the institutions.
 
+pub mod agreements;
 mod client;
 mod people;
 mod story;

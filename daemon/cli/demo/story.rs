@@ -4,7 +4,6 @@ use std::io::Write;
 
 use anyhow::Context;
 use comfy_table::Table;
-use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -107,30 +106,16 @@ async fn collect(zone: &DemoZone, client: &Client, out: &mut impl Write) -> anyh
 async fn receipts(client: &Client, out: &mut impl Write) -> anyhow::Result<()> {
     step(out, 6, "Each arrival has its receipt, the refused ones too")?;
     for uploaded in [LIST, "forgotten.csv.age"] {
-        let is_final = |name: &str| name.starts_with(&format!("{uploaded}.")) && name.ends_with(".json");
-        let name = client.wait_for("/pillar-3/receipts", is_final).await?;
-        let receipt = loop_until_final(client, &format!("/pillar-3/receipts/{name}")).await?;
+        let receipt = client.receipt("pillar-3", uploaded).await?;
         let shown: serde_json::Map<_, _> =
             ["name", "size", "by", "verdict", "content", "reason", "job", "deliveries"]
                 .iter()
                 .filter_map(|key| receipt.get(*key).map(|value| ((*key).to_owned(), value.clone())))
                 .collect();
-        writeln!(out, "   {name}")?;
+        writeln!(out, "   {uploaded}")?;
         indented(out, &serde_json::to_string_pretty(&shown)?)?;
     }
     Ok(())
-}
-
-/// A receipt says `in-progress` until the job has ended.
-async fn loop_until_final(client: &Client, path: &str) -> anyhow::Result<Value> {
-    for _ in 0..100 {
-        let receipt: Value = serde_json::from_slice(&client.get(path).await?)?;
-        if receipt.get("verdict").is_some_and(|verdict| verdict != "in-progress") {
-            return Ok(receipt);
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    anyhow::bail!("{path} stays in progress")
 }
 
 async fn strangers(zone: &DemoZone, out: &mut impl Write) -> anyhow::Result<()> {
@@ -205,12 +190,12 @@ fn farewell(zone: &DemoZone, out: &mut impl Write) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn indented(out: &mut impl Write, text: &str) -> std::io::Result<()> {
+pub(super) fn indented(out: &mut impl Write, text: &str) -> std::io::Result<()> {
     text.lines().try_for_each(|line| writeln!(out, "      {line}"))
 }
 
 /// The server's own text, without the layers that the client library puts around it.
-fn innermost(error: &anyhow::Error) -> String {
+pub(super) fn innermost(error: &anyhow::Error) -> String {
     error.root_cause().to_string()
 }
 

@@ -82,7 +82,8 @@ pub fn make(directory: &Path) -> anyhow::Result<DemoZone> {
     Ok(DemoZone { directory, keys, ssh, serve_metrics, work_metrics, agency_key, city_key, known })
 }
 
-fn free_addresses() -> anyhow::Result<[SocketAddr; 3]> {
+/// Three free loopback ports.
+pub(super) fn free_addresses() -> anyhow::Result<[SocketAddr; 3]> {
     let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free loopback port");
     // All are held until all are chosen, so that they differ.
     let held = [bind()?, bind()?, bind()?];
