@@ -175,7 +175,7 @@ mod tests {
                 let to = vec![institution.clone()];
                 let mut flow = Flow::plain(institution.clone(), vec![], accept, Job::Shape, to);
                 flow.deliveries[0].receivers = people.clone();
-                exchanges.get_mut("x").unwrap().flows.push(flow);
+                exchanges.get_mut(&Slug::parse("x").unwrap()).unwrap().flows.push(flow);
             }
             for (label, action, is_found) in [
                 ("an", Action::Read, true),

@@ -147,7 +147,12 @@ fn what_is_not_agreed_is_held_and_its_sender_learns_which_row_but_no_value() {
         let receipt = zone.receipt("agii", "pillar-3", name, "held");
         assert_eq!(receipt["reason"]["code"], "content-rules", "{receipt:#}");
         let report = zone.quality_report(AGII, &receipt);
-        assert!(report.lines().any(|line| line.starts_with(told)) && !report.contains("Janssens") && !report.contains(&good), "{report}");
+        assert!(
+            report.lines().any(|line| line.starts_with(told))
+                && !report.contains("Janssens")
+                && !report.contains(&good),
+            "{report}"
+        );
     }
     assert!(zone.zone.results("agii", "pillar-3").is_empty());
     // This flow leaves faulty rows out and says which.

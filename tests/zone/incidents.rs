@@ -107,7 +107,7 @@ fn a_strangers_key_and_a_look_at_others_are_found_and_a_persons_second_key_is_no
         sftp.args(["-b", "-", "-oBatchMode=yes", "-oIdentitiesOnly=yes", "-F/dev/null"])
             .arg(format!("-oUserKnownHostsFile={}", zone.known_hosts().display()))
             .arg(format!("-P{}", address.port()));
-        keys.iter().for_each(|key| drop(sftp.arg(format!("-oIdentityFile={key}"))));
+        sftp.args(keys.iter().map(|key| format!("-oIdentityFile={key}")));
         crate::harness::programs::run_with_input(sftp.arg(format!("agency@{}", address.ip())), "ls /\n")
     };
     // What an agent offers first, before the one that counts.

@@ -12,9 +12,8 @@ use std::io::Read;
 use rustix::fs::{FlockOperation, Mode, flock, fstat};
 use rustix::io::Errno;
 
-use super::{
-    Attempt, DESCRIPTION_MAX, Directory, Spool, SpoolError, is_ours, is_unfinished, to_json, write_durably,
-};
+use super::small::DESCRIPTION_MAX;
+use super::{Attempt, Directory, Spool, SpoolError, is_ours, is_unfinished, to_json, write_durably};
 use crate::policy::incident::case::{Case, CaseId};
 use crate::policy::retention::LogName;
 

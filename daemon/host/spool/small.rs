@@ -7,7 +7,7 @@ use super::{Attempt, Directory, SpoolError, random};
 use crate::policy::arrival::UNFINISHED;
 
 /// Descriptions larger than this were not written by us.
-const DESCRIPTION_MAX: u64 = 64 * 1024;
+pub(super) const DESCRIPTION_MAX: u64 = 64 * 1024;
 
 /// Of what only `work` may say, in a folder that `serve` can write too: its own, or root's, who can do everything anyway (what an
 /// operator did, or a backup restored).

@@ -119,6 +119,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table of kinds")]
     fn every_kind_of_column_takes_what_it_is_for_and_nothing_else() {
         let one_of = Kind::OneOf(vec!["101".into(), "Fonds B".into()]);
         for (kind, right, wrong, fault_of_wrong) in [
