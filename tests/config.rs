@@ -186,7 +186,7 @@ fn each_bad_zone_is_told_with_file_line_key_and_remedy() {
                     "to: [agii, atlsa, amal]",
                 )
             },
-            "exchanges/pillar-3.yaml:123: flows[2].deliver[0].to[1]: ",
+            "exchanges/pillar-3.yaml:124: flows[2].deliver[0].to[1]: ",
             "\"atlsa\" is not a party",
         ),
         (
