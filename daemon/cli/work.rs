@@ -8,11 +8,14 @@ use super::exit::{EX_CONFIG, EX_SOFTWARE, EX_UNAVAILABLE};
 use crate::host::files::FileError;
 use crate::host::http::HttpError;
 use crate::host::log::LogError;
+use crate::host::program_log;
 use crate::host::socket::SocketError;
 use crate::host::spool::SpoolError;
 
 /// Works on the zone in `directory` until it is told to stop.
 pub fn run(directory: &Path, stop_with_parent: bool) -> anyhow::Result<ExitCode> {
+    // Here lists are in the clear.
+    program_log::tell_only_where_it_panicked();
     daemon::run(
         directory,
         stop_with_parent,

@@ -2,6 +2,7 @@
 //! otherwise, both on stderr; `DROPZONE_LOG` (or `RUST_LOG`) sets the level, by default `info`.
 
 use std::io::IsTerminal;
+use std::panic::{self, Location};
 
 use tracing_subscriber::EnvFilter;
 
@@ -18,6 +19,14 @@ pub fn begin() {
     if let (Ok(()), Some(complaint)) = (begun, complaint) {
         tracing::warn!("{complaint}");
     }
+}
+
+/// From now on a panic tells its place only, in this log: a message, most of all a library's, may hold a value of a list.
+pub fn tell_only_where_it_panicked() {
+    panic::set_hook(Box::new(|panicked| {
+        let place = panicked.location().map(Location::to_string).unwrap_or_default();
+        tracing::error!(place, "a defect of this program, or of a library it uses");
+    }));
 }
 
 /// russh complains about single messages, at `error` too, so that a peer could fill the disk with its log: it is not heard

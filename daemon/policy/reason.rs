@@ -85,8 +85,6 @@ pub enum Reason {
     },
     /// What comes once only has come before.
     SurplusKey,
-    /// The institution takes part, and this person of it does not.
-    PersonNotAdmitted,
     /// The exchange is not set up to its end: a receiver has no recipient yet.
     FlowNotReady,
     /// The program that makes the result failed.
@@ -192,7 +190,6 @@ impl Reason {
             Self::SheetUnreadable { .. } => &wording::SHEET_UNREADABLE,
             Self::Surplus { .. } => &wording::SURPLUS,
             Self::SurplusKey => &wording::SURPLUS_KEY,
-            Self::PersonNotAdmitted => &wording::PERSON_NOT_ADMITTED,
             Self::FlowNotReady => &wording::FLOW_NOT_READY,
             Self::CommandFailed => &wording::COMMAND_FAILED,
             Self::JobFailed => &wording::JOB_FAILED,
@@ -245,7 +242,6 @@ impl Reason {
             Self::SheetUnreadable { row: None },
             Self::Surplus { again: Date::MIN },
             Self::SurplusKey,
-            Self::PersonNotAdmitted,
             Self::FlowNotReady,
             Self::CommandFailed,
             Self::JobFailed,

@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
 use super::Workshop;
+use super::end::Closed;
 use super::passphrase::{JSON_ROOM, Locksmith, handing_out};
 use crate::host::metrics::HandOver;
 use crate::host::program;
@@ -18,7 +19,7 @@ use crate::host::spool::{HandingOver, HeldPassphrase, PassphraseEntry, Passphras
 use crate::policy::job::{Failure, Next, Tries, after_failure};
 use crate::policy::passphrase::{Kept, Passphrase};
 use crate::policy::record::{Event, Outcome, Record};
-use crate::policy::retention::{Kind, Period, Thing};
+use crate::policy::retention::{Kind, Thing};
 use crate::policy::trust::Leave;
 
 /// Between two looks.
@@ -148,9 +149,17 @@ impl Workshop {
         Ok(line)
     }
 
-    /// Removes those that have outlived their results, or their agreement, at most so many. Gives how many. Blocks.
-    pub(super) fn expire_passphrases(&self, leave: Leave, most: usize) -> Result<usize, Locksmith> {
-        let due = |entry: &PassphraseEntry| self.has_outlived_its_result(entry, leave);
+    /// Removes those that have outlived their results, and those of exchanges that are closed, at most so many. Gives how many.
+    /// Blocks.
+    pub(super) fn expire_passphrases(
+        &self,
+        leave: Leave,
+        closed: &Closed,
+        most: usize,
+    ) -> Result<usize, Locksmith> {
+        let due = |entry: &PassphraseEntry| {
+            closed.contains_key(entry.key.arrival.exchange()) || self.has_outlived_its_result(entry, leave)
+        };
         let mut removed = 0;
         for entry in self.spool.passphrases()?.into_iter().filter(due).take(most) {
             let PassphraseKey { arrival, to } = &entry.key;
@@ -168,12 +177,6 @@ impl Workshop {
     fn has_outlived_its_result(&self, entry: &PassphraseEntry, leave: Leave) -> bool {
         let (config, exchange) = (self.config(), entry.key.arrival.exchange());
         let thing = Thing { kind: Kind::Result, exchange: Some(exchange), since: entry.made };
-        let is_over = config.exchanges.get(exchange).is_some_and(|exchange| {
-            let grace = SignedDuration::try_from(exchange.agreement.after_end).unwrap_or(SignedDuration::MAX);
-            let last = exchange.agreement.until.and_then(|until| until.checked_add(grace).ok());
-            last.is_some_and(|last| self.clock.today() > last)
-        });
-        let may_go = config.retention.period(Kind::Result, Some(exchange)) != Period::Never;
-        may_go && (is_over || config.retention.has_had_its_time(thing, leave))
+        config.retention.has_had_its_time(thing, leave)
     }
 }

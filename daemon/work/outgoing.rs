@@ -165,20 +165,12 @@ impl<'a> Planner<'a, '_> {
     /// The people of an institution who can have a share: they take part in the exchange, and have a recipient of their own.
     /// A row of anybody else is nobody's.
     fn people(&self, of: &'a Slug) -> impl Iterator<Item = (&'a Slug, &'a Person)> + use<'a> {
+        let exchange = self.order.exchange;
         let institution = self.order.config.institutions.get(of);
-        let circle = self.order.exchange.circles.get(of);
-        let takes_part = move |person: &&Person| {
-            let is_named = |only: &std::collections::BTreeSet<String>| only.contains(&person.label);
-            let has_function = |functions: &std::collections::BTreeSet<String>| {
-                person.function.as_ref().is_some_and(|function| functions.contains(function))
-            };
-            circle.and_then(|circle| circle.only.as_ref()).is_none_or(is_named)
-                && circle.and_then(|circle| circle.functions.as_ref()).is_none_or(has_function)
-        };
         let people = institution.into_iter().flat_map(|institution| &institution.people);
         people
             .filter(|person| !person.recipients.is_empty())
-            .filter(takes_part)
+            .filter(move |person| exchange.admits_person(of, person))
             .map(move |person| (of, person))
     }
 }

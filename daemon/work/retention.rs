@@ -111,7 +111,7 @@ impl Workshop {
         if ended > 0 {
             tracing::info!(things = ended, "removed because their agreement has ended");
         }
-        match self.expire_passphrases(leave, BATCH) {
+        match self.expire_passphrases(leave, &closed, BATCH) {
             Ok(removed) => round.has_more = removed >= BATCH,
             Err(error) => {
                 tracing::error!(%error, "passphrases whose time has passed could not be deleted; trying again");

@@ -178,6 +178,10 @@ pub struct Rhythm {
     pub level: Level,
     /// What came of it.
     pub found: Words,
+    /// By the end of this day the next one is due, as of today.
+    pub due: Option<Date>,
+    /// The first day on which one was missed that has not come since.
+    pub missing_since: Option<Date>,
 }
 
 /// One incident.

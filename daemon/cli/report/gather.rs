@@ -4,23 +4,20 @@
 use std::collections::BTreeSet;
 
 use anyhow::Context;
-use jiff::civil::Date;
 
 use super::counter::{Counter, Weighed};
 use super::evidence::{self, Span};
-use super::facts::{Facts, Level, Rhythm, Words};
+use super::facts::{Facts, Level};
 use super::figures::{Counted, Figures};
-use super::papers::{Arrivals, Collector, Row, Taken};
-use super::{Progress, cases, columns, kept, setup, verdict};
+use super::papers::{Collector, Taken};
+use super::{Progress, cases, kept, rhythm, setup, verdict};
 use crate::cli::secrets;
 use crate::config::Config;
 use crate::host::archive::{Archive, Paper};
 use crate::host::clock::Clock;
-use crate::policy::agreement::{Exchange, Flow};
+use crate::host::spool::Spool;
 use crate::policy::arrival::State;
-use crate::policy::path::{Name, Slug};
-use crate::policy::reason::Reason;
-use crate::policy::receipt::Verdict;
+use crate::policy::path::Slug;
 use crate::policy::record::Line;
 use crate::policy::signature::ZoneKey;
 
@@ -87,7 +84,8 @@ pub fn gather(source: &Source<'_>, signs: Option<ZoneKey>, progress: &Progress) 
         protection: setup::protection(config),
         not_known: Vec::new(),
     };
-    facts.rhythm = rhythm(exchange, &facts.arrivals);
+    facts.rhythm =
+        rhythm::rhythm(exchange, &facts.arrivals, &Spool::open(&machine.spool, &[])?, clock.today())?;
     facts.not_known = verdict::not_known(&facts);
     facts.statements = verdict::statements(&facts);
     facts.overall = facts.statements.iter().map(|statement| statement.level).max().unwrap_or(Level::Good);
@@ -164,52 +162,4 @@ fn waiting(archive: &Archive, exchange: &Slug) -> anyhow::Result<u64> {
         })?;
     }
     Ok(waiting.len() as u64)
-}
-
-fn found(taken: usize, surplus: usize) -> Words {
-    let (mut nl, mut en) = match taken {
-        0 => ("niets geleverd".to_owned(), "nothing delivered".to_owned()),
-        taken => (format!("{taken} geleverd"), format!("{taken} delivered")),
-    };
-    match surplus {
-        0 if taken == 0 => {}
-        0 => {
-            nl += ", niets te veel";
-            en += ", none too many";
-        }
-        surplus => {
-            nl += &format!(", {surplus} te veel en daarom aangehouden");
-            en += &format!(", {surplus} too many and therefore held");
-        }
-    }
-    Words::new(nl, en)
-}
-
-/// Whether the rhythm was kept, for each flow that has one: what came too much was held when it came, and its receipt says so.
-fn rhythm(exchange: &Exchange, arrivals: &Arrivals) -> Vec<Rhythm> {
-    let is_surplus = |row: &&Row| {
-        row.reason_code.as_deref().is_some_and(|code| {
-            [Reason::Surplus { again: Date::MIN }.code(), Reason::SurplusKey.code()].contains(&code)
-        })
-    };
-    let of_flow = |flow: &Flow, row: &&Row| {
-        let sender = Slug::parse(&row.institution).ok();
-        let taken = sender.zip(Name::parse(&row.name).ok());
-        taken.is_some_and(|(sender, name)| {
-            exchange.flow_for(&sender, &name).is_some_and(|taker| taker.name == flow.name)
-        })
-    };
-    let told = |flow: &Flow| {
-        let agreed = columns::rhythm(flow.rhythm.as_ref()?);
-        let rows = || arrivals.rows.listed.iter().filter(|row| of_flow(flow, row));
-        let surplus = rows().filter(is_surplus).count();
-        let taken = rows().filter(|row| row.verdict == Some(Verdict::Delivered)).count();
-        Some(Rhythm {
-            flow: flow.name.to_string(),
-            agreed,
-            level: if surplus > 0 { Level::Attention } else { Level::Good },
-            found: found(taken, surplus),
-        })
-    };
-    exchange.flows.iter().filter_map(told).collect()
 }

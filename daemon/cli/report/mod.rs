@@ -13,6 +13,7 @@ mod kept;
 pub(super) mod language;
 pub(super) mod page;
 mod papers;
+mod rhythm;
 pub(super) mod setup;
 mod tally;
 mod verdict;

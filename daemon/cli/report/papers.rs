@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::facts::{Listed, Timed, Words};
 use super::wording;
+use crate::policy::quality::Counts;
 use crate::policy::receipt::{Content, Receipt, Verdict};
 use crate::policy::record::Line;
 use crate::policy::signature::{Distrust, Namespace, ZoneKey};
@@ -76,8 +77,8 @@ pub struct Row {
     pub rows_in: Option<u64>,
     /// Rows of the result.
     pub rows_out: Option<u64>,
-    /// Rows that broke the rules for the content, which its quality report tells.
-    pub faulty_rows: u64,
+    /// What its rows were found to be, where there are rules for them.
+    pub quality: Option<Counts>,
     /// Bytes of the encrypted file.
     pub bytes: u64,
     /// Of the encrypted file.
@@ -94,6 +95,8 @@ pub struct Row {
 pub struct Sent {
     /// The receiver.
     pub to: String,
+    /// The one person of it who can open it; none where the institution can.
+    pub person: Option<String>,
     /// The file's name there.
     pub name: String,
     /// Of the encrypted result.
@@ -182,7 +185,7 @@ impl Collector {
             reason_code,
             rows_in: None,
             rows_out: None,
-            faulty_rows: 0,
+            quality: None,
             bytes: record.bytes.unwrap_or(0),
             sha256: record.sha256.clone(),
             deliveries: Vec::new(),
@@ -228,6 +231,7 @@ pub fn code(verdict: Verdict) -> &'static str {
 fn row(receipt: Receipt, (rows_in, rows_out): (Option<u64>, Option<u64>), is_signed: bool) -> Row {
     let sent = receipt.deliveries.into_iter().map(|delivery| Sent {
         to: delivery.to.to_string(),
+        person: delivery.person,
         name: delivery.name.to_string(),
         sha256: delivery.sha256,
     });
@@ -243,7 +247,7 @@ fn row(receipt: Receipt, (rows_in, rows_out): (Option<u64>, Option<u64>), is_sig
         reason: reason.map(|reason| Words::new(reason.nl, reason.en)),
         rows_in,
         rows_out,
-        faulty_rows: receipt.quality.as_ref().map_or(0, |quality| quality.counts.faulty_rows),
+        quality: receipt.quality.map(|quality| quality.counts),
         bytes: receipt.size,
         sha256: receipt.sha256,
         deliveries: sent.collect(),

@@ -8,7 +8,7 @@ use super::columns::{self, Going, Table};
 use super::facts::{Protection, Words};
 use crate::config::{Algorithms, Config};
 use crate::policy::account::{Institution, Person, PersonKey};
-use crate::policy::agreement::{Circle, Collecting, Exchange, OnFault, Standing};
+use crate::policy::agreement::{Collecting, Exchange, OnFault, Standing};
 use crate::serve;
 
 /// The agreement.
@@ -65,7 +65,7 @@ pub struct Party {
     pub handoff: bool,
     /// How many of its people may take part at most; none: not limited.
     pub at_most: Option<usize>,
-    /// Its people who take part now.
+    /// Its people who have a key and take part now.
     pub people: Vec<PersonRow>,
     /// How many public keys its results are encrypted to.
     pub recipients: usize,
@@ -168,7 +168,6 @@ pub fn agreement(exchange: &Exchange, today: Date) -> Agreement {
 pub fn parties(config: &Config, exchange: &Exchange, today: Date) -> Vec<Party> {
     let party = |(name, party): (&crate::policy::path::Slug, &crate::policy::agreement::Party)| {
         let institution = config.institutions.get(name);
-        let circle = exchange.circles.get(name);
         Party {
             institution: name.to_string(),
             title: institution.map_or_else(|| name.to_string(), |institution| institution.title.clone()),
@@ -176,25 +175,15 @@ pub fn parties(config: &Config, exchange: &Exchange, today: Date) -> Vec<Party> 
             may_drop: party.may_drop,
             may_collect: party.may_collect,
             handoff: exchange.handoff.as_ref() == Some(name),
-            at_most: circle.and_then(|circle| circle.at_most),
-            people: institution.map_or_else(Vec::new, |institution| people(institution, circle, today)),
+            at_most: exchange.circles.get(name).and_then(|circle| circle.at_most),
+            people: institution.map_or_else(Vec::new, |institution| people(exchange, institution, today)),
             recipients: institution.map_or(0, |institution| institution.recipients.len()),
         }
     };
     exchange.parties.iter().map(party).collect()
 }
 
-fn people(institution: &Institution, circle: Option<&Circle>, today: Date) -> Vec<PersonRow> {
-    let takes_part = |person: &&Person| {
-        circle.is_none_or(|circle| {
-            let is_named = circle.only.as_ref().is_none_or(|only| only.contains(&person.label));
-            let functions = circle.functions.as_ref();
-            let is_of = |functions: &std::collections::BTreeSet<String>| {
-                person.function.as_ref().is_some_and(|function| functions.contains(function))
-            };
-            is_named && functions.is_none_or(is_of)
-        })
-    };
+fn people(exchange: &Exchange, institution: &Institution, today: Date) -> Vec<PersonRow> {
     let key = |key: &PersonKey| KeyRow {
         algorithm: key.algorithm.clone(),
         fingerprint: key.fingerprint.clone(),
@@ -208,7 +197,7 @@ fn people(institution: &Institution, circle: Option<&Circle>, today: Date) -> Ve
         function: person.function.clone(),
         keys: person.keys.iter().map(key).collect(),
     };
-    institution.people.iter().filter(takes_part).map(row).collect()
+    exchange.people_of(institution).into_iter().map(row).collect()
 }
 
 /// What happens to files.

@@ -364,12 +364,6 @@ pub fn not_known(facts: &Facts) -> Vec<Words> {
             "The server cannot read files that it only hands on. Whether they hold nothing but the agreed data it cannot say.",
         ));
     }
-    if facts.flows.iter().any(|flow| flow.rhythm.is_some()) {
-        all.push(Words::new(
-            "Of een verwachte levering uitbleef, zegt dit verslag niet; wie de server beheert, ziet dat met `dropzone status`.",
-            "Whether an expected delivery failed to come this report does not say; who runs the server sees it in `dropzone status`.",
-        ));
-    }
     all.push(Words::new(
         "Wat de partijen met een bestand doen nadat ze het hebben opgehaald, ziet de server niet.",
         "What the parties do with a file after they fetched it the server does not see.",

@@ -173,12 +173,6 @@ pub(super) const SURPLUS_KEY: Wording = Wording {
     english: "This was delivered before, and the agreement allows it once. Contact the operator if this is a correction.",
 };
 
-pub(super) const PERSON_NOT_ADMITTED: Wording = Wording {
-    code: "person-not-admitted",
-    dutch: "U bent voor deze uitwisseling niet aangewezen. Vraag uw organisatie wie het is, of neem contact op met de beheerder.",
-    english: "You are not designated for this exchange. Ask your organisation who is, or contact the operator.",
-};
-
 pub(super) const FLOW_NOT_READY: Wording = Wording {
     code: "flow-not-ready",
     dutch: "Deze uitwisseling is nog niet klaar: een ontvanger heeft nog geen sleutel gegeven. Neem contact op met de beheerder.",

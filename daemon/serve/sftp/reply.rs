@@ -171,7 +171,6 @@ fn status_code(reason: &Reason) -> StatusCode {
         | Reason::SheetUnreadable { .. }
         | Reason::Surplus { .. }
         | Reason::SurplusKey
-        | Reason::PersonNotAdmitted
         | Reason::FlowNotReady
         | Reason::CommandFailed
         | Reason::JobFailed

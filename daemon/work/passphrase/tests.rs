@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 
+use super::super::end::Closed;
 use super::super::tests::Zone;
 use super::super::worker::End;
 use super::*;
@@ -330,9 +331,9 @@ fn a_passphrase_goes_with_the_results_or_the_agreement_and_not_before() {
     let after = |days: i64| {
         Leave::at(&now.checked_add(jiff::SignedDuration::from_hours(24 * days)).unwrap().to_string())
     };
-    assert_eq!(zone.workshop.expire_passphrases(after(89), 10).unwrap(), 0);
+    assert_eq!(zone.workshop.expire_passphrases(after(89), &Closed::new(), 10).unwrap(), 0);
     assert_eq!(lies(), 1);
-    assert_eq!(zone.workshop.expire_passphrases(after(91), 10).unwrap(), 1);
+    assert_eq!(zone.workshop.expire_passphrases(after(91), &Closed::new(), 10).unwrap(), 1);
     assert_eq!(lies(), 0);
     let record = zone.records().into_iter().find(|record| record.event == Event::Expire).unwrap();
     assert_eq!(record.arrival, Some(kept.locked.arrival.to_string()));
@@ -340,10 +341,12 @@ fn a_passphrase_goes_with_the_results_or_the_agreement_and_not_before() {
     let zone = Zone::new();
     let arrival = zone.publish("over", Some("enrich"), "list.csv.age", &zone.encrypted(b"insz\n1\n"));
     keep(&zone, &arrival, "atlas");
-    // It ended on 20 November, and is kept for 14 days beyond that.
-    assert_eq!(zone.workshop.expire_passphrases(after(0), 10).unwrap(), 0);
-    zone.workshop.clock.set("2026-12-04T12:00:00Z".parse().unwrap());
-    assert_eq!(zone.workshop.expire_passphrases(after(0), 10).unwrap(), 0);
-    zone.workshop.clock.set("2026-12-05T12:00:00Z".parse().unwrap());
-    assert_eq!(zone.workshop.expire_passphrases(after(0), 10).unwrap(), 1);
+    // It ended on 20 November, which is noticed on 1 December, and its results stay for 14 days beyond that.
+    for (time, gone) in
+        [("2026-12-01T12:00:00Z", 0), ("2026-12-15T11:00:00Z", 0), ("2026-12-15T13:00:00Z", 1)]
+    {
+        let leave = Leave::at(time);
+        let closed = zone.workshop.closed(leave);
+        assert_eq!(zone.workshop.expire_passphrases(leave, &closed, 10).unwrap(), gone, "{time}");
+    }
 }

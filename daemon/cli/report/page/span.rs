@@ -57,8 +57,11 @@ impl Page<'_> {
                     td { (receivers(&row.deliveries).join(", ")) }
                 }
                 tr class="soft small" { td colspan="7" {
-                    @if row.faulty_rows > 0 { (self.t("Rijen met fouten: ", "Rows with faults: ")) (self.n(row.faulty_rows)) (self.t(" (zie het kwaliteitsverslag). ", " (see the quality report). ")) }
                     @if let Some(reason) = row.reason.as_ref().filter(|_| is_told(row)) { (self.w(reason)) " " }
+                    @if let Some(quality) = row.quality.filter(|quality| quality.findings > 0) {
+                        (self.t("Kwaliteit: ", "Quality: ")) (self.n(quality.faulty_rows)) (self.t(" foute rijen, ", " faulty rows, "))
+                        (self.n(quality.findings)) (self.t(" vaststellingen. ", " findings. "))
+                    }
                     span class="code" {
                         (row.arrival)
                         @if let Some(sha256) = &row.sha256 { " · SHA-256 " (sha256) }
@@ -209,11 +212,12 @@ impl Page<'_> {
 
 /// Each receiver once, with how many results it got where there are several.
 fn receivers(sent: &[Sent]) -> Vec<String> {
-    let mut counts = std::collections::BTreeMap::<&str, u64>::new();
-    for one in sent {
-        *counts.entry(&one.to).or_default() += 1;
+    let mut counts = std::collections::BTreeMap::<String, u64>::new();
+    for Sent { to, person, .. } in sent {
+        let who = person.as_ref().map_or_else(|| to.clone(), |person| format!("{to}: {person}"));
+        *counts.entry(who).or_default() += 1;
     }
-    let told = |(to, count): (&str, u64)| if count > 1 { format!("{to} ({count})") } else { to.to_owned() };
+    let told = |(who, count): (String, u64)| if count > 1 { format!("{who} ({count})") } else { who };
     counts.into_iter().map(told).collect()
 }
 
