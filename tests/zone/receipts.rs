@@ -55,7 +55,8 @@ fn the_receipt_of_a_delivered_list_says_who_sent_what_and_what_came_of_it() {
     assert!(receipt.get("reason").is_none());
     let result = zone.result("agency", "pillar-3");
     let got = zone.download(AN, &format!("/pillar-3/out/{result}"));
-    let delivery = json!({"to": "agency", "name": result, "size": got.len(), "sha256": sha256(&got)});
+    let delivery =
+        json!({"to": "agency", "name": result, "rows": 3, "size": got.len(), "sha256": sha256(&got)});
     assert_eq!(receipt["deliveries"], json!([delivery]));
     let lines = zone.logged(&[("event", "deliver"), ("arrival", receipt["arrival"].as_str().unwrap())]);
     assert_eq!(lines.len(), 1);
