@@ -9,7 +9,7 @@ use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
 use super::directory::Directory;
-use super::spool::{Cases, SpoolError, cases_in};
+use super::spool::{Cases, Kept, SpoolError, cases_in, kept_in};
 use crate::policy::arrival::{ArrivalId, State, UNFINISHED};
 use crate::policy::path::Slug;
 use crate::policy::signature::ENDING;
@@ -71,6 +71,11 @@ impl Archive {
     /// All cases of incidents.
     pub fn incidents(&self) -> Result<Cases, SpoolError> {
         cases_in(&self.directory, |_| false)
+    }
+
+    /// What is known of the rhythm of a flow; none where `work` has not begun to count.
+    pub fn kept(&self, exchange: &Slug, flow: &Slug) -> Result<Option<Kept>, SpoolError> {
+        kept_in(&self.directory, exchange, flow)
     }
 
     /// Opens the folder of a spool.

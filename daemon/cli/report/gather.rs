@@ -15,7 +15,6 @@ use crate::cli::secrets;
 use crate::config::Config;
 use crate::host::archive::{Archive, Paper};
 use crate::host::clock::Clock;
-use crate::host::spool::Spool;
 use crate::policy::arrival::State;
 use crate::policy::path::Slug;
 use crate::policy::record::Line;
@@ -84,8 +83,7 @@ pub fn gather(source: &Source<'_>, signs: Option<ZoneKey>, progress: &Progress) 
         protection: setup::protection(config),
         not_known: Vec::new(),
     };
-    facts.rhythm =
-        rhythm::rhythm(exchange, &facts.arrivals, &Spool::open(&machine.spool, &[])?, clock.today())?;
+    facts.rhythm = rhythm::rhythm(exchange, &facts.arrivals, &archive, clock.today())?;
     facts.not_known = verdict::not_known(&facts);
     facts.statements = verdict::statements(&facts);
     facts.overall = facts.statements.iter().map(|statement| statement.level).max().unwrap_or(Level::Good);

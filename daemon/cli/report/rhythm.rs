@@ -6,7 +6,8 @@ use jiff::civil::Date;
 use super::columns;
 use super::facts::{Level, Rhythm, Words};
 use super::papers::{Arrivals, Row};
-use crate::host::spool::{Spool, SpoolError};
+use crate::host::archive::Archive;
+use crate::host::spool::SpoolError;
 use crate::policy::agreement::{Exchange, Flow};
 use crate::policy::path::{Name, Slug};
 use crate::policy::reason::Reason;
@@ -17,13 +18,13 @@ use crate::policy::rhythm::Pace;
 pub fn rhythm(
     exchange: &Exchange,
     arrivals: &Arrivals,
-    spool: &Spool,
+    archive: &Archive,
     today: Date,
 ) -> Result<Vec<Rhythm>, SpoolError> {
     let mut all = Vec::new();
     for flow in &exchange.flows {
         let Some(agreed) = &flow.rhythm else { continue };
-        let kept = spool.kept(&exchange.name, &flow.name)?;
+        let kept = archive.kept(&exchange.name, &flow.name)?;
         let pace = agreed
             .quota
             .zip(kept)

@@ -77,21 +77,7 @@ impl Spool {
 
     /// What is known of a flow; none where `work` has not begun to count. Makes nothing.
     pub fn kept(&self, exchange: &Slug, flow: &Slug) -> Result<Option<Kept>, SpoolError> {
-        let path = format!("{RHYTHM}/{exchange}/{flow}");
-        let top = self.top.directory(RHYTHM).and_then(|top| top.directory(exchange.as_str()));
-        let folder = match top.and_then(|top| top.directory(flow.as_str())) {
-            Ok(folder) => folder,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(error).attempt("open", || path),
-        };
-        let ledger = Ledger { folder, path };
-        let since: Since = match super::read_json(&ledger.folder, SINCE) {
-            Ok(since) => since,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let entries = ledger.entries(0)?;
-        Ok(Some(Kept { since: since.day, uses: entries.into_iter().map(|(_, one)| one).collect() }))
+        kept_in(&self.top, exchange, flow)
     }
 
     /// Frees the place of an arrival in whichever flow of its exchange. Says whether it had one.
@@ -282,6 +268,25 @@ impl Ledger {
             let _ = self.folder.remove_if_there(&temporary);
         }
     }
+}
+
+/// The same as [`Spool::kept`], for whoever only looks.
+pub fn kept_in(spool: &Directory, exchange: &Slug, flow: &Slug) -> Result<Option<Kept>, SpoolError> {
+    let path = format!("{RHYTHM}/{exchange}/{flow}");
+    let top = spool.directory(RHYTHM).and_then(|top| top.directory(exchange.as_str()));
+    let folder = match top.and_then(|top| top.directory(flow.as_str())) {
+        Ok(folder) => folder,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(error).attempt("open", || path),
+    };
+    let ledger = Ledger { folder, path };
+    let since: Since = match super::read_json(&ledger.folder, SINCE) {
+        Ok(since) => since,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let entries = ledger.entries(0)?;
+    Ok(Some(Kept { since: since.day, uses: entries.into_iter().map(|(_, one)| one).collect() }))
 }
 
 pub(super) fn write_temporary(folder: &Directory, bytes: &[u8]) -> std::io::Result<String> {

@@ -64,7 +64,7 @@ pub use self::handoff::{Handed, Look};
 pub use self::held::{DiscardNote, Discarding};
 pub use self::incidents::{Casebook, Cases, cases_in};
 pub use self::index::Standing;
-pub use self::ledger::{Entered, Kept, Ledger};
+pub use self::ledger::{Entered, Kept, Ledger, kept_in};
 pub use self::nodes::Heartbeat;
 pub use self::orphans::{Orphans, Swept};
 pub use self::partial::Partial;
