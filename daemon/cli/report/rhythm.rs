@@ -75,21 +75,34 @@ fn level(came: Came, pace: Option<&Pace>) -> Level {
     }
 }
 
-fn found(Came { delivered, surplus }: Came, pace: Option<&Pace>) -> Words {
-    let (nl, en) = match pace.map(|pace| (pace.missing_since, pace.due)) {
-        Some((Some(since), _)) => (
-            format!("; een verwachte levering ontbreekt sinds {since}"),
-            format!("; one that was expected is missing since {since}"),
-        ),
-        Some((None, Some(due))) => {
-            (format!("; de volgende wordt verwacht tegen {due}"), format!("; the next is expected by {due}"))
-        }
-        Some((None, None)) | None => Default::default(),
+fn found(came: Came, pace: Option<&Pace>) -> Words {
+    let (mut nl, mut en) = match came.delivered {
+        0 => ("niets geleverd".to_owned(), "nothing delivered".to_owned()),
+        delivered => (format!("{delivered} geleverd"), format!("{delivered} delivered")),
     };
-    Words::new(
-        format!("{delivered} geleverd, {surplus} te veel en daarom aangehouden{nl}"),
-        format!("{delivered} delivered, {surplus} too many and therefore held{en}"),
-    )
+    match came.surplus {
+        0 if came.delivered == 0 => {}
+        0 => {
+            nl += ", niets te veel";
+            en += ", none too many";
+        }
+        surplus => {
+            nl += &format!(", {surplus} te veel en daarom aangehouden");
+            en += &format!(", {surplus} too many and therefore held");
+        }
+    }
+    match pace.map(|pace| (pace.missing_since, pace.due)) {
+        Some((Some(since), _)) => {
+            nl += &format!("; een verwachte levering ontbreekt sinds {since}");
+            en += &format!("; one that was expected is missing since {since}");
+        }
+        Some((None, Some(due))) => {
+            nl += &format!("; de volgende wordt verwacht tegen {due}");
+            en += &format!("; the next is expected by {due}");
+        }
+        Some((None, None)) | None => {}
+    }
+    Words::new(nl, en)
 }
 
 #[cfg(test)]
@@ -109,7 +122,7 @@ mod tests {
         };
         let (none, some) = (Came { delivered: 1, surplus: 0 }, Came { delivered: 1, surplus: 2 });
         for (came, pace, wanted, says) in [
-            (none, None, Level::Good, "1 delivered, 0 too many and therefore held"),
+            (none, None, Level::Good, "1 delivered, none too many"),
             (some, Some(pace(None, None)), Level::Attention, "2 too many and therefore held"),
             (none, Some(pace(Some("2026-12-31"), None)), Level::Good, "the next is expected by 2026-12-31"),
             (
