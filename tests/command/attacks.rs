@@ -18,7 +18,7 @@ fn no_file_but_the_systems_and_its_own_is_read_and_none_is_written() {
 where = "{}"
 def write(path): return lambda: open(path, "w").write("x")
 for path in [where + "/key", "/etc/passwd", "/etc/shadow", "/proc/self/status", f"/proc/{os.getppid()}/environ",
-             f"/proc/{os.getppid()}/mem", "/proc/version", "/sys/kernel/notes", "/root/.profile", "/dev/kmsg"]:
+             f"/proc/{os.getppid()}/mem", "/proc/version", "/sys/kernel/notes", "/etc/gshadow", "/dev/kmsg"]:
     attempt("read " + path, lambda: open(path, "rb").read(1))
 for path in ["/", "/tmp", "/proc", "/var", "/home", where, "/dev"]:
     attempt("list " + path, lambda: os.listdir(path))
